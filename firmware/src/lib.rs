@@ -1,0 +1,1 @@
+//! The boot chain: UKI assembly, disk image and netboot files.

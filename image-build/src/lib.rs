@@ -1,0 +1,1 @@
+//! Builds the kiosk appliance from a kiosk.toml.

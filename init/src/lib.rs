@@ -1,0 +1,1 @@
+//! PID 1 of the kiosk: boot, supervision, the session sequence and the wipe.

@@ -1,0 +1,1 @@
+//! The ratatui screens of the kiosk.

@@ -1,0 +1,143 @@
+//! `cached.sock`: `init` and `kiosk-ui` steer the client engine. One request line, one reply line, except
+//! [`Request::Watch`], after which [`Reply::Status`] lines follow, one a change, at most ten a second.
+
+use super::{
+    Progress, WireError,
+    http::{LockReply, ParcelInfo},
+};
+use crate::{id::ParcelId, tag::Inventory};
+use serde::{Deserialize, Serialize};
+
+/// What is asked of `cached`.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(tag = "cmd", rename_all = "snake_case")]
+pub enum Request {
+    /// From `kiosk-ui` after log-in: the bearer token. Replaces any earlier one.
+    Session {
+        /// Bearer token of the parcel server.
+        token: String,
+    },
+    /// The user's parcels. Answer: [`Reply::Parcels`].
+    Parcels,
+    /// A parcel's key slots. Answer: [`Reply::Slots`].
+    Slots {
+        /// Which.
+        parcel: ParcelId,
+    },
+    /// Stores key slots.
+    PutSlots {
+        /// Which.
+        parcel: ParcelId,
+        /// JSON of `slot::Slots`.
+        slots: String,
+    },
+    /// From `kiosk-ui`: the parcel key, opened from a slot.
+    Key {
+        /// Which.
+        parcel: ParcelId,
+        /// 64 hexadecimal digits.
+        key: String,
+    },
+    /// Takes the lock. Answer: [`Reply::Locked`].
+    Lock {
+        /// Which.
+        parcel: ParcelId,
+        /// Name of this kiosk.
+        kiosk: String,
+        /// What this kiosk has.
+        inventory: Inventory,
+        /// Break the lock of another session of the same user.
+        #[serde(default)]
+        break_lock: bool,
+    },
+    /// Opens the locked parcel's last version and serves `guest.sock` and the disk socket.
+    Open {
+        /// Which.
+        parcel: ParcelId,
+        /// How pieces are fetched.
+        policy: Policy,
+        /// Boot from the disk even though memory was saved.
+        #[serde(default)]
+        cold_boot: bool,
+    },
+    /// After the VMM was told to save: uploads what changed and commits it. Answer: [`Reply::Committed`].
+    Commit,
+    /// Releases the lock.
+    Unlock,
+    /// How things are. Answer: [`Reply::Status`].
+    Status,
+    /// Answers [`Reply::Status`] now and at every change.
+    Watch,
+    /// Forget keys, token and dirty state, close the sockets, and exit.
+    Quit,
+}
+
+/// How the pieces of a parcel are fetched.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Policy {
+    /// Everything before the start.
+    Baseline,
+    /// Pieces when they are needed.
+    #[default]
+    Demand,
+}
+
+/// What `cached` answers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "snake_case")]
+pub enum Reply {
+    /// Done.
+    Ok,
+    /// The user's parcels.
+    Parcels {
+        /// As the server lists them.
+        parcels: Vec<ParcelInfo>,
+    },
+    /// Key slots.
+    Slots {
+        /// JSON of `slot::Slots`.
+        slots: String,
+    },
+    /// The lock is ours.
+    Locked(LockReply),
+    /// A new version stands.
+    Committed {
+        /// Its number.
+        version: crate::id::Version,
+        /// Bytes that were sent for it.
+        bytes: u64,
+    },
+    /// How things are.
+    Status(Status),
+    /// It did not work.
+    Error(WireError),
+}
+
+/// How the engine is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Bytes received from the server since start.
+    pub bytes_in: u64,
+    /// Bytes sent to the server since start.
+    pub bytes_out: u64,
+    /// The long step under way: restoring memory, saving, committing.
+    pub progress: Option<Progress>,
+    /// Pieces that the guest waits for and that cannot be had now.
+    pub waiting: Option<Waiting>,
+    /// Disk chunks changed since the last commit.
+    pub dirty_chunks: u64,
+}
+
+/// Why the guest waits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// How many pieces.
+    pub pieces: u64,
+    /// Seconds since the first was asked for.
+    pub seconds: u64,
+    /// The cause, as a sentence for the traveller.
+    pub reason: String,
+    /// The code, for IT.
+    pub code: String,
+}

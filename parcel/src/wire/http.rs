@@ -1,0 +1,140 @@
+//! Bodies of the parcel server's HTTPS interface. Routes are listed in `docs/formats.md`.
+//!
+//! | method and path | body | answer |
+//! |---|---|---|
+//! | `POST /v1/session` with `Authorization: Negotiate …` | – | [`SessionReply`] |
+//! | `GET /v1/health` | – | [`Health`], no authentication |
+//! | `GET /v1/parcels` | – | list of [`ParcelInfo`] the caller owns or holds |
+//! | `POST /v1/parcels` | [`CreateParcel`] | [`LockReply`]: the creator holds the lock |
+//! | `GET /v1/parcels/{id}` | – | [`ParcelInfo`] |
+//! | `GET /v1/parcels/{id}/versions` | – | list of [`VersionInfo`] |
+//! | `GET /v1/parcels/{id}/versions/{n}` | – | the version record, octets |
+//! | `PUT /v1/parcels/{id}/versions/{n}?epoch=E` | the version record | [`ParcelInfo`]: head now at `n` |
+//! | `POST /v1/parcels/{id}/lock` | [`LockRequest`] | [`LockReply`] |
+//! | `DELETE /v1/parcels/{id}/lock?epoch=E` | – | 204 |
+//! | `POST /v1/parcels/{id}/lock/break` | [`LockRequest`] | [`LockReply`] |
+//! | `GET /v1/parcels/{id}/slots` | – | the key slots, JSON of `slot::Slots` |
+//! | `PUT /v1/parcels/{id}/slots?epoch=E` | the key slots | 204; epoch may be left out by the owner |
+//! | `GET /v1/chunks/{name}` | – | a sealed object, octets |
+//! | `PUT /v1/parcels/{id}/chunks/{name}?epoch=E` | a sealed object | 204 |
+//! | `POST /v1/parcels/{id}/chunks/have` | 20-byte names, one after the other | one byte 0 or 1 for each |
+//!
+//! Everything but the first two needs `Authorization: Bearer <token>`. An answer other than 2xx has a
+//! [`super::WireError`] as its body.
+
+use crate::{
+    id::{Epoch, ParcelId, Version},
+    tag::{Inventory, Miss, Tag},
+};
+use serde::{Deserialize, Serialize};
+
+/// Answer to a SPNEGO log-in.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct SessionReply {
+    /// Bearer token for what follows.
+    pub token: String,
+    /// Who the server takes the caller for.
+    pub principal: String,
+    /// Seconds until the token ends; never longer than the ticket.
+    pub expires_in: u64,
+}
+
+/// The server is up.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Health {
+    /// Always `true`.
+    pub ok: bool,
+    /// Name and version of the program.
+    pub server: String,
+    /// Seconds since 1970, so that a client can name a wrong clock.
+    pub time: u64,
+}
+
+/// Who holds a parcel's lock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockInfo {
+    /// Kerberos principal.
+    pub principal: String,
+    /// Name of the kiosk, or of the command that took it.
+    pub kiosk: String,
+    /// Epoch under which the holder writes.
+    pub epoch: Epoch,
+    /// Seconds since 1970 at which it was taken.
+    pub since: u64,
+}
+
+/// A parcel as its owner sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ParcelInfo {
+    /// Its id.
+    pub id: ParcelId,
+    /// Its name for people.
+    pub name: String,
+    /// Kerberos principal that owns it.
+    pub owner: String,
+    /// Last committed version; 0 before the first.
+    pub version: Version,
+    /// Current epoch.
+    pub epoch: Epoch,
+    /// Who holds it, if anyone.
+    pub lock: Option<LockInfo>,
+    /// Tag of the last version.
+    pub tag: Option<Tag>,
+    /// Seconds since 1970 of the last commit.
+    pub suspended_at: Option<u64>,
+    /// Kiosk of the last commit.
+    pub suspended_on: Option<String>,
+    /// Size of the disk in bytes.
+    pub disk_bytes: u64,
+    /// `true` when the last version holds a running machine, `false` when it would boot from its disk.
+    pub suspended: bool,
+}
+
+/// Makes an empty parcel, locked by its creator.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CreateParcel {
+    /// Chosen by the client at random.
+    pub id: ParcelId,
+    /// 1 to 64 characters, unique among the owner's.
+    pub name: String,
+    /// Only an administrator may name somebody else.
+    pub owner: String,
+    /// Name of the client, for the lock.
+    pub kiosk: String,
+}
+
+/// Asks for a parcel's lock.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LockRequest {
+    /// Name of the kiosk.
+    pub kiosk: String,
+    /// What the kiosk has; held against the tag before the lock is given. `None`: not to run it (administration).
+    pub inventory: Option<Inventory>,
+}
+
+/// The lock is the caller's.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LockReply {
+    /// Every write names this epoch.
+    pub epoch: Epoch,
+    /// The version that the caller builds on.
+    pub version: Version,
+    /// Wishes that the kiosk does not meet.
+    #[serde(default)]
+    pub misses: Vec<Miss>,
+}
+
+/// One committed version.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct VersionInfo {
+    /// Its number.
+    pub version: Version,
+    /// The one it was made from.
+    pub parent: Version,
+    /// Seconds since 1970, by the committing kiosk's clock.
+    pub created_at: u64,
+    /// Kiosk that committed it.
+    pub kiosk: String,
+    /// `true` when it holds a running machine.
+    pub suspended: bool,
+}

@@ -1,0 +1,84 @@
+//! The kiosk's configuration as it lies in the image (`/etc/waystation/kiosk.json`), made and checked by
+//! `image-build` from IT's `kiosk.toml`.
+
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, net::IpAddr};
+
+/// Where the configuration lies in the image.
+pub const PATH: &str = "/etc/waystation/kiosk.json";
+/// Where the server's CA certificate lies in the image.
+pub const CA_PATH: &str = "/etc/waystation/ca.pem";
+/// Folder of the local sockets.
+pub const RUN: &str = "/run/waystation";
+/// Where the cache is mounted.
+pub const CACHE: &str = "/var/cache/waystation";
+
+/// Everything a kiosk is told when it is built.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kiosk {
+    /// Name of the kiosk; `None`: the machine's serial number (SMBIOS), else its first network address.
+    pub name: Option<String>,
+    /// Words at the top of the login screen.
+    pub title: String,
+    /// Kerberos.
+    pub realm: Realm,
+    /// `https://…` of the parcel server.
+    pub server_url: String,
+    /// Names that are not in DNS.
+    pub hosts: BTreeMap<String, IpAddr>,
+    /// Terminal of the login screen: `tty1`, `ttyS0`.
+    pub console: String,
+    /// Terminal that the log is copied to, such as `ttyS1`.
+    pub log: Option<String>,
+    /// The cache.
+    pub cache: Cache,
+    /// The wipe.
+    pub wipe: Wipe,
+}
+
+/// The Kerberos realm.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Realm {
+    /// Its name, upper case.
+    pub name: String,
+    /// `host:port` of its KDCs; empty: found by DNS.
+    pub kdc: Vec<String>,
+    /// `host:port` where passwords are changed.
+    pub kpasswd: Option<String>,
+}
+
+/// Where sealed pieces are kept during a session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cache {
+    /// Which medium.
+    pub kind: CacheKind,
+    /// For memory: its most in MiB; 0: half of the memory.
+    pub size_mib: u64,
+    /// zstd level, 1 to 19.
+    pub zstd_level: i32,
+}
+
+/// The cache's medium.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CacheKind {
+    /// tmpfs.
+    Memory,
+    /// The partition whose GPT name is `waystation-cache`, under dm-crypt; no such partition is an error.
+    Disk,
+    /// The partition if there is one, else memory.
+    Auto,
+}
+
+/// What the wipe does beyond what it must.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wipe {
+    /// Discard the cache partition's blocks too.
+    pub discard: bool,
+    /// What follows a wipe whose verification failed: `true` powers the kiosk off, `false` returns to login with the report.
+    pub power_off_on_failure: bool,
+}

@@ -1,0 +1,56 @@
+//! What the parts of Waystation say to each other.
+//!
+//! Local sockets speak one line of JSON per message, at most [`MAX_LINE`] bytes; file descriptors ride along as
+//! `SCM_RIGHTS` with the line that speaks of them. Every socket is a stream socket whose listener belongs to the
+//! server side's user.
+
+pub mod daemon;
+pub mod guest;
+pub mod http;
+pub mod kiosk;
+pub mod session;
+pub mod vmm;
+
+use serde::{Deserialize, Serialize};
+
+/// The longest line that either side of a local socket accepts, in bytes.
+pub const MAX_LINE: usize = 1 << 20;
+
+/// An error as it travels: a code for IT, a sentence for the traveller.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message} [{code}]")]
+pub struct WireError {
+    /// Stable, lower case with dashes, listed in `docs/errors.md`.
+    pub code: String,
+    /// What happened, to what, and what to do now. Never holds a secret.
+    pub message: String,
+    /// Hardware requirements that are not met, when that is the error.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub misses: Vec<crate::tag::Miss>,
+    /// Who holds the lock, when that is the error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holder: Option<http::LockInfo>,
+}
+
+impl WireError {
+    /// An error without further particulars.
+    pub fn new(code: &str, message: impl Into<String>) -> Self {
+        Self {
+            code: code.to_owned(),
+            message: message.into(),
+            misses: Vec::new(),
+            holder: None,
+        }
+    }
+}
+
+/// How far a long step has come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Bytes done.
+    pub done: u64,
+    /// Bytes in all; 0 while unknown.
+    pub total: u64,
+    /// Bytes a second lately; 0 while unknown.
+    pub rate: u64,
+}

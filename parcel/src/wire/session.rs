@@ -1,0 +1,154 @@
+//! `init.sock`: `init` tells `kiosk-ui` where the session stands, `kiosk-ui` tells `init` what the user wants.
+//!
+//! On connecting, and at every change, `init` sends the whole [`State`] as one line, so a restarted `kiosk-ui` knows
+//! all. `kiosk-ui` sends [`Command`] lines, which have no replies: what they do shows in the state.
+
+use super::{Progress, WireError, daemon::Waiting};
+use crate::{id::ParcelId, tag::Miss};
+use serde::{Deserialize, Serialize};
+
+/// The phases of a session, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// From power-on to the login screen.
+    Boot,
+    /// Waiting for a user, and logging one in.
+    Login,
+    /// Waiting for a parcel to be chosen.
+    Choose,
+    /// The kiosk's hardware is measured.
+    Check,
+    /// The server holds it against the tag and gives the lock.
+    Lock,
+    /// The parcel's record and keyring are opened.
+    Open,
+    /// The VMM restores (or boots) the machine.
+    Restore,
+    /// The user works.
+    Run,
+    /// The machine is paused and taken over.
+    Save,
+    /// Changes go home.
+    Commit,
+    /// The lock is released.
+    Unlock,
+    /// Everything of the session is destroyed.
+    Wipe,
+    /// And looked for.
+    Verify,
+}
+
+/// Where the session stands.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct State {
+    /// Name of this kiosk.
+    pub kiosk: String,
+    /// The phase.
+    pub phase: Phase,
+    /// What is being done in it, one line for the traveller.
+    pub doing: String,
+    /// Progress of a long step.
+    pub progress: Option<Progress>,
+    /// Network: `None` while there is none, with the reason in `network_detail`.
+    pub network: Option<String>,
+    /// One line on the network for the traveller.
+    pub network_detail: String,
+    /// The parcel in use, by its name.
+    pub parcel: Option<String>,
+    /// Something went wrong and the session walked back to login: shown until dismissed.
+    pub notice: Option<WireError>,
+    /// Wishes the kiosk does not meet.
+    pub wishes_missed: Vec<Miss>,
+    /// The guest waits for a piece.
+    pub waiting: Option<Waiting>,
+    /// The last wipe's report: shown until dismissed.
+    pub report: Option<WipeReport>,
+    /// `true` when the guest's console can be shown (`console.sock`).
+    pub console: bool,
+    /// The phases of the session so far.
+    pub timeline: Vec<PhaseRecord>,
+}
+
+/// What the user wants.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "cmd", rename_all = "snake_case")]
+pub enum Command {
+    /// A user logged in; `cached` has the token.
+    LoggedIn {
+        /// Kerberos principal.
+        principal: String,
+    },
+    /// Resume this parcel; `cached` has its key.
+    Resume {
+        /// Which.
+        parcel: ParcelId,
+        /// Its name.
+        name: String,
+        /// Boot from disk, leaving the saved memory.
+        #[serde(default)]
+        cold_boot: bool,
+        /// Take the lock from another session of the same user.
+        #[serde(default)]
+        break_lock: bool,
+    },
+    /// Suspend, commit, unlock, wipe.
+    Suspend,
+    /// Give up the step under way: walk back to login, keeping the last committed version.
+    GiveUp,
+    /// Log out before a parcel was resumed.
+    LogOut,
+    /// The notice or report was read.
+    Dismiss,
+    /// Size of the guest's console on the screen.
+    ConsoleSize {
+        /// Columns.
+        cols: u16,
+        /// Rows.
+        rows: u16,
+    },
+    /// Power the kiosk off (only when nobody is logged in).
+    PowerOff,
+    /// Restart the kiosk (only when nobody is logged in).
+    Reboot,
+}
+
+/// One phase as it went; also a line of the kiosk's log, after the word `timeline`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PhaseRecord {
+    /// Name of the kiosk.
+    pub kiosk: String,
+    /// Which phase.
+    pub phase: Phase,
+    /// How long it took.
+    pub seconds: f64,
+    /// Bytes received from the server in it.
+    pub bytes_in: u64,
+    /// Bytes sent to the server in it.
+    pub bytes_out: u64,
+    /// `false` when it failed.
+    pub ok: bool,
+}
+
+/// What the wipe did and what was looked for afterwards.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WipeReport {
+    /// `true` when every check passed.
+    pub verified: bool,
+    /// The version that the suspend committed, if one was.
+    pub committed: Option<crate::id::Version>,
+    /// The checks, in order.
+    pub checks: Vec<WipeCheck>,
+}
+
+/// One thing that was looked for after the wipe.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WipeCheck {
+    /// What, for people: `no process of the session is left`.
+    pub what: String,
+    /// Whether it holds.
+    pub ok: bool,
+    /// What was found otherwise.
+    #[serde(default)]
+    pub found: String,
+}

@@ -1,0 +1,62 @@
+//! `vmm.sock`: `init` steers the VMM. One request line, one reply line; several connections may be open.
+//!
+//! Beside it, `console.sock` carries the guest's console as raw bytes: a client that connects is first sent the
+//! escape sequences that redraw the screen as it stands (also after a restore), then what the guest writes; what
+//! it sends is typed into the guest.
+
+use super::WireError;
+use serde::{Deserialize, Serialize};
+
+/// What `init` asks.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "cmd", rename_all = "snake_case")]
+pub enum Request {
+    /// How is the guest? Answer: [`Reply::Status`].
+    Status,
+    /// Stop the vCPUs and devices.
+    Pause,
+    /// Go on.
+    Resume,
+    /// Pause, hand state, memory and dirty pages to `cached` over `guest.sock`, and stay paused.
+    Save,
+    /// The size of the terminal that shows the console.
+    ConsoleSize {
+        /// Columns.
+        cols: u16,
+        /// Rows.
+        rows: u16,
+    },
+    /// Ask the guest to shut down, as by its power button.
+    PowerButton,
+    /// End now, without saving.
+    Quit,
+}
+
+/// What the VMM answers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "snake_case")]
+pub enum Reply {
+    /// Done.
+    Ok,
+    /// How the guest is.
+    Status {
+        /// Its state.
+        state: GuestState,
+    },
+    /// It did not work.
+    Error(WireError),
+}
+
+/// States of a guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GuestState {
+    /// Waiting for memory or kernel.
+    Starting,
+    /// vCPUs run.
+    Running,
+    /// vCPUs stand.
+    Paused,
+    /// The guest powered off; the VMM has told `cached` and will exit with 0 after `Quit`.
+    PoweredOff,
+}

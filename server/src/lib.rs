@@ -1,0 +1,1 @@
+//! The parcel server: Kerberos, locks, versions and chunks over an object store.

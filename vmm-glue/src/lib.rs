@@ -1,0 +1,1 @@
+//! The local virtual machine monitor, from rust-vmm crates on KVM.
