@@ -1,0 +1,259 @@
+//! IT's `kiosk.toml`: read, checked against the world, and turned into what the image holds.
+//!
+//! Every mistake is one sentence that names file, line, key and remedy, and one run names all of them.
+
+mod check;
+mod files;
+mod mistake;
+mod reader;
+
+pub use mistake::{Mistake, Mistakes};
+
+use parcel::wire::kiosk::{Cache, CacheKind, Kiosk, Realm, Wipe};
+use reader::{Doc, Found, Section};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+/// A checked configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// What goes into the image as `kiosk.json`.
+    pub kiosk: Kiosk,
+    /// Certificates of the server's CA, PEM.
+    pub ca_pem: Vec<u8>,
+    /// Words added to the kernel's command line.
+    pub cmdline_extra: String,
+    /// Kernel modules carried beside the usual ones.
+    pub modules_extra: Vec<String>,
+    /// Kernel modules loaded at every boot.
+    pub modules_load: Vec<String>,
+    /// Debian firmware packages.
+    pub firmware: Vec<String>,
+    /// zstd level of the initrd, 1 to 19.
+    pub zstd_level: i32,
+    /// Size of the cache partition in `kiosk.img` in MiB; 0: none.
+    pub cache_partition_mib: u64,
+    /// Signing for Secure Boot.
+    pub secure_boot: Option<SecureBoot>,
+}
+
+/// What signs the UKI.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecureBoot {
+    /// Private key, PEM.
+    pub key: PathBuf,
+    /// Its certificate, PEM.
+    pub cert: PathBuf,
+}
+
+/// Reads and checks a `kiosk.toml`.
+///
+/// # Errors
+/// All of its mistakes; also that it cannot be read.
+pub fn load(path: &Path) -> Result<Config, Mistakes> {
+    let text = files::read_text(path).map_err(|text| {
+        Mistakes(vec![Mistake { file: path.to_owned(), line: 0, key: String::new(), text }])
+    })?;
+    parse(path, &text)
+}
+
+/// Checks the text of a `kiosk.toml` that lies at `path`.
+///
+/// # Errors
+/// All of its mistakes.
+pub fn parse(path: &Path, text: &str) -> Result<Config, Mistakes> {
+    let doc = Doc::new(path, text);
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let config = doc.parse().and_then(|table| read(&doc.root(&table), folder));
+    let mistakes = doc.into_mistakes();
+    match config {
+        Some(config) if mistakes.0.is_empty() => Ok(config),
+        _ => Err(mistakes),
+    }
+}
+
+/// `None` where something required is missing or wrong, which then is among the mistakes.
+fn read(root: &Section<'_, '_>, folder: &Path) -> Option<Config> {
+    root.only(&[
+        "name", "title", "realm", "server", "hosts", "console", "cache", "wipe", "boot", "modules", "hardware", "image",
+        "secure_boot",
+    ]);
+    let name = root.string("name").and_then(|found| checked(root, found, check::kiosk_name));
+    let title = root.string("title").and_then(|found| checked(root, found, check::title));
+
+    let realm = read_realm(&root.section("realm"));
+    let server = root.section("server");
+    server.only(&["url", "ca"]);
+    let server_url = server
+        .required_string("url", "\"https://parcels.example.org\"")
+        .and_then(|found| checked(&server, found, check::server_url));
+    let ca_pem = server
+        .required_string("ca", "\"ca.pem\"")
+        .and_then(|found| checked(&server, found, |name| files::ca(&folder.join(name))));
+
+    let hosts = read_hosts(&root.section("hosts"));
+    let (console, log) = read_console(&root.section("console"));
+    let cache = read_cache(&root.section("cache"));
+    let wipe = read_wipe(&root.section("wipe"));
+
+    let boot = root.section("boot");
+    boot.only(&["cmdline_extra"]);
+    let cmdline_extra = boot.string("cmdline_extra").and_then(|found| checked(&boot, found, check::cmdline));
+
+    let modules = root.section("modules");
+    modules.only(&["extra", "load"]);
+    let modules_extra = checked_list(&modules, "extra", check::module_name);
+    let modules_load = checked_list(&modules, "load", check::module_name);
+
+    let hardware = root.section("hardware");
+    hardware.only(&["firmware"]);
+    let firmware = checked_list(&hardware, "firmware", check::package_name);
+
+    let image = root.section("image");
+    image.only(&["zstd_level", "cache_partition_mib"]);
+    let zstd_level = image.integer("zstd_level", 1..=19).map_or(9, |found| found.value as i32);
+    let cache_partition_mib = read_cache_partition(&image);
+
+    let secure_boot = read_secure_boot(&root.section("secure_boot"), folder);
+
+    Some(Config {
+        kiosk: Kiosk {
+            name,
+            title: title.unwrap_or_else(|| "Waystation".to_owned()),
+            realm: realm?,
+            server_url: server_url?,
+            hosts,
+            console,
+            log,
+            cache,
+            wipe,
+        },
+        ca_pem: ca_pem?,
+        cmdline_extra: cmdline_extra.unwrap_or_default(),
+        modules_extra,
+        modules_load,
+        firmware,
+        zstd_level,
+        cache_partition_mib,
+        secure_boot,
+    })
+}
+
+/// Applies a check; its complaint becomes a mistake at the value's place.
+fn checked<T>(
+    section: &Section<'_, '_>,
+    found: Found<String>,
+    check: impl FnOnce(&str) -> Result<T, String>,
+) -> Option<T> {
+    match check(&found.value) {
+        Ok(value) => Some(value),
+        Err(text) => {
+            section.wrong(&found, text);
+            None
+        }
+    }
+}
+
+fn checked_list(section: &Section<'_, '_>, key: &str, check: fn(&str) -> Result<String, String>) -> Vec<String> {
+    let mut list = Vec::new();
+    for found in section.strings(key) {
+        list.extend(checked(section, found, check));
+    }
+    list
+}
+
+fn read_realm(section: &Section<'_, '_>) -> Option<Realm> {
+    section.only(&["name", "kdc", "kpasswd"]);
+    let name =
+        section.required_string("name", "\"EXAMPLE.ORG\"").and_then(|found| checked(section, found, check::realm));
+    let kdc = checked_list(section, "kdc", check::host_and_port);
+    let kpasswd = section.string("kpasswd").and_then(|found| checked(section, found, check::host_and_port));
+    Some(Realm { name: name?, kdc, kpasswd })
+}
+
+fn read_hosts(section: &Section<'_, '_>) -> BTreeMap<String, IpAddr> {
+    let mut hosts = BTreeMap::new();
+    for (name, found) in section.entries() {
+        let Some(found) = found else { continue };
+        if let Err(text) = check::host_name(&name) {
+            section.wrong(&found, text);
+        }
+        if let Some(address) = checked(section, found, check::address) {
+            hosts.insert(name, address);
+        }
+    }
+    hosts
+}
+
+fn read_console(section: &Section<'_, '_>) -> (String, Option<String>) {
+    section.only(&["screen", "log"]);
+    let screen = section
+        .string("screen")
+        .and_then(|found| checked(section, found, check::terminal))
+        .unwrap_or_else(|| "tty1".to_owned());
+    let log = section.string("log").and_then(|found| {
+        let log = checked(section, found.clone(), check::terminal)?;
+        if log == screen {
+            section.wrong(&found, format!("is {log}, where the login screen is: name another terminal or leave it out"));
+            return None;
+        }
+        Some(log)
+    });
+    (screen, log)
+}
+
+fn read_cache(section: &Section<'_, '_>) -> Cache {
+    section.only(&["kind", "size_mib", "zstd_level"]);
+    let kind = section
+        .string("kind")
+        .and_then(|found| checked(section, found, check::cache_kind))
+        .unwrap_or(CacheKind::Auto);
+    let size = section.integer("size_mib", 0..=1 << 24);
+    if let Some(size) = &size
+        && size.value > 0
+        && kind == CacheKind::Disk
+    {
+        section.wrong(size, "limits a cache in memory, but cache.kind is \"disk\": leave it out, the partition's size counts");
+    }
+    if let Some(size) = &size
+        && (1..64).contains(&size.value)
+    {
+        section.wrong(size, format!("is {}, too little to hold a session: write 0 (half of the memory) or at least 64", size.value));
+    }
+    Cache {
+        kind,
+        size_mib: size.map_or(0, |found| found.value as u64),
+        zstd_level: section.integer("zstd_level", 1..=19).map_or(3, |found| found.value as i32),
+    }
+}
+
+fn read_wipe(section: &Section<'_, '_>) -> Wipe {
+    section.only(&["discard", "power_off_on_failure"]);
+    Wipe {
+        discard: section.boolean("discard").is_none_or(|found| found.value),
+        power_off_on_failure: section.boolean("power_off_on_failure").is_none_or(|found| found.value),
+    }
+}
+
+fn read_cache_partition(section: &Section<'_, '_>) -> u64 {
+    let Some(size) = section.integer("cache_partition_mib", 0..=1 << 24) else { return 0 };
+    if (1..64).contains(&size.value) {
+        section.wrong(&size, format!("is {}, too little for a cache: write 0 (none) or at least 64", size.value));
+    }
+    size.value as u64
+}
+
+fn read_secure_boot(section: &Section<'_, '_>, folder: &Path) -> Option<SecureBoot> {
+    section.only(&["key", "cert"]);
+    if !section.is_present() {
+        return None;
+    }
+    let key = section
+        .required_string("key", "\"db.key\"")
+        .and_then(|found| checked(section, found, |name| files::private_key(&folder.join(name))));
+    let cert = section
+        .required_string("cert", "\"db.pem\"")
+        .and_then(|found| checked(section, found, |name| files::certificate(&folder.join(name))));
+    Some(SecureBoot { key: key?, cert: cert? })
+}
