@@ -35,12 +35,7 @@ pub struct WireError {
 impl WireError {
     /// An error without further particulars.
     pub fn new(code: &str, message: impl Into<String>) -> Self {
-        Self {
-            code: code.to_owned(),
-            message: message.into(),
-            misses: Vec::new(),
-            holder: None,
-        }
+        Self { code: code.to_owned(), message: message.into(), misses: Vec::new(), holder: None }
     }
 }
 
