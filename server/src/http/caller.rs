@@ -1,0 +1,58 @@
+//! Who calls: every route but log-in and health takes a [`Caller`], and none can be made without a good token.
+
+use super::{App, now};
+use crate::{
+    auth::token::TokenError,
+    refusal::{Code, Refusal},
+};
+use axum::{
+    extract::FromRequestParts,
+    http::{HeaderMap, header, request::Parts},
+};
+
+/// An authenticated principal, `user@REALM`.
+#[derive(Debug, Clone)]
+pub struct Caller(pub String);
+
+impl FromRequestParts<App> for Caller {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Refusal> {
+        let token = credentials(&parts.headers, "Bearer")?;
+        match app.inner.tokens.check(token, now()) {
+            Ok((principal, _)) => {
+                if let Some(seen) = parts.extensions.get::<super::log::Seen>() {
+                    seen.caller(&principal);
+                }
+                Ok(Self(principal))
+            }
+            Err(TokenError::Expired) => Err(Refusal::new(
+                Code::TokenExpired,
+                "The log-in's time is over; nothing was changed. Log in again.",
+            )),
+            Err(TokenError::Bad) => Err(Refusal::new(
+                Code::BadToken,
+                "The server does not know this log-in (it may have been given a new key); log in again.",
+            )),
+        }
+    }
+}
+
+/// What follows `scheme` in the `Authorization` header.
+///
+/// # Errors
+/// `no-ticket`.
+pub(super) fn credentials<'a>(headers: &'a HeaderMap, scheme: &str) -> Result<&'a str, Refusal> {
+    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    given
+        .and_then(|text| text.split_once(' '))
+        .filter(|(name, _)| name.eq_ignore_ascii_case(scheme))
+        .map(|(_, credentials)| credentials.trim())
+        .ok_or_else(|| {
+            let what = if scheme == "Bearer" { "a log-in" } else { "a Kerberos ticket" };
+            Refusal::new(
+                Code::NoTicket,
+                format!("This needs {what}; log in with Kerberos first (POST /v1/session)."),
+            )
+        })
+}

@@ -1,0 +1,45 @@
+//! The access log: one line a request, target `access`. It holds no header and no body, so no ticket and no token.
+
+use crate::refusal::Code;
+use axum::{
+    extract::{ConnectInfo, Request},
+    middleware::Next,
+    response::Response,
+};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+    time::Instant,
+};
+
+/// Carries the caller from where the token is checked to where the line is written.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Seen(Arc<OnceLock<String>>);
+
+impl Seen {
+    pub(super) fn caller(&self, principal: &str) {
+        // A request is authenticated once; a second time could only say the same.
+        let _ = self.0.set(principal.to_owned());
+    }
+}
+
+pub(super) async fn access(mut request: Request, next: Next) -> Response {
+    let seen = Seen::default();
+    request.extensions_mut().insert(seen.clone());
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
+    let method = request.method().clone();
+    let path = request.uri().path().to_owned();
+    let begun = Instant::now();
+    let response = next.run(request).await;
+    tracing::info!(
+        target: "access",
+        peer = peer.map(tracing::field::display),
+        caller = seen.0.get(),
+        %method,
+        path,
+        status = response.status().as_u16(),
+        code = response.extensions().get::<Code>().map(|code| code.text()),
+        ms = begun.elapsed().as_secs_f64() * 1000.0,
+    );
+    response
+}

@@ -1,0 +1,490 @@
+//! Parcels: what an authenticated principal may do with them, over any store.
+
+use crate::{
+    commit::{self, Obstacle},
+    head::{Claim, Head, Step, unreadable},
+    refusal::{Code, Refusal},
+    store::{Etag, Key, Object, Store, StoreError},
+};
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use parcel::{
+    id::{ChunkName, Epoch, ParcelId, Version},
+    keyring::ImageKind,
+    record::Public,
+    slot::Slots,
+    tag::Miss,
+    wire::http::{CreateParcel, LockReply, LockRequest, ParcelInfo, VersionInfo},
+};
+use std::{collections::BTreeSet, sync::Arc};
+
+/// How often a change is tried anew because somebody else changed the same object in between.
+const ATTEMPTS: usize = 16;
+/// Objects that are read at the same time for a list.
+const AT_ONCE: usize = 8;
+/// Longest name of a parcel or kiosk, in characters.
+const MAX_NAME: usize = 64;
+
+/// The parcels in a store.
+#[derive(Debug)]
+pub struct Parcels {
+    store: Arc<dyn Store>,
+    admins: BTreeSet<String>,
+    /// Held from looking for a name among an owner's parcels to making the parcel.
+    creating: tokio::sync::Mutex<()>,
+}
+
+type Result<T> = std::result::Result<T, Refusal>;
+
+impl Parcels {
+    /// The parcels in `store`; `admins` may make parcels for others.
+    pub fn new(store: Arc<dyn Store>, admins: impl IntoIterator<Item = String>) -> Self {
+        Self { store, admins: admins.into_iter().collect(), creating: tokio::sync::Mutex::default() }
+    }
+
+    /// The parcels that the caller owns or holds, by name.
+    ///
+    /// # Errors
+    /// `store`.
+    pub async fn list(&self, caller: &str) -> Result<Vec<ParcelInfo>> {
+        let mut found = Vec::new();
+        for (id, head) in self.heads().await? {
+            if head.visible_to(caller) {
+                found.push(self.info(id, &head).await?);
+            }
+        }
+        found.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
+        Ok(found)
+    }
+
+    /// Makes an empty parcel that the caller holds. Asked again after its answer was lost, it takes the lock anew.
+    ///
+    /// # Errors
+    /// `bad-request`, `not-admin`, `exists`, `name-taken`, `store`, `store-full`.
+    pub async fn create(&self, caller: &str, ask: &CreateParcel, now: u64) -> Result<LockReply> {
+        check_name("name", &ask.name)?;
+        check_name("kiosk", &ask.kiosk)?;
+        if !crate::auth::is_principal(&ask.owner) {
+            let text =
+                format!("The owner {:?} is not a Kerberos principal; write it as user@REALM.", ask.owner);
+            return Err(Refusal::new(Code::BadRequest, text));
+        }
+        if ask.owner != caller && !self.admins.contains(caller) {
+            let text = format!(
+                "Only an administrator may make a parcel for {}; ask IT, or make it your own.",
+                ask.owner
+            );
+            return Err(Refusal::new(Code::NotAdmin, text));
+        }
+        let by = Claim { principal: caller, kiosk: &ask.kiosk, now };
+        let _turn = self.creating.lock().await;
+        for (id, head) in self.heads().await? {
+            if id == ask.id {
+                return self.create_again(caller, ask, &head, &by).await;
+            }
+            if head.owner == ask.owner && head.name == ask.name {
+                let text = format!("{} has a parcel {:?} already; choose another name.", ask.owner, ask.name);
+                return Err(Refusal::new(Code::NameTaken, text));
+            }
+        }
+        let head = Head::create(&ask.name, &ask.owner, &by);
+        if !self.store.swap(Key::Head(ask.id), None, head.encode().into()).await.map_err(store_error)? {
+            return Err(exists(ask));
+        }
+        Ok(LockReply { epoch: head.epoch, version: head.version, misses: Vec::new() })
+    }
+
+    /// A parcel.
+    ///
+    /// # Errors
+    /// `no-such-parcel`, `store`.
+    pub async fn show(&self, caller: &str, id: ParcelId) -> Result<ParcelInfo> {
+        let (head, _) = self.head(caller, id).await?;
+        self.info(id, &head).await
+    }
+
+    /// The committed versions of a parcel, in ascending order.
+    ///
+    /// # Errors
+    /// `no-such-parcel`, `store`.
+    pub async fn versions(&self, caller: &str, id: ParcelId) -> Result<Vec<VersionInfo>> {
+        let (head, _) = self.head(caller, id).await?;
+        let numbers = self.store.records(id).await.map_err(store_error)?;
+        // A record beyond the head is what a commit left that did not come to its end.
+        let numbers: Vec<_> = numbers.into_iter().filter(|n| *n <= head.version).collect();
+        let mut records = stream::iter(numbers).map(|n| self.public(id, n)).buffered(AT_ONCE);
+        let mut versions = Vec::new();
+        while let Some(record) = records.next().await {
+            let record = record?;
+            versions.push(VersionInfo {
+                version: record.version,
+                parent: record.parent,
+                created_at: record.created_at,
+                kiosk: record.kiosk.clone(),
+                suspended: record.suspended(),
+            });
+        }
+        Ok(versions)
+    }
+
+    /// A version record.
+    ///
+    /// # Errors
+    /// `no-such-parcel`, `no-such-version`, `store`.
+    pub async fn record(&self, caller: &str, id: ParcelId, n: Version) -> Result<Bytes> {
+        let (head, _) = self.head(caller, id).await?;
+        let record = if n <= head.version { self.get(Key::Record(id, n)).await? } else { None };
+        record.map(|record| record.bytes).ok_or_else(|| {
+            let text =
+                format!("The parcel {:?} has no version {n}; its last is {}.", head.name, head.version);
+            Refusal::new(Code::NoSuchVersion, text)
+        })
+    }
+
+    /// Commits a version: checks the record and that all it names is stored, writes the record, moves the head.
+    /// Sent again after its answer was lost, it changes nothing and succeeds.
+    ///
+    /// # Errors
+    /// `no-such-parcel`, `stale-epoch`, `locked`, `bad-record`, `wrong-parent`, `missing-objects`, `store`,
+    /// `store-full`, `busy`.
+    pub async fn commit(
+        &self,
+        caller: &str,
+        id: ParcelId,
+        n: Version,
+        epoch: Epoch,
+        bytes: Bytes,
+    ) -> Result<ParcelInfo> {
+        let (head, _) = self.head(caller, id).await?;
+        head.may_write(caller, epoch)?;
+        let public = Public::read(&bytes).map_err(|e| bad_record(n, &e))?;
+        if public.parcel != id || public.version != n {
+            return Err(bad_record(
+                n,
+                &format!("it is version {} of parcel {}", public.version, public.parcel),
+            ));
+        }
+        if head.may_commit(public.parent, n)? == Step::Next {
+            let parent =
+                if public.parent > Version(0) { Some(self.public(id, public.parent).await?) } else { None };
+            commit::check(&*self.store, &public, parent.as_ref()).await.map_err(
+                |obstacle| match obstacle {
+                    Obstacle::Refused(refusal) => refusal,
+                    Obstacle::Store(e) => store_error(e),
+                },
+            )?;
+        }
+        for _ in 0..ATTEMPTS {
+            // The order matters. The record is read before the head says that this epoch still holds: whoever takes
+            // the lock later writes the record later, so it differs from what was read and is not overwritten.
+            let there = self.get(Key::Record(id, n)).await?;
+            let (mut head, head_tag) = self.head(caller, id).await?;
+            head.may_write(caller, epoch)?;
+            match head.may_commit(public.parent, n)? {
+                Step::Again if there.as_ref().is_some_and(|there| there.bytes == bytes) => {
+                    return self.info(id, &head).await;
+                }
+                Step::Again => {
+                    let text = format!(
+                        "The parcel {:?} has another version {n} already; nothing was changed. Open it and commit from there.",
+                        head.name
+                    );
+                    return Err(Refusal::new(Code::WrongParent, text));
+                }
+                Step::Next => {}
+            }
+            let there = there.map(|there| there.etag);
+            if !self.swap(Key::Record(id, n), there, bytes.clone()).await? {
+                continue;
+            }
+            head.version = n;
+            if self.swap(Key::Head(id), Some(head_tag), head.encode().into()).await? {
+                tracing::info!(parcel = %id, version = %n, %epoch, caller, "committed");
+                return self.info(id, &head).await;
+            }
+        }
+        Err(busy(id))
+    }
+
+    /// Gives the caller the lock; with `break_lock`, whoever holds it. The kiosk's inventory is held against the tag
+    /// first, and the lock is not given to a kiosk that lacks what the tag demands.
+    ///
+    /// # Errors
+    /// `no-such-parcel`, `bad-request`, `hardware`, `locked`, `not-owner`, `store`, `store-full`, `busy`.
+    pub async fn lock(
+        &self,
+        caller: &str,
+        id: ParcelId,
+        ask: &LockRequest,
+        break_lock: bool,
+        now: u64,
+    ) -> Result<LockReply> {
+        check_name("kiosk", &ask.kiosk)?;
+        let by = Claim { principal: caller, kiosk: &ask.kiosk, now };
+        for _ in 0..ATTEMPTS {
+            let (mut head, tag) = self.head(caller, id).await?;
+            let epoch = if break_lock { head.take_over(&by)? } else { head.acquire(&by)? };
+            let misses = self.misses(id, &head, ask).await?;
+            if self.swap(Key::Head(id), Some(tag), head.encode().into()).await? {
+                tracing::info!(parcel = %id, %epoch, caller, kiosk = ask.kiosk, broken = break_lock, "locked");
+                return Ok(LockReply { epoch, version: head.version, misses });
+            }
+        }
+        Err(busy(id))
+    }
+
+    /// Gives the lock back.
+    ///
+    /// # Errors
+    /// `no-such-parcel`, `stale-epoch`, `locked`, `store`, `store-full`, `busy`.
+    pub async fn unlock(&self, caller: &str, id: ParcelId, epoch: Epoch) -> Result<()> {
+        for _ in 0..ATTEMPTS {
+            let (mut head, tag) = self.head(caller, id).await?;
+            head.release(caller, epoch)?;
+            if self.swap(Key::Head(id), Some(tag), head.encode().into()).await? {
+                tracing::info!(parcel = %id, %epoch, caller, "unlocked");
+                return Ok(());
+            }
+        }
+        Err(busy(id))
+    }
+
+    /// The key slots, JSON.
+    ///
+    /// # Errors
+    /// `no-such-parcel`, `no-slots`, `store`.
+    pub async fn slots(&self, caller: &str, id: ParcelId) -> Result<Bytes> {
+        let (head, _) = self.head(caller, id).await?;
+        self.get(Key::Slots(id)).await?.map(|slots| slots.bytes).ok_or_else(|| {
+            let text = format!(
+                "The parcel {:?} has no key slots yet; whoever made it must finish that first.",
+                head.name
+            );
+            Refusal::new(Code::NoSlots, text)
+        })
+    }
+
+    /// Replaces the key slots. The owner needs no lock for that: a password changes at any time.
+    ///
+    /// # Errors
+    /// `no-such-parcel`, `stale-epoch`, `locked`, `bad-slots`, `not-owner`, `store`, `store-full`, `busy`.
+    pub async fn put_slots(
+        &self,
+        caller: &str,
+        id: ParcelId,
+        epoch: Option<Epoch>,
+        bytes: Bytes,
+    ) -> Result<()> {
+        Slots::from_json(&bytes)
+            .map_err(|e| Refusal::new(Code::BadSlots, format!("The key slots cannot be stored: {e}")))?;
+        for _ in 0..ATTEMPTS {
+            // As in a commit: first the object, then the right to replace it.
+            let there = self.get(Key::Slots(id)).await?.map(|slots| slots.etag);
+            let (head, _) = self.head(caller, id).await?;
+            match epoch {
+                Some(epoch) => head.may_write(caller, epoch)?,
+                None if head.owner == caller => {}
+                None => {
+                    let text = format!(
+                        "Only {}, its owner, may change the key slots of the parcel {:?} without its lock.",
+                        head.owner, head.name
+                    );
+                    return Err(Refusal::new(Code::NotOwner, text));
+                }
+            }
+            if self.swap(Key::Slots(id), there, bytes.clone()).await? {
+                return Ok(());
+            }
+        }
+        Err(busy(id))
+    }
+
+    /// May the caller send objects for this parcel?
+    ///
+    /// # Errors
+    /// `no-such-parcel`, `stale-epoch`, `locked`, `store`.
+    pub async fn may_upload(&self, caller: &str, id: ParcelId, epoch: Epoch) -> Result<()> {
+        self.head(caller, id).await?.0.may_write(caller, epoch)
+    }
+
+    /// Stores an object whose name is that of its bytes; see [`Self::may_upload`].
+    ///
+    /// # Errors
+    /// `bad-name`, `store`, `store-full`.
+    pub async fn put_chunk(&self, name: ChunkName, bytes: Bytes) -> Result<()> {
+        let real = parcel::chunk::name_of(&bytes);
+        if real != name {
+            let text = format!(
+                "The {} bytes sent as {name} are {real}; they were damaged on their way, send them again.",
+                bytes.len()
+            );
+            return Err(Refusal::new(Code::BadName, text));
+        }
+        self.store.put_chunk(name, bytes).await.map_err(store_error)
+    }
+
+    /// A sealed object. Any authenticated principal may have it: it is worth nothing without its key.
+    ///
+    /// # Errors
+    /// `no-such-chunk`, `store`.
+    pub async fn chunk(&self, name: ChunkName) -> Result<Bytes> {
+        self.store.chunk(name).await.map_err(store_error)?.ok_or_else(|| {
+            Refusal::new(
+                Code::NoSuchChunk,
+                format!("The server has no object {name}; try another source, or send it anew."),
+            )
+        })
+    }
+
+    /// Which of these objects are stored.
+    ///
+    /// # Errors
+    /// `no-such-parcel`, `store`.
+    pub async fn have(&self, caller: &str, id: ParcelId, names: Vec<ChunkName>) -> Result<Vec<bool>> {
+        self.head(caller, id).await?;
+        self.store.have(names).await.map_err(store_error)
+    }
+
+    async fn misses(&self, id: ParcelId, head: &Head, ask: &LockRequest) -> Result<Vec<Miss>> {
+        let Some(inventory) = &ask.inventory else { return Ok(Vec::new()) };
+        if head.version == Version(0) {
+            return Ok(Vec::new());
+        }
+        let misses = self.public(id, head.version).await?.tag.check(inventory);
+        let lacking: Vec<_> = misses.iter().filter(|miss| miss.must).map(|miss| miss.item.as_str()).collect();
+        if lacking.is_empty() {
+            return Ok(misses);
+        }
+        let text = format!(
+            "The kiosk {} cannot run the parcel {:?}, it lacks: {}. The parcel was not locked; use another kiosk.",
+            ask.kiosk,
+            head.name,
+            lacking.join(", ")
+        );
+        let mut refusal = Refusal::new(Code::Hardware, text);
+        refusal.error.misses = misses;
+        Err(refusal)
+    }
+
+    async fn create_again(
+        &self,
+        caller: &str,
+        ask: &CreateParcel,
+        head: &Head,
+        by: &Claim<'_>,
+    ) -> Result<LockReply> {
+        let same = head.version == Version(0)
+            && head.owner == ask.owner
+            && head.name == ask.name
+            && head
+                .lock
+                .as_ref()
+                .is_some_and(|lock| lock.principal == by.principal && lock.kiosk == by.kiosk);
+        if !same {
+            return Err(exists(ask));
+        }
+        let lock = LockRequest { kiosk: ask.kiosk.clone(), inventory: None };
+        self.lock(caller, ask.id, &lock, false, by.now).await
+    }
+
+    /// Every head that can be read; others are told to the log, so that one damaged parcel does not hide the rest.
+    async fn heads(&self) -> Result<Vec<(ParcelId, Head)>> {
+        let ids = self.store.parcels().await.map_err(store_error)?;
+        let mut heads = stream::iter(ids)
+            .map(|id| async move { (id, self.get(Key::Head(id)).await) })
+            .buffer_unordered(AT_ONCE);
+        let mut found = Vec::new();
+        while let Some((id, head)) = heads.next().await {
+            let Some(object) = head? else { continue };
+            match Head::decode(&object.bytes) {
+                Ok(head) => found.push((id, head)),
+                Err(error) => tracing::error!(parcel = %id, error, "skipped in a list"),
+            }
+        }
+        Ok(found)
+    }
+
+    async fn head(&self, caller: &str, id: ParcelId) -> Result<(Head, Etag)> {
+        let Object { bytes, etag } =
+            self.get(Key::Head(id)).await?.ok_or_else(|| Refusal::no_such_parcel(&id))?;
+        let head = Head::decode(&bytes).map_err(|error| {
+            tracing::error!(parcel = %id, error, "a head cannot be read");
+            unreadable(&id)
+        })?;
+        if head.visible_to(caller) { Ok((head, etag)) } else { Err(Refusal::no_such_parcel(&id)) }
+    }
+
+    async fn info(&self, id: ParcelId, head: &Head) -> Result<ParcelInfo> {
+        let last = if head.version > Version(0) { Some(self.public(id, head.version).await?) } else { None };
+        let last = last.as_ref();
+        Ok(ParcelInfo {
+            id,
+            name: head.name.clone(),
+            owner: head.owner.clone(),
+            version: head.version,
+            epoch: head.epoch,
+            lock: head.lock.clone(),
+            tag: last.map(|last| last.tag.clone()),
+            suspended_at: last.map(|last| last.created_at),
+            suspended_on: last.map(|last| last.kiosk.clone()),
+            disk_bytes: last.and_then(|last| last.image(ImageKind::Disk)).map_or(0, |disk| disk.bytes),
+            suspended: last.is_some_and(Public::suspended),
+        })
+    }
+
+    /// The public part of a committed record.
+    async fn public(&self, id: ParcelId, n: Version) -> Result<Public> {
+        let problem = |error: String| {
+            tracing::error!(parcel = %id, version = %n, error, "a version record cannot be read");
+            unreadable(&id)
+        };
+        let record =
+            self.get(Key::Record(id, n)).await?.ok_or_else(|| problem("it is not there".to_owned()))?;
+        Public::read(&record.bytes).map_err(|e| problem(e.to_string()))
+    }
+
+    async fn get(&self, key: Key) -> Result<Option<Object>> {
+        self.store.get(key).await.map_err(store_error)
+    }
+
+    async fn swap(&self, key: Key, expected: Option<Etag>, bytes: Bytes) -> Result<bool> {
+        self.store.swap(key, expected, bytes).await.map_err(store_error)
+    }
+}
+
+fn check_name(what: &str, name: &str) -> Result<()> {
+    let count = name.chars().count();
+    if count == 0 || count > MAX_NAME || name.chars().any(char::is_control) || name.trim() != name {
+        let text = format!(
+            "The {what} {name:?} must be 1 to {MAX_NAME} characters, without control characters or spaces at its ends; choose another."
+        );
+        return Err(Refusal::new(Code::BadRequest, text));
+    }
+    Ok(())
+}
+
+fn bad_record(n: Version, why: &dyn std::fmt::Display) -> Refusal {
+    Refusal::new(Code::BadRecord, format!("The record sent as version {n} was not committed: {why}."))
+}
+
+fn exists(ask: &CreateParcel) -> Refusal {
+    Refusal::new(Code::Exists, format!("There is a parcel {} already; choose another id.", ask.id))
+}
+
+fn busy(id: ParcelId) -> Refusal {
+    Refusal::new(Code::Busy, format!("The parcel {id} is being changed by many at once; try again."))
+}
+
+fn store_error(e: StoreError) -> Refusal {
+    tracing::error!(error = %e, "the store fails");
+    match e {
+        StoreError::Full(_) => Refusal::new(
+            Code::StoreFull,
+            "The server has no space left and stored nothing; what is committed is safe. Tell IT, and try again when there is space.",
+        ),
+        StoreError::Io { .. } => Refusal::new(
+            Code::Store,
+            "The server cannot read or write its store; what is committed is safe. Tell IT, who finds the reason in the server's log.",
+        ),
+    }
+}

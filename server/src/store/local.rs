@@ -1,0 +1,374 @@
+//! A store in a local directory, for one process.
+//!
+//! ```text
+//! format                      says that this is a store, and its format
+//! lock                        held (flock) by the one process that uses it
+//! tmp/                        what is being written; emptied at start
+//! chunks/<2 hex>/<38 hex>
+//! parcels/<id>/head, slots, versions/<n>
+//! ```
+//!
+//! A write goes to `tmp/`, is synced, renamed into place, and the directory is synced; only then it counts.
+
+use super::{Answer, Etag, Key, Object, Store, StoreError};
+use bytes::Bytes;
+use nix::fcntl::{Flock, FlockArg};
+use parcel::id::{ChunkName, ParcelId, Version};
+use std::{
+    collections::HashMap,
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, ErrorKind, Read, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+const FORMAT: &str = "waystation parcel store, format 1\n";
+/// Parcels share this many mutexes, so that memory does not grow with parcels; more than threads is enough.
+const STRIPES: usize = 64;
+
+/// Why a directory cannot be used as a store.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Somebody else uses it.
+    #[error(
+        "the store {0} is in use by another parcel-server; stop that one, or give this one another directory"
+    )]
+    InUse(PathBuf),
+    /// It is something else.
+    #[error("{0} holds files but is not a parcel store; give an empty or new directory")]
+    NotAStore(PathBuf),
+    /// Of another format.
+    #[error(
+        "the store {0} has a format that this parcel-server does not know; use the version that wrote it, or a newer one"
+    )]
+    Format(PathBuf),
+    /// Reading or writing fails.
+    #[error(
+        "cannot use {path} as the store: {source}; make it a directory that this user may read and write"
+    )]
+    Io {
+        /// What.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// A store in a local directory.
+#[derive(Debug)]
+pub struct LocalStore {
+    dir: Arc<Dir>,
+}
+
+#[derive(Debug)]
+struct Dir {
+    root: PathBuf,
+    next_temp: AtomicU64,
+    parcels: [Mutex<()>; STRIPES],
+    /// Chunks that are renamed into place but whose directory may not be synced yet, with their number of writers.
+    landing: Mutex<HashMap<ChunkName, usize>>,
+    _lock: Flock<File>,
+}
+
+impl LocalStore {
+    /// Opens the store in `root`, or makes one there; takes its lock; removes what an earlier crash left half-written.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open(root: &Path) -> Result<Self, OpenError> {
+        let fail = |path: &Path| {
+            let path = path.to_owned();
+            move |source| OpenError::Io { path, source }
+        };
+        make_dir(root).map_err(fail(root))?;
+        let format = root.join("format");
+        match fs::read(&format) {
+            Ok(found) if found == FORMAT.as_bytes() => {}
+            Ok(_) => return Err(OpenError::Format(root.to_owned())),
+            Err(e) if e.kind() == ErrorKind::NotFound => check_unused(root)?,
+            Err(e) => return Err(fail(&format)(e)),
+        }
+        let lock = take_lock(root)?;
+
+        let tmp = root.join("tmp");
+        let chunks = root.join("chunks");
+        for dir in [&tmp, &chunks, &root.join("parcels")] {
+            make_dir(dir).map_err(fail(dir))?;
+        }
+        for first in 0..=255u8 {
+            let dir = chunks.join(hex::encode([first]));
+            make_dir(&dir).map_err(fail(&dir))?;
+        }
+        for left in fs::read_dir(&tmp).map_err(fail(&tmp))? {
+            let left = left.map_err(fail(&tmp))?.path();
+            fs::remove_file(&left).map_err(fail(&left))?;
+        }
+        let dir = Dir {
+            root: root.to_owned(),
+            next_temp: AtomicU64::new(0),
+            parcels: std::array::from_fn(|_| Mutex::new(())),
+            landing: Mutex::default(),
+            _lock: lock,
+        };
+        if !format.exists() {
+            dir.write(&format, FORMAT.as_bytes()).map_err(fail(&format))?;
+        }
+        // An earlier process may have been killed between a rename and the sync of its directory. What is visible
+        // now is believed from here on, so it must be made to last.
+        let root_handle = File::open(root).map_err(fail(root))?;
+        nix::unistd::syncfs(&root_handle).map_err(|e| fail(root)(e.into()))?;
+        Ok(Self { dir: Arc::new(dir) })
+    }
+
+    fn run<T: Send + 'static>(
+        &self,
+        doing: impl FnOnce() -> String + Send + 'static,
+        work: impl FnOnce(&Dir) -> io::Result<T> + Send + 'static,
+    ) -> Answer<'_, T> {
+        let dir = Arc::clone(&self.dir);
+        let task = tokio::task::spawn_blocking(move || {
+            work(&dir).map_err(|source| match source.kind() {
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => StoreError::Full(doing()),
+                _ => StoreError::Io { doing: doing(), source },
+            })
+        });
+        Box::pin(async move {
+            task.await.unwrap_or_else(|stopped| {
+                Err(StoreError::Io {
+                    doing: "working on the store".to_owned(),
+                    source: io::Error::other(stopped),
+                })
+            })
+        })
+    }
+}
+
+impl Store for LocalStore {
+    fn put_chunk(&self, name: ChunkName, bytes: Bytes) -> Answer<'_, ()> {
+        self.run(move || format!("storing chunk {name}"), move |dir| dir.put_chunk(name, &bytes))
+    }
+
+    fn chunk(&self, name: ChunkName) -> Answer<'_, Option<Bytes>> {
+        self.run(move || format!("reading chunk {name}"), move |dir| read(&dir.chunk_path(&name)))
+    }
+
+    fn have(&self, names: Vec<ChunkName>) -> Answer<'_, Vec<bool>> {
+        self.run(
+            || "looking for chunks".to_owned(),
+            move |dir| names.iter().map(|name| dir.has_chunk(name)).collect(),
+        )
+    }
+
+    fn get(&self, key: Key) -> Answer<'_, Option<Object>> {
+        self.run(
+            move || format!("reading {key}"),
+            move |dir| {
+                // Under the mutex, so that a reader never sees a rename that a power failure could undo.
+                let _turn = dir.turn(key.parcel());
+                Ok(read(&dir.path(&key))?.map(object))
+            },
+        )
+    }
+
+    fn swap(&self, key: Key, expected: Option<Etag>, bytes: Bytes) -> Answer<'_, bool> {
+        self.run(
+            move || format!("writing {key}"),
+            move |dir| {
+                let _turn = dir.turn(key.parcel());
+                let path = dir.path(&key);
+                if read(&path)?.map(|bytes| object(bytes).etag) != expected {
+                    return Ok(false);
+                }
+                if expected.is_none() {
+                    dir.make_parcel(key.parcel())?;
+                }
+                dir.write(&path, &bytes)?;
+                Ok(true)
+            },
+        )
+    }
+
+    fn parcels(&self) -> Answer<'_, Vec<ParcelId>> {
+        self.run(|| "listing parcels".to_owned(), |dir| names(&dir.root.join("parcels")))
+    }
+
+    fn records(&self, parcel: ParcelId) -> Answer<'_, Vec<Version>> {
+        self.run(
+            move || format!("listing versions of {parcel}"),
+            move |dir| {
+                let _turn = dir.turn(&parcel);
+                let mut found: Vec<u64> = names(&dir.parcel_path(&parcel).join("versions"))?;
+                found.sort_unstable();
+                Ok(found.into_iter().map(Version).collect())
+            },
+        )
+    }
+}
+
+impl Dir {
+    fn chunk_path(&self, name: &ChunkName) -> PathBuf {
+        let name = name.to_string();
+        self.root.join("chunks").join(&name[..2]).join(&name[2..])
+    }
+
+    fn parcel_path(&self, id: &ParcelId) -> PathBuf {
+        self.root.join("parcels").join(id.to_string())
+    }
+
+    fn path(&self, key: &Key) -> PathBuf {
+        self.root.join(key.to_string())
+    }
+
+    fn turn(&self, parcel: &ParcelId) -> MutexGuard<'_, ()> {
+        let stripe = usize::from(parcel.as_bytes()[0]) % STRIPES;
+        // The mutex guards files, which are whole whatever happened to the last holder.
+        self.parcels[stripe].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn landing(&self) -> MutexGuard<'_, HashMap<ChunkName, usize>> {
+        self.landing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put_chunk(&self, name: ChunkName, bytes: &[u8]) -> io::Result<()> {
+        let path = self.chunk_path(&name);
+        *self.landing().entry(name).or_default() += 1;
+        let result = match read(&path) {
+            // Perhaps renamed by somebody who has not synced yet.
+            Ok(Some(there)) if there == bytes => sync_parent(&path),
+            Ok(found) => {
+                if found.is_some() {
+                    tracing::warn!(%name, "a stored chunk was damaged; it is replaced by a whole one");
+                }
+                self.write(&path, bytes)
+            }
+            Err(e) => Err(e),
+        };
+        let mut landing = self.landing();
+        if let Some(writers) = landing.get_mut(&name) {
+            *writers -= 1;
+            if *writers == 0 {
+                landing.remove(&name);
+            }
+        }
+        result
+    }
+
+    fn has_chunk(&self, name: &ChunkName) -> io::Result<bool> {
+        let path = self.chunk_path(name);
+        // Asked before looking: a writer that is done by now has synced.
+        let landing = self.landing().contains_key(name);
+        let there = path.try_exists()?;
+        if there && landing {
+            sync_parent(&path)?;
+        }
+        Ok(there)
+    }
+
+    fn make_parcel(&self, id: &ParcelId) -> io::Result<()> {
+        let dir = self.parcel_path(id);
+        make_dir(&dir)?;
+        make_dir(&dir.join("versions"))?;
+        sync_dir(&dir)?;
+        sync_parent(&dir)
+    }
+
+    /// Puts a file into place, whole and to last.
+    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let number = self.next_temp.fetch_add(1, Ordering::Relaxed);
+        let temp = self.root.join("tmp").join(number.to_string());
+        let written = write_new(&temp, bytes).and_then(|()| fs::rename(&temp, path));
+        if let Err(e) = written {
+            // What is left is removed at the next start if not now.
+            let _ = fs::remove_file(&temp);
+            return Err(e);
+        }
+        sync_parent(path)
+    }
+}
+
+fn object(bytes: Bytes) -> Object {
+    let etag = Etag(blake3::hash(&bytes).to_hex().to_string());
+    Object { bytes, etag }
+}
+
+fn read(path: &Path) -> io::Result<Option<Bytes>> {
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    let mut bytes = Vec::with_capacity(file.metadata()?.len() as usize);
+    file.read_to_end(&mut bytes)?;
+    Ok(Some(bytes.into()))
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+fn make_dir(path: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(e) if e.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        made => made,
+    }
+}
+
+fn sync_dir(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+fn sync_parent(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(parent) => sync_dir(parent),
+        None => Ok(()),
+    }
+}
+
+/// The entries of a directory whose names parse; nothing else was put there by the server.
+fn names<T: std::str::FromStr>(dir: &Path) -> io::Result<Vec<T>> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(e),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        if let Some(name) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) {
+            found.push(name);
+        }
+    }
+    Ok(found)
+}
+
+/// A directory without a format file may become a store if it is empty, or if a first start was cut short in it.
+fn check_unused(root: &Path) -> Result<(), OpenError> {
+    let fail = |source| OpenError::Io { path: root.to_owned(), source };
+    for entry in fs::read_dir(root).map_err(fail)? {
+        let name = entry.map_err(fail)?.file_name();
+        let ours = ["lock", "tmp", "chunks", "parcels"].iter().any(|known| name == *known);
+        if !ours {
+            return Err(OpenError::NotAStore(root.to_owned()));
+        }
+    }
+    Ok(())
+}
+
+fn take_lock(root: &Path) -> Result<Flock<File>, OpenError> {
+    let path = root.join("lock");
+    let fail = |source| OpenError::Io { path: path.clone(), source };
+    let file =
+        OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(fail)?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| match error {
+        nix::errno::Errno::EWOULDBLOCK => OpenError::InUse(root.to_owned()),
+        error => fail(error.into()),
+    })
+}
+
+#[cfg(test)]
+mod tests;
