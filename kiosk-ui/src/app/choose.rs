@@ -1,0 +1,202 @@
+//! Choosing a parcel and having its key.
+
+use super::{App, Dialog, is_backspace, is_enter, letter};
+use crate::{
+    effects::{Effects, Unlock},
+    event::OpenError,
+    password::Password,
+    trouble::Trouble,
+};
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use parcel::{
+    id::ParcelId,
+    wire::{http::ParcelInfo, session::Command},
+};
+
+const WRONG: &str = "That does not open it. Try again.";
+const SLIP: &str = "One character of the recovery key is wrong. Compare it with the paper and try again.";
+
+/// The user's parcels.
+#[derive(Debug, Default)]
+pub struct List {
+    /// As the server lists them; `None` until it did.
+    pub parcels: Option<Vec<ParcelInfo>>,
+    /// Why they could not be had.
+    pub trouble: Option<Trouble>,
+    /// `true` while they are asked for.
+    pub asking: bool,
+    /// Which one the cursor is on.
+    pub selected: usize,
+}
+
+impl List {
+    pub(super) fn ask(&mut self, effects: &mut dyn Effects) {
+        self.asking = true;
+        self.trouble = None;
+        effects.parcels();
+    }
+
+    pub(super) fn answer(&mut self, result: Result<Vec<ParcelInfo>, Trouble>) {
+        self.asking = false;
+        match result {
+            Ok(parcels) => {
+                self.selected = self.selected.min(parcels.len().saturating_sub(1));
+                self.parcels = Some(parcels);
+            }
+            Err(trouble) => self.trouble = Some(trouble),
+        }
+    }
+
+    /// The parcel that the cursor is on.
+    pub fn current(&self) -> Option<&ParcelInfo> {
+        self.parcels.as_ref()?.get(self.selected)
+    }
+
+    fn go(&mut self, to: usize) {
+        let last = self.parcels.as_ref().map_or(0, |parcels| parcels.len().saturating_sub(1));
+        self.selected = to.min(last);
+    }
+}
+
+/// How far the key is.
+#[derive(Debug)]
+pub enum Step {
+    /// The slot is fetched and opened.
+    Working {
+        /// The number of the attempt.
+        attempt: u64,
+        /// With what the user typed, beyond the log-in password.
+        typed: bool,
+    },
+    /// The log-in password does not open it: an older one, or the recovery key, is asked for.
+    Ask {
+        /// What was typed.
+        typed: Password,
+        /// Why what was typed before did not open it.
+        wrong: Option<&'static str>,
+    },
+    /// It cannot be had.
+    Failed(Trouble),
+    /// `cached` has it and `init` was told.
+    Told,
+}
+
+/// A parcel whose key is being had.
+#[derive(Debug)]
+pub struct Opening {
+    /// Which.
+    pub parcel: ParcelId,
+    /// Its name.
+    pub name: String,
+    /// Boot from disk.
+    pub cold_boot: bool,
+    /// Take the lock from its holder.
+    pub break_lock: bool,
+    /// How far it is.
+    pub step: Step,
+}
+
+impl App {
+    pub(super) fn list_key(&mut self, key: KeyEvent, effects: &mut dyn Effects) {
+        let selected = self.list.selected;
+        match (key.code, letter(key)) {
+            (KeyCode::Up, _) | (_, Some('k')) => self.list.go(selected.saturating_sub(1)),
+            (KeyCode::Down, _) | (_, Some('j')) => self.list.go(selected + 1),
+            (KeyCode::Home, _) => self.list.go(0),
+            (KeyCode::End, _) => self.list.go(usize::MAX),
+            (KeyCode::F(2), _) | (_, Some('r')) if !self.list.asking => self.list.ask(effects),
+            (KeyCode::F(10), _) | (_, Some('l')) => effects.command(Command::LogOut),
+            (KeyCode::F(5), _) | (_, Some('c')) => self.choose(true, effects),
+            _ if is_enter(key) => self.choose(false, effects),
+            _ => {}
+        }
+    }
+
+    fn choose(&mut self, cold_boot: bool, effects: &mut dyn Effects) {
+        let Some(parcel) = self.list.current() else { return };
+        if parcel.lock.is_some() {
+            self.dialog = Some(Dialog::BreakLock { cold_boot });
+        } else if cold_boot && parcel.suspended {
+            self.dialog = Some(Dialog::ColdBoot);
+        } else {
+            self.start_opening(false, false, effects);
+        }
+    }
+
+    pub(super) fn start_opening(&mut self, cold_boot: bool, break_lock: bool, effects: &mut dyn Effects) {
+        let Some(parcel) = self.list.current() else { return };
+        let (id, name) = (parcel.id, parcel.name.clone());
+        let step = match self.kept.as_ref().map(Password::duplicate) {
+            Some(login) => {
+                let attempt = self.next_attempt();
+                effects.open(Unlock { attempt, parcel: id, login: Some(login), typed: None });
+                Step::Working { attempt, typed: false }
+            }
+            None => Step::Ask { typed: Password::new(), wrong: None },
+        };
+        self.opening = Some(Opening { parcel: id, name, cold_boot, break_lock, step });
+    }
+
+    pub(super) fn opening_key(&mut self, key: KeyEvent, effects: &mut dyn Effects) {
+        let Some(opening) = &mut self.opening else { return };
+        match &mut opening.step {
+            Step::Told => {}
+            Step::Working { .. } if key.code == KeyCode::Esc => self.opening = None,
+            Step::Working { .. } => {}
+            Step::Failed(_) if is_enter(key) || key.code == KeyCode::Esc => {
+                self.opening = None;
+                self.list.ask(effects);
+            }
+            Step::Failed(_) => {}
+            Step::Ask { typed, .. } => match key.code {
+                KeyCode::Esc => self.opening = None,
+                _ if is_backspace(key) => typed.pop(),
+                _ if is_enter(key) => {
+                    if !typed.is_empty() {
+                        let typed = typed.take();
+                        let parcel = opening.parcel;
+                        let attempt = self.next_attempt();
+                        let login = self.kept.as_ref().map(Password::duplicate);
+                        if let Some(opening) = &mut self.opening {
+                            opening.step = Step::Working { attempt, typed: true };
+                        }
+                        effects.open(Unlock { attempt, parcel, login, typed: Some(typed) });
+                    }
+                }
+                KeyCode::Char('u') if key.modifiers.contains(KeyModifiers::CONTROL) => typed.clear(),
+                KeyCode::Char(c) if key.modifiers.difference(KeyModifiers::SHIFT).is_empty() => {
+                    typed.push(c);
+                }
+                _ => {}
+            },
+        }
+    }
+
+    pub(super) fn opened(
+        &mut self,
+        attempt: u64,
+        parcel: ParcelId,
+        result: Result<(), OpenError>,
+        effects: &mut dyn Effects,
+    ) {
+        let Some(opening) = &mut self.opening else { return };
+        let Step::Working { attempt: current, typed } = opening.step else { return };
+        if current != attempt || opening.parcel != parcel {
+            return;
+        }
+        opening.step = match result {
+            Ok(()) => {
+                effects.command(Command::Resume {
+                    parcel,
+                    name: opening.name.clone(),
+                    cold_boot: opening.cold_boot,
+                    break_lock: opening.break_lock,
+                });
+                Step::Told
+            }
+            Err(OpenError::Wrong) => Step::Ask { typed: Password::new(), wrong: typed.then_some(WRONG) },
+            Err(OpenError::Slip) => Step::Ask { typed: Password::new(), wrong: Some(SLIP) },
+            Err(OpenError::Trouble(trouble)) => Step::Failed(trouble),
+        };
+    }
+}

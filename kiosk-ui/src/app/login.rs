@@ -1,0 +1,180 @@
+//! Logging in.
+
+use super::{App, Dialog, is_backspace, is_enter};
+use crate::{effects::Effects, event::Session, password::Password, trouble::Trouble};
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use parcel::wire::session::Command;
+
+/// The longest user name, in characters.
+const MAX_USER: usize = 128;
+
+/// The two fields.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Field {
+    /// User.
+    #[default]
+    User,
+    /// Password.
+    Password,
+}
+
+/// How far a log-in is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Busy {
+    /// Not under way.
+    #[default]
+    No,
+    /// The realm and the server are asked; the number of the attempt.
+    Asking(u64),
+    /// `cached` is given the session.
+    Adopting(u64),
+    /// `init` was told; it will say that the session goes on.
+    Told,
+}
+
+/// The log-in form.
+#[derive(Debug, Default)]
+pub struct LoginForm {
+    /// What was typed as the user.
+    pub user: String,
+    /// What was typed as the password.
+    pub password: Password,
+    /// Which field has the keys.
+    pub focus: Field,
+    /// How far it is.
+    pub busy: Busy,
+    /// Why the last attempt failed.
+    pub trouble: Option<Trouble>,
+    principal: String,
+}
+
+impl LoginForm {
+    /// Empty again.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// No attempt is under way any more.
+    pub(super) fn stop(&mut self) {
+        self.busy = Busy::No;
+        self.password.clear();
+    }
+
+    fn fail(&mut self, trouble: Trouble) {
+        self.stop();
+        self.focus = Field::Password;
+        self.trouble = Some(trouble);
+    }
+
+    fn typed(&mut self, c: char) {
+        match self.focus {
+            Field::User if self.user.chars().count() < MAX_USER && !c.is_control() => self.user.push(c),
+            Field::User => {}
+            Field::Password => {
+                self.password.push(c);
+            }
+        }
+    }
+
+    fn erase(&mut self) {
+        match self.focus {
+            Field::User => drop(self.user.pop()),
+            Field::Password => self.password.pop(),
+        }
+    }
+
+    fn empty_field(&mut self) {
+        match self.focus {
+            Field::User => self.user.clear(),
+            Field::Password => self.password.clear(),
+        }
+    }
+
+    fn other_field(&mut self) {
+        self.focus = match self.focus {
+            Field::User => Field::Password,
+            Field::Password => Field::User,
+        };
+    }
+}
+
+impl App {
+    pub(super) fn login_key(&mut self, key: KeyEvent, effects: &mut dyn Effects) {
+        if self.powering {
+            return;
+        }
+        if self.login.busy != Busy::No {
+            if key.code == KeyCode::Esc {
+                if self.login.busy == Busy::Told {
+                    effects.command(Command::LogOut);
+                }
+                self.login.stop();
+                self.kept = None;
+            }
+            return;
+        }
+        let control = key.modifiers.contains(KeyModifiers::CONTROL);
+        match key.code {
+            _ if is_enter(key) => self.submit_login(effects),
+            _ if is_backspace(key) => self.login.erase(),
+            KeyCode::F(10) => self.dialog = Some(Dialog::Power),
+            KeyCode::Char('o') if control => self.dialog = Some(Dialog::Power),
+            KeyCode::Char('u') if control => self.login.empty_field(),
+            KeyCode::Tab | KeyCode::BackTab | KeyCode::Up | KeyCode::Down => self.login.other_field(),
+            KeyCode::Esc => self.login.clear(),
+            KeyCode::Char(c) if key.modifiers.difference(KeyModifiers::SHIFT).is_empty() => {
+                self.login.typed(c)
+            }
+            _ => {}
+        }
+    }
+
+    fn submit_login(&mut self, effects: &mut dyn Effects) {
+        let user = self.login.user.trim().to_owned();
+        if user.is_empty() {
+            self.login.focus = Field::User;
+            return;
+        }
+        if self.login.password.is_empty() {
+            self.login.focus = Field::Password;
+            return;
+        }
+        let attempt = self.next_attempt();
+        self.login.trouble = None;
+        self.login.busy = Busy::Asking(attempt);
+        effects.login(attempt, user, self.login.password.duplicate());
+    }
+
+    pub(super) fn logged_in(
+        &mut self,
+        attempt: u64,
+        result: Result<Session, Trouble>,
+        effects: &mut dyn Effects,
+    ) {
+        if self.login.busy != Busy::Asking(attempt) {
+            return;
+        }
+        match result {
+            Ok(session) => {
+                self.login.principal = session.principal.clone();
+                self.login.busy = Busy::Adopting(attempt);
+                effects.adopt(attempt, session);
+            }
+            Err(trouble) => self.login.fail(trouble),
+        }
+    }
+
+    pub(super) fn adopted(&mut self, attempt: u64, result: Result<(), Trouble>, effects: &mut dyn Effects) {
+        if self.login.busy != Busy::Adopting(attempt) {
+            return;
+        }
+        match result {
+            Ok(()) => {
+                self.kept = Some(self.login.password.take());
+                self.login.busy = Busy::Told;
+                effects.command(Command::LoggedIn { principal: self.login.principal.clone() });
+            }
+            Err(trouble) => self.login.fail(trouble),
+        }
+    }
+}

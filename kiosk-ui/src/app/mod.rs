@@ -1,0 +1,373 @@
+//! What the screens know, and how it changes. Pure: everything comes in as an [`Event`], everything goes out through
+//! [`Effects`], and [`crate::screens::draw`] shows the rest.
+
+mod choose;
+mod login;
+mod session;
+
+pub use choose::{List, Opening, Step};
+pub use login::{Busy, Field, LoginForm};
+pub use session::MENU;
+
+use crate::{effects::Effects, event::Event, glyph::Glyphs, guest::Guest, password::Password};
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use parcel::wire::{
+    daemon::Status,
+    session::{Command, Phase, State},
+};
+
+/// What never changes while the program runs.
+#[derive(Debug, Clone)]
+pub struct About {
+    /// Words at the top of the screen.
+    pub title: String,
+    /// The Kerberos realm.
+    pub realm: String,
+    /// `https://…` of the parcel server.
+    pub server: String,
+    /// What the terminal can show.
+    pub glyphs: Glyphs,
+}
+
+/// Which screen is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum View {
+    /// `init` has said nothing yet, or the kiosk is still starting.
+    Starting,
+    /// The session walked back: why.
+    Notice,
+    /// The last wipe's report.
+    Report,
+    /// Waiting for a user.
+    Login,
+    /// The user's parcels.
+    List,
+    /// A parcel's key is being had.
+    Opening,
+    /// On the way into a session, or out of it.
+    Progress,
+    /// The guest's console.
+    Run,
+}
+
+/// A window over the screen, which has the keys while it is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialog {
+    /// Power off or restart?
+    Power,
+    /// Take the lock from whoever holds it?
+    BreakLock {
+        /// And then boot from disk.
+        cold_boot: bool,
+    },
+    /// Boot from disk although memory was saved?
+    ColdBoot,
+    /// Back, suspend, details, give up; the entry that the cursor is on.
+    Menu(usize),
+    /// Bytes, phases, what is waited for.
+    Details,
+    /// Give up, losing what is not committed?
+    GiveUp,
+}
+
+/// The screens' whole state.
+pub struct App {
+    /// What never changes.
+    pub about: About,
+    /// What `init` said last.
+    pub state: Option<State>,
+    /// `true` while `init.sock` is connected.
+    pub connected: bool,
+    /// Seconds since 1970.
+    pub now: u64,
+    /// Columns and rows of the terminal.
+    pub size: (u16, u16),
+    /// The log-in form.
+    pub login: LoginForm,
+    /// The user's parcels.
+    pub list: List,
+    /// The parcel whose key is being had.
+    pub opening: Option<Opening>,
+    /// The window over the screen.
+    pub dialog: Option<Dialog>,
+    /// The guest's terminal.
+    pub guest: Guest,
+    /// `true` while the guest's console is connected.
+    pub guest_connected: bool,
+    /// How `cached` is, as of the last answer.
+    pub status: Option<Status>,
+    /// The log-in password, until the parcel is open.
+    kept: Option<Password>,
+    /// The notice was read, and a report stands behind it.
+    notice_read: bool,
+    /// Power was chosen.
+    powering: bool,
+    /// The console size that `init` was told.
+    told_size: Option<(u16, u16)>,
+    /// Numbers the attempts, so that late answers are known.
+    attempts: u64,
+    /// Nothing more is to be shown.
+    quit: bool,
+}
+
+impl App {
+    /// The screens before anything happened.
+    pub fn new(about: About, size: (u16, u16), now: u64) -> Self {
+        let mut app = Self {
+            guest: Guest::new(about.glyphs),
+            about,
+            state: None,
+            connected: false,
+            now,
+            size,
+            login: LoginForm::default(),
+            list: List::default(),
+            opening: None,
+            dialog: None,
+            guest_connected: false,
+            status: None,
+            kept: None,
+            notice_read: false,
+            powering: false,
+            told_size: None,
+            attempts: 0,
+            quit: false,
+        };
+        app.guest.resize(size.0, size.1.saturating_sub(1));
+        app
+    }
+
+    /// `true` when the program should end.
+    pub fn ended(&self) -> bool {
+        self.quit
+    }
+
+    /// The phase of the session.
+    pub fn phase(&self) -> Phase {
+        self.state.as_ref().map_or(Phase::Boot, |state| state.phase)
+    }
+
+    /// `true` after the user chose to power off or restart.
+    pub fn powering(&self) -> bool {
+        self.powering
+    }
+
+    /// Which screen is shown: follows from what `init` says and from what the user is in the middle of.
+    pub fn view(&self) -> View {
+        let Some(state) = &self.state else { return View::Starting };
+        match state.phase {
+            Phase::Boot => View::Starting,
+            Phase::Login | Phase::Choose if state.notice.is_some() && !self.notice_read => View::Notice,
+            Phase::Login | Phase::Choose if state.report.is_some() => View::Report,
+            Phase::Login => View::Login,
+            Phase::Choose if self.opening.is_some() => View::Opening,
+            Phase::Choose => View::List,
+            Phase::Run => View::Run,
+            _ => View::Progress,
+        }
+    }
+
+    /// Takes an event.
+    pub fn handle(&mut self, event: Event, effects: &mut dyn Effects) {
+        match event {
+            Event::Key(key) => self.key(key, effects),
+            Event::Resize(cols, rows) => {
+                self.size = (cols, rows);
+                self.guest.resize(cols, rows.saturating_sub(1));
+                self.tell_size(effects);
+            }
+            Event::Tick(now) => {
+                self.now = now;
+                if self.dialog == Some(Dialog::Details) {
+                    effects.status();
+                }
+            }
+            Event::State(state) => self.state_changed(*state, effects),
+            Event::InitLost => {
+                self.connected = false;
+                self.told_size = None;
+            }
+            Event::LoggedIn { attempt, result } => self.logged_in(attempt, result, effects),
+            Event::Adopted { attempt, result } => self.adopted(attempt, result, effects),
+            Event::Parcels(result) => self.list.answer(result),
+            Event::Opened { attempt, parcel, result } => self.opened(attempt, parcel, result, effects),
+            Event::Console(bytes) => {
+                self.guest_connected = true;
+                let answer = self.guest.write(&bytes);
+                if !answer.is_empty() {
+                    effects.type_into_guest(answer);
+                }
+            }
+            Event::ConsoleLost => {
+                self.guest_connected = false;
+                // A new connection begins with what redraws the screen.
+                self.guest.clear();
+            }
+            Event::Status(status) => self.status = Some(status),
+            Event::Quit => self.quit = true,
+        }
+    }
+
+    fn key(&mut self, key: KeyEvent, effects: &mut dyn Effects) {
+        if let Some(dialog) = self.dialog {
+            return self.dialog_key(dialog, key, effects);
+        }
+        match self.view() {
+            View::Starting => {}
+            View::Notice | View::Report => self.dismiss(key, effects),
+            View::Login => self.login_key(key, effects),
+            View::List => self.list_key(key, effects),
+            View::Opening => self.opening_key(key, effects),
+            View::Progress => self.progress_key(key),
+            View::Run => self.run_key(key, effects),
+        }
+    }
+
+    fn dialog_key(&mut self, dialog: Dialog, key: KeyEvent, effects: &mut dyn Effects) {
+        if is_back(key) && !matches!(dialog, Dialog::Menu(_)) {
+            self.dialog = None;
+            return;
+        }
+        let letter = letter(key);
+        match (dialog, letter) {
+            (Dialog::Power, Some(chosen @ ('p' | 'r'))) => {
+                self.dialog = None;
+                self.powering = true;
+                effects.command(if chosen == 'p' { Command::PowerOff } else { Command::Reboot });
+            }
+            (Dialog::BreakLock { cold_boot }, Some('b')) => {
+                self.dialog = None;
+                self.start_opening(cold_boot, true, effects);
+            }
+            (Dialog::ColdBoot, Some('c')) => {
+                self.dialog = None;
+                self.start_opening(true, false, effects);
+            }
+            (Dialog::GiveUp, Some('y')) => {
+                self.dialog = None;
+                effects.command(Command::GiveUp);
+            }
+            (Dialog::GiveUp, Some('n')) => self.dialog = None,
+            (Dialog::Details, _) if key.code == KeyCode::Enter => self.dialog = None,
+            (Dialog::Menu(at), _) => self.menu_key(at, key, effects),
+            _ => {}
+        }
+    }
+
+    fn dismiss(&mut self, key: KeyEvent, effects: &mut dyn Effects) {
+        if !is_enter(key) && key.code != KeyCode::Esc {
+            return;
+        }
+        let report = self.state.as_ref().is_some_and(|state| state.report.is_some());
+        if self.view() == View::Notice && report {
+            self.notice_read = true;
+            return;
+        }
+        self.notice_read = false;
+        if let Some(state) = &mut self.state {
+            // Not waiting for `init` to say so: the user has read it.
+            state.notice = None;
+            state.report = None;
+        }
+        effects.command(Command::Dismiss);
+    }
+
+    fn state_changed(&mut self, new: State, effects: &mut dyn Effects) {
+        let old = self.state.as_ref().map(|state| state.phase);
+        let phase = new.phase;
+        if self.state.as_ref().is_none_or(|state| state.notice != new.notice) {
+            self.notice_read = false;
+        }
+        let bad_news = new.notice.is_some();
+        self.state = Some(new);
+        self.connected = true;
+        if old != Some(phase) {
+            self.dialog = self.dialog.filter(|_| old.is_some_and(|old| same_dialogs(old, phase)));
+            self.powering = false;
+            self.status = None;
+        }
+        match phase {
+            Phase::Boot | Phase::Login => {
+                if old != Some(phase) {
+                    self.forget_session();
+                } else if bad_news {
+                    self.login.stop();
+                }
+            }
+            Phase::Choose => {
+                self.login.clear();
+                if old != Some(phase) || bad_news {
+                    self.opening = None;
+                }
+                if old != Some(phase) {
+                    self.list.ask(effects);
+                }
+            }
+            Phase::Check | Phase::Lock | Phase::Open => {
+                self.opening = None;
+                self.login.clear();
+            }
+            _ => {
+                // The parcel is open: the password has done its work.
+                self.kept = None;
+                self.opening = None;
+                self.login.clear();
+            }
+        }
+        self.follow_console(effects);
+    }
+
+    /// Between sessions nothing of the last one stays.
+    fn forget_session(&mut self) {
+        self.kept = None;
+        self.list = List::default();
+        self.opening = None;
+        self.status = None;
+        self.login.clear();
+        self.guest.clear();
+    }
+
+    fn next_attempt(&mut self) -> u64 {
+        self.attempts += 1;
+        self.attempts
+    }
+}
+
+/// Windows stay open from one phase to the next only within the way in or the way out.
+fn same_dialogs(old: Phase, new: Phase) -> bool {
+    let stretch = |phase| match phase {
+        Phase::Boot | Phase::Login => 0,
+        Phase::Choose => 1,
+        Phase::Check | Phase::Lock | Phase::Open | Phase::Restore => 2,
+        Phase::Run => 3,
+        Phase::Save | Phase::Commit => 4,
+        Phase::Unlock | Phase::Wipe | Phase::Verify => 5,
+    };
+    stretch(old) == stretch(new)
+}
+
+/// Enter, in the two forms in which terminals and scripts send it.
+fn is_enter(key: KeyEvent) -> bool {
+    key.code == KeyCode::Enter || (key.code == KeyCode::Char('j') && key.modifiers == KeyModifiers::CONTROL)
+}
+
+/// Backspace, likewise.
+fn is_backspace(key: KeyEvent) -> bool {
+    key.code == KeyCode::Backspace
+        || (key.code == KeyCode::Char('h') && key.modifiers == KeyModifiers::CONTROL)
+}
+
+/// Leaves a window.
+fn is_back(key: KeyEvent) -> bool {
+    key.code == KeyCode::Esc || letter(key) == Some('q')
+}
+
+/// A letter pressed by itself, in lower case.
+fn letter(key: KeyEvent) -> Option<char> {
+    match key.code {
+        KeyCode::Char(c) if key.modifiers.difference(KeyModifiers::SHIFT).is_empty() => {
+            Some(c.to_ascii_lowercase())
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,110 @@
+//! The session itself: progress in and out, the guest's console, and the menu over it.
+
+use super::{App, Dialog, is_enter, letter};
+use crate::{effects::Effects, input::encode};
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use parcel::wire::session::{Command, Phase};
+
+/// The session menu: each entry's letter and words. The cursor starts on the first, which changes nothing.
+pub const MENU: [(char, &str); 4] = [
+    ('b', "Back to your computer"),
+    ('s', "Suspend: save it, send it home, wipe this kiosk"),
+    ('d', "Details"),
+    ('g', "Give up: drop everything since the last suspend"),
+];
+
+/// Ctrl-], which a serial line and a keyboard both have, and F12.
+fn is_hot(key: KeyEvent) -> bool {
+    key.code == KeyCode::F(12) || (key.code == KeyCode::Char(']') && key.modifiers == KeyModifiers::CONTROL)
+}
+
+impl App {
+    /// `true` when the step under way can be given up.
+    pub fn can_give_up(&self) -> bool {
+        matches!(
+            self.phase(),
+            Phase::Check
+                | Phase::Lock
+                | Phase::Open
+                | Phase::Restore
+                | Phase::Run
+                | Phase::Save
+                | Phase::Commit
+        )
+    }
+
+    pub(super) fn progress_key(&mut self, key: KeyEvent) {
+        match (key.code, letter(key)) {
+            (KeyCode::Esc, _) | (_, Some('c')) if self.can_give_up() => self.dialog = Some(Dialog::GiveUp),
+            (_, Some('d')) => self.dialog = Some(Dialog::Details),
+            _ => {}
+        }
+    }
+
+    pub(super) fn run_key(&mut self, key: KeyEvent, effects: &mut dyn Effects) {
+        if is_hot(key) {
+            self.dialog = Some(Dialog::Menu(0));
+        } else {
+            self.type_key(key, effects);
+        }
+    }
+
+    pub(super) fn menu_key(&mut self, at: usize, key: KeyEvent, effects: &mut dyn Effects) {
+        if is_hot(key) {
+            // Pressed twice, it is the guest's.
+            self.dialog = None;
+            self.type_key(key, effects);
+            return;
+        }
+        let chosen = match key.code {
+            KeyCode::Up => return self.dialog = Some(Dialog::Menu((at + MENU.len() - 1) % MENU.len())),
+            KeyCode::Down | KeyCode::Tab => return self.dialog = Some(Dialog::Menu((at + 1) % MENU.len())),
+            KeyCode::Esc => Some('b'),
+            _ if is_enter(key) => MENU.get(at).map(|(letter, _)| *letter),
+            _ => letter(key),
+        };
+        match chosen {
+            Some('b' | 'q') => self.dialog = None,
+            Some('s') => {
+                self.dialog = None;
+                effects.command(Command::Suspend);
+            }
+            Some('d') => {
+                self.dialog = Some(Dialog::Details);
+                effects.status();
+            }
+            Some('g') => self.dialog = Some(Dialog::GiveUp),
+            _ => {}
+        }
+    }
+
+    fn type_key(&mut self, key: KeyEvent, effects: &mut dyn Effects) {
+        let bytes = encode(key, self.guest.application_cursor());
+        if !bytes.is_empty() {
+            effects.type_into_guest(bytes);
+        }
+    }
+
+    /// Keeps the connection to the console as `init` says it can be had.
+    pub(super) fn follow_console(&mut self, effects: &mut dyn Effects) {
+        let wanted = self.phase() == Phase::Run && self.state.as_ref().is_some_and(|state| state.console);
+        effects.console(wanted);
+        if wanted {
+            self.tell_size(effects);
+        } else {
+            self.told_size = None;
+            if self.guest_connected {
+                self.guest_connected = false;
+                self.guest.clear();
+            }
+        }
+    }
+
+    pub(super) fn tell_size(&mut self, effects: &mut dyn Effects) {
+        let size = self.guest.size();
+        if self.phase() == Phase::Run && self.connected && self.told_size != Some(size) {
+            self.told_size = Some(size);
+            effects.command(Command::ConsoleSize { cols: size.0, rows: size.1 });
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! The effects for real: sockets, Kerberos, key slots.
+
+use super::{Effects, Unlock, links, unlock};
+use crate::{
+    event::{Event, Session},
+    password::Password,
+    trouble::{Circumstances, Trouble, of_login},
+};
+use cache::{
+    api::Api,
+    control::{AsyncClient, ControlError},
+    kerberos::{LoginError, login_with_password},
+    status::Traffic,
+};
+use parcel::wire::{
+    daemon::{Reply, Request},
+    kiosk::Kiosk,
+    session::Command,
+};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+use tokio::sync::{mpsc, watch};
+use zeroize::{Zeroize, Zeroizing};
+
+/// Commands that may wait for `init.sock` to take them.
+const COMMANDS: usize = 16;
+/// Pieces of typing that may wait for the guest.
+const TYPING: usize = 256;
+
+/// The world.
+pub struct Real {
+    events: mpsc::Sender<Event>,
+    cached: PathBuf,
+    api: Api,
+    realm: String,
+    about: Circumstances,
+    commands: mpsc::Sender<Command>,
+    console: watch::Sender<bool>,
+    typing: mpsc::Sender<Vec<u8>>,
+}
+
+/// Seconds since 1970 by this machine's clock.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+impl Real {
+    /// Connects what is to be connected, and tells `events` what happens. Called within a runtime.
+    pub fn start(config: &Kiosk, run: &Path, ca: &Path, events: mpsc::Sender<Event>) -> anyhow::Result<Self> {
+        let api = Api::new(&config.server_url, ca, Arc::new(Traffic::default()))?;
+        let (commands, from_screens) = mpsc::channel(COMMANDS);
+        tokio::spawn(links::session(run.join("init.sock"), from_screens, events.clone()));
+        let (console, wanted) = watch::channel(false);
+        let (typing, typed) = mpsc::channel(TYPING);
+        tokio::spawn(links::console(run.join("console.sock"), wanted, typed, events.clone()));
+        Ok(Self {
+            events,
+            cached: run.join("cached.sock"),
+            realm: config.realm.name.clone(),
+            about: Circumstances {
+                server: api.host().to_owned(),
+                kpasswd: config.realm.kpasswd.clone(),
+                clocks: None,
+            },
+            api,
+            commands,
+            console,
+            typing,
+        })
+    }
+
+    /// Asks `cached` in the background; `event` says what its answer means.
+    fn ask(
+        &self,
+        request: Request,
+        event: impl FnOnce(Result<Reply, ControlError>) -> Option<Event> + Send + 'static,
+    ) {
+        let (cached, events) = (self.cached.clone(), self.events.clone());
+        tokio::spawn(async move {
+            let answer = ask(&cached, request).await;
+            if let Some(event) = event(answer) {
+                drop(events.send(event).await);
+            }
+        });
+    }
+}
+
+/// One request to `cached`, which holds no secret any more afterwards.
+pub(super) async fn ask(cached: &Path, mut request: Request) -> Result<Reply, ControlError> {
+    let answer = async { AsyncClient::connect(cached).await?.ask(&request).await }.await;
+    match &mut request {
+        Request::Session { token } => token.zeroize(),
+        Request::Key { key, .. } => key.zeroize(),
+        _ => {}
+    }
+    answer
+}
+
+/// What an answer that fits no question is.
+pub(super) fn unexpected() -> Trouble {
+    Trouble::from(&ControlError::Unexpected)
+}
+
+async fn log_in(api: &Api, principal: &str, password: Zeroizing<String>) -> Result<Session, LoginError> {
+    let credential = login_with_password(principal, password).await?;
+    let reply = credential.negotiate(api).await?;
+    Ok(Session { token: Zeroizing::new(reply.token), principal: reply.principal })
+}
+
+impl Effects for Real {
+    fn command(&mut self, command: Command) {
+        // A full queue means that `init` is not there: the screen says so, and an old command must not come late.
+        if self.commands.try_send(command).is_err() {
+            tracing::warn!("a command was dropped: init does not take it");
+        }
+    }
+
+    fn login(&mut self, attempt: u64, user: String, password: Password) {
+        let principal = if user.contains('@') { user } else { format!("{user}@{}", self.realm) };
+        let (api, events) = (self.api.clone(), self.events.clone());
+        let mut about = self.about.clone();
+        tokio::spawn(async move {
+            let secret = Zeroizing::new(password.as_str().to_owned());
+            drop(password);
+            let result = match log_in(&api, &principal, secret).await {
+                Ok(session) => Ok(session),
+                Err(error) => {
+                    if matches!(error, LoginError::ClockSkew) {
+                        about.clocks = api.health().await.ok().map(|health| (now(), health.time));
+                    }
+                    tracing::info!(code = error.code(), %error, "log-in failed");
+                    Err(of_login(&error, &about))
+                }
+            };
+            drop(events.send(Event::LoggedIn { attempt, result }).await);
+        });
+    }
+
+    fn adopt(&mut self, attempt: u64, session: Session) {
+        self.api.forget_token();
+        self.ask(Request::Session { token: (*session.token).clone() }, move |answer| {
+            let result = match answer {
+                Ok(Reply::Ok) => Ok(()),
+                Ok(_) => Err(unexpected()),
+                Err(error) => Err((&error).into()),
+            };
+            Some(Event::Adopted { attempt, result })
+        });
+    }
+
+    fn parcels(&mut self) {
+        self.ask(Request::Parcels, |answer| {
+            Some(Event::Parcels(match answer {
+                Ok(Reply::Parcels { parcels }) => Ok(parcels),
+                Ok(_) => Err(unexpected()),
+                Err(error) => Err((&error).into()),
+            }))
+        });
+    }
+
+    fn open(&mut self, unlock: Unlock) {
+        let (cached, events) = (self.cached.clone(), self.events.clone());
+        tokio::spawn(async move {
+            let (attempt, parcel) = (unlock.attempt, unlock.parcel);
+            let result = unlock::open(&cached, unlock).await;
+            drop(events.send(Event::Opened { attempt, parcel, result }).await);
+        });
+    }
+
+    fn console(&mut self, wanted: bool) {
+        self.console.send_if_modified(|was| std::mem::replace(was, wanted) != wanted);
+    }
+
+    fn type_into_guest(&mut self, bytes: Vec<u8>) {
+        if self.typing.try_send(bytes).is_err() {
+            tracing::debug!("typing was dropped: the guest takes none");
+        }
+    }
+
+    fn status(&mut self) {
+        self.ask(Request::Status, |answer| match answer {
+            Ok(Reply::Status(status)) => Some(Event::Status(status)),
+            _ => None,
+        });
+    }
+}

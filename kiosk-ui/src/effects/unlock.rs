@@ -1,0 +1,191 @@
+//! From a password to a parcel's key in the hands of `cached`.
+
+use super::{
+    Unlock,
+    real::{ask, unexpected},
+};
+use crate::{event::OpenError, password::Password, trouble::Trouble};
+use parcel::{
+    id::ParcelId,
+    secret::ParcelKey,
+    slot::{BadRecoveryKey, RecoveryKey, Slot, SlotError, Slots},
+    wire::daemon::{Reply, Request},
+};
+use std::{path::Path, str::FromStr};
+
+/// Opens a slot with the log-in password, else with what was typed; gives the key to `cached`; and when it was not the
+/// log-in password that opened, rewrites the password slot for it, so that next time it does.
+pub async fn open(cached: &Path, unlock: Unlock) -> Result<(), OpenError> {
+    let Unlock { parcel, login, typed, .. } = unlock;
+    let slots = match ask(cached, Request::Slots { parcel }).await {
+        Ok(Reply::Slots { slots }) => slots,
+        Ok(_) => return Err(OpenError::Trouble(unexpected())),
+        Err(error) => return Err(OpenError::Trouble((&error).into())),
+    };
+    // Argon2 takes about a second and much memory: not on the thread that draws.
+    let opened = tokio::task::spawn_blocking(move || unwrap(&slots, &parcel, login.as_ref(), typed.as_ref()))
+        .await
+        .map_err(|_| OpenError::Trouble(broken()))??;
+    let request = Request::Key { parcel, key: opened.key.to_hex().to_string() };
+    match ask(cached, request).await {
+        Ok(Reply::Ok) => {}
+        Ok(_) => return Err(OpenError::Trouble(unexpected())),
+        Err(error) => return Err(OpenError::Trouble((&error).into())),
+    }
+    if let Some(slots) = opened.rewritten {
+        // The machine opens all the same; next time the old password is asked for again.
+        if let Err(error) = ask(cached, Request::PutSlots { parcel, slots }).await {
+            tracing::warn!(%error, "the password slot could not be rewritten");
+        }
+    }
+    Ok(())
+}
+
+struct Opened {
+    key: ParcelKey,
+    rewritten: Option<String>,
+}
+
+fn unwrap(
+    json: &str,
+    parcel: &ParcelId,
+    login: Option<&Password>,
+    typed: Option<&Password>,
+) -> Result<Opened, OpenError> {
+    let slots = Slots::from_json(json.as_bytes()).map_err(trouble)?;
+    if let Some(login) = login {
+        match slots.open_password(login.as_bytes(), parcel) {
+            Ok(key) => return Ok(Opened { key, rewritten: None }),
+            Err(error) if does_not_open(&error) => {}
+            Err(error) => return Err(trouble(error)),
+        }
+    }
+    let key = open_with(&slots, typed.ok_or(OpenError::Wrong)?, parcel)?;
+    let rewritten = match login {
+        Some(login) => Some(rewrite(slots, login, &key, parcel)?),
+        None => None,
+    };
+    Ok(Opened { key, rewritten })
+}
+
+/// Tries what was typed as an older password, then as the recovery key.
+fn open_with(slots: &Slots, typed: &Password, parcel: &ParcelId) -> Result<ParcelKey, OpenError> {
+    match slots.open_password(typed.as_bytes(), parcel) {
+        Ok(key) => return Ok(key),
+        Err(error) if does_not_open(&error) => {}
+        Err(error) => return Err(trouble(error)),
+    }
+    match RecoveryKey::from_str(typed.as_str()) {
+        Ok(recovery) => match slots.open_recovery(&recovery, parcel) {
+            Err(error) if !does_not_open(&error) => Err(trouble(error)),
+            other => other.map_err(|_| OpenError::Wrong),
+        },
+        // 33 characters of the right kind: meant as a recovery key, with one of them wrong.
+        Err(BadRecoveryKey::Check) => Err(OpenError::Slip),
+        Err(_) => Err(OpenError::Wrong),
+    }
+}
+
+/// Puts the key under the log-in password, at the cost that the slot had.
+fn rewrite(
+    mut slots: Slots,
+    login: &Password,
+    key: &ParcelKey,
+    parcel: &ParcelId,
+) -> Result<String, OpenError> {
+    let cost = slots.slots.iter().find_map(|slot| match slot {
+        Slot::Password { cost, .. } => Some(*cost),
+        Slot::Recovery { .. } => None,
+    });
+    let mut salt = [0; 16];
+    getrandom::fill(&mut salt).map_err(|_| OpenError::Trouble(broken()))?;
+    slots.set_password(login.as_bytes(), key, parcel, salt, cost.unwrap_or_default()).map_err(trouble)?;
+    Ok(slots.to_json())
+}
+
+/// Another password or the recovery key may still open it.
+fn does_not_open(error: &SlotError) -> bool {
+    matches!(error, SlotError::Wrong(_) | SlotError::Missing(_) | SlotError::PasswordLength)
+}
+
+fn trouble(error: SlotError) -> OpenError {
+    tracing::warn!(%error, "key slots");
+    OpenError::Trouble(Trouble::new(
+        "The key slots of this computer cannot be read, so it cannot be opened here. Tell your IT desk.",
+        "slots-unreadable",
+    ))
+}
+
+fn broken() -> Trouble {
+    Trouble::new(
+        "The key of this computer could not be worked out here. Try again, or restart the kiosk.",
+        "unlock-failed",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use parcel::slot::Argon2Cost;
+
+    const CHEAP: Argon2Cost = Argon2Cost { memory_kib: 8, passes: 1, lanes: 1 };
+
+    fn typed(text: &str) -> Password {
+        let mut password = Password::new();
+        text.chars().for_each(|c| assert!(password.push(c)));
+        password
+    }
+
+    fn slots() -> (String, ParcelId, ParcelKey, String) {
+        let (parcel, key) = (ParcelId([7; 16]), ParcelKey::from_bytes([9; 32]));
+        let recovery = RecoveryKey::from_bytes([3; 20]);
+        let mut slots = Slots::default();
+        slots.set_password(b"old", &key, &parcel, [1; 16], CHEAP).unwrap();
+        slots.set_recovery(&recovery, &key, &parcel);
+        (slots.to_json(), parcel, key, recovery.to_text().to_string())
+    }
+
+    #[test]
+    fn the_login_password_opens_and_changes_nothing() {
+        let (json, parcel, key, _) = slots();
+        let opened = unwrap(&json, &parcel, Some(&typed("old")), None).unwrap();
+        assert_eq!(opened.key, key);
+        assert!(opened.rewritten.is_none());
+    }
+
+    #[test]
+    fn a_changed_password_costs_one_question_and_never_again() {
+        let (json, parcel, key, recovery) = slots();
+        let new = typed("new");
+        assert_eq!(unwrap(&json, &parcel, Some(&new), None).err(), Some(OpenError::Wrong));
+        assert_eq!(unwrap(&json, &parcel, Some(&new), Some(&typed("x"))).err(), Some(OpenError::Wrong));
+        for answer in ["old", &recovery, &recovery.to_lowercase().replace('-', " ")] {
+            let opened = unwrap(&json, &parcel, Some(&new), Some(&typed(answer))).unwrap();
+            assert_eq!(opened.key, key);
+            let rewritten = opened.rewritten.unwrap();
+            assert_eq!(unwrap(&rewritten, &parcel, Some(&new), None).unwrap().key, key);
+            // The recovery key goes on opening; the old password does not.
+            assert!(unwrap(&rewritten, &parcel, None, Some(&typed(&recovery))).is_ok());
+            assert_eq!(unwrap(&rewritten, &parcel, None, Some(&typed("old"))).err(), Some(OpenError::Wrong));
+        }
+    }
+
+    #[test]
+    fn a_slip_in_the_recovery_key_is_named() {
+        let (json, parcel, _, recovery) = slots();
+        let wrong = if recovery.starts_with('0') { "1" } else { "0" };
+        let slipped = format!("{wrong}{}", &recovery[1..]);
+        assert_eq!(unwrap(&json, &parcel, None, Some(&typed(&slipped))).err(), Some(OpenError::Slip));
+    }
+
+    #[test]
+    fn slots_that_are_none_are_trouble_not_a_wrong_password() {
+        let (json, _, _, _) = slots();
+        let other = ParcelId([8; 16]);
+        assert_eq!(unwrap(&json, &other, Some(&typed("old")), None).err(), Some(OpenError::Wrong));
+        for bad in ["", "{}", "[]", &json[1..]] {
+            let error = unwrap(bad, &other, Some(&typed("old")), None).err();
+            assert!(matches!(error, Some(OpenError::Trouble(t)) if t.code == "slots-unreadable"), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! The guest's terminal: what it wrote, and what a terminal answers it.
+
+use crate::glyph::{Glyphs, in_font};
+use ratatui::{
+    buffer::{Buffer, Cell},
+    layout::{Position, Rect},
+    style::{Color, Modifier, Style},
+    widgets::Widget,
+};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use tui_term::widget::PseudoTerminal;
+
+/// Least size that the terminal emulation is given, columns and rows.
+const LEAST: (u16, u16) = (10, 4);
+
+/// Collects what the guest asks the terminal.
+#[derive(Default)]
+struct Answers(Vec<u8>);
+
+impl vt100::Callbacks for Answers {
+    fn unhandled_csi(
+        &mut self,
+        screen: &mut vt100::Screen,
+        first: Option<u8>,
+        _second: Option<u8>,
+        params: &[&[u16]],
+        last: char,
+    ) {
+        let parameter = params.first().and_then(|p| p.first()).copied().unwrap_or(0);
+        match (first, last, parameter) {
+            // Device status: fine. Cursor position.
+            (None, 'n', 5) => self.0.extend(b"\x1b[0n"),
+            (None, 'n', 6) => {
+                let (row, col) = screen.cursor_position();
+                self.0.extend(format!("\x1b[{};{}R", row + 1, col + 1).bytes());
+            }
+            // Device attributes: a VT102, which promises nothing that is not here.
+            (None, 'c', 0) => self.0.extend(b"\x1b[?6c"),
+            (Some(b'>'), 'c', 0) => self.0.extend(b"\x1b[>0;1;0c"),
+            _ => {}
+        }
+    }
+}
+
+/// The guest's terminal.
+pub struct Guest {
+    parser: vt100::Parser<Answers>,
+    size: (u16, u16),
+    glyphs: Glyphs,
+}
+
+impl Guest {
+    /// An empty one.
+    pub fn new(glyphs: Glyphs) -> Self {
+        Self { parser: parser(LEAST), size: LEAST, glyphs }
+    }
+
+    /// Forgets everything that was on it.
+    pub fn clear(&mut self) {
+        self.parser = parser(self.size);
+    }
+
+    /// Takes a new size, columns and rows.
+    pub fn resize(&mut self, cols: u16, rows: u16) {
+        let size = (cols.max(LEAST.0), rows.max(LEAST.1));
+        if size != self.size {
+            self.size = size;
+            self.guarded(|parser| parser.screen_mut().set_size(size.1, size.0));
+        }
+    }
+
+    /// Columns and rows.
+    pub fn size(&self) -> (u16, u16) {
+        self.size
+    }
+
+    /// Takes what the guest wrote; gives back what a terminal answers to it.
+    pub fn write(&mut self, bytes: &[u8]) -> Vec<u8> {
+        self.guarded(|parser| parser.process(bytes));
+        std::mem::take(&mut self.parser.callbacks_mut().0)
+    }
+
+    /// `true` when the guest asked for application cursor keys.
+    pub fn application_cursor(&self) -> bool {
+        self.parser.screen().application_cursor()
+    }
+
+    /// The emulation is somebody else's code and the bytes are the guest's: should the one ever fail on the other, the
+    /// guest's terminal is reset, as a real one would be by its owner, and the kiosk goes on.
+    fn guarded(&mut self, change: impl FnOnce(&mut vt100::Parser<Answers>)) {
+        if catch_unwind(AssertUnwindSafe(|| change(&mut self.parser))).is_err() {
+            self.parser = parser(self.size);
+        }
+    }
+
+    /// Draws it, and says where the cursor stands if it shows.
+    pub fn draw(&self, area: Rect, buffer: &mut Buffer) -> Option<Position> {
+        let screen = self.parser.screen();
+        let mut terminal = PseudoTerminal::new(screen);
+        terminal = terminal.cursor(tui_term::widget::Cursor::default().visibility(false));
+        terminal.render(area, buffer);
+        for position in area.intersection(buffer.area).positions() {
+            if let Some(cell) = buffer.cell_mut(position) {
+                tame(cell, self.glyphs);
+            }
+        }
+        let (row, col) = screen.cursor_position();
+        let at = Position::new(area.x.saturating_add(col), area.y.saturating_add(row));
+        (!screen.hide_cursor() && area.contains(at)).then_some(at)
+    }
+}
+
+fn parser((cols, rows): (u16, u16)) -> vt100::Parser<Answers> {
+    vt100::Parser::new_with_callbacks(rows, cols, 0, Answers::default())
+}
+
+/// Makes a cell one that the kiosk's terminal shows: its glyphs, 16 colours.
+fn tame(cell: &mut Cell, glyphs: Glyphs) {
+    if glyphs == Glyphs::Font {
+        let mut chars = cell.symbol().chars();
+        let (first, more) = (chars.next().unwrap_or(' '), chars.next());
+        let shown = in_font(first).unwrap_or('?');
+        if more.is_some() || shown != first {
+            cell.set_char(shown);
+        }
+    }
+    let style = Style::new().fg(sixteen(cell.fg)).bg(sixteen(cell.bg));
+    cell.set_style(style);
+    cell.modifier.remove(Modifier::SLOW_BLINK | Modifier::RAPID_BLINK);
+}
+
+const PALETTE: [Color; 16] = [
+    Color::Black,
+    Color::Red,
+    Color::Green,
+    Color::Yellow,
+    Color::Blue,
+    Color::Magenta,
+    Color::Cyan,
+    Color::Gray,
+    Color::DarkGray,
+    Color::LightRed,
+    Color::LightGreen,
+    Color::LightYellow,
+    Color::LightBlue,
+    Color::LightMagenta,
+    Color::LightCyan,
+    Color::White,
+];
+
+/// The nearest of the 16 colours.
+fn sixteen(color: Color) -> Color {
+    let (r, g, b) = match color {
+        Color::Rgb(r, g, b) => (r, g, b),
+        Color::Indexed(n @ 0..=15) => return PALETTE[usize::from(n)],
+        Color::Indexed(n @ 16..=231) => {
+            let step = |n: u8| if n == 0 { 0 } else { 55 + 40 * n };
+            let n = n - 16;
+            (step(n / 36), step(n / 6 % 6), step(n % 6))
+        }
+        Color::Indexed(n) => {
+            let gray = 8 + 10 * (n - 232);
+            (gray, gray, gray)
+        }
+        other => return other,
+    };
+    let most = r.max(g).max(b);
+    if most < 0x40 {
+        return Color::Black;
+    }
+    let bright = most > 0xc0;
+    let on = |part: u8| usize::from(part > most / 2);
+    let hue = on(r) | on(g) << 1 | on(b) << 2;
+    match (hue, bright) {
+        (7, false) if most < 0x90 => Color::DarkGray,
+        (7, false) => Color::Gray,
+        _ => PALETTE[hue + if bright { 8 } else { 0 }],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn drawn(guest: &Guest) -> Buffer {
+        let (cols, rows) = guest.size();
+        let mut buffer = Buffer::empty(Rect::new(0, 0, cols, rows));
+        guest.draw(buffer.area, &mut buffer);
+        buffer
+    }
+
+    #[test]
+    fn colours_come_down_to_sixteen() {
+        assert_eq!(sixteen(Color::Indexed(9)), Color::LightRed);
+        assert_eq!(sixteen(Color::Rgb(255, 10, 10)), Color::LightRed);
+        assert_eq!(sixteen(Color::Rgb(0, 150, 0)), Color::Green);
+        assert_eq!(sixteen(Color::Indexed(232)), Color::Black);
+        assert_eq!(sixteen(Color::Indexed(240)), Color::DarkGray);
+        assert_eq!(sixteen(Color::Indexed(255)), Color::White);
+        assert_eq!(sixteen(Color::Reset), Color::Reset);
+    }
+
+    #[test]
+    fn a_question_gets_a_terminals_answer() {
+        let mut guest = Guest::new(Glyphs::Font);
+        guest.resize(80, 24);
+        assert_eq!(guest.write(b"ab\x1b[6n"), b"\x1b[1;3R");
+        assert_eq!(guest.write(b"\x1b[c"), b"\x1b[?6c");
+        assert_eq!(guest.write(b"plain"), b"");
+    }
+
+    #[test]
+    fn the_console_font_has_what_is_drawn() {
+        let mut guest = Guest::new(Glyphs::Font);
+        guest.write("日e\u{301}╭".as_bytes());
+        let text: String = drawn(&guest).content().iter().take(5).map(Cell::symbol).collect();
+        assert!(text.chars().all(|c| in_font(c) == Some(c)), "{text:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn any_output_at_any_size_is_drawn(
+            writes in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..200), 0u16..200, 0u16..100), 0..8)
+        ) {
+            let mut guest = Guest::new(Glyphs::Font);
+            for (bytes, cols, rows) in writes {
+                guest.write(&bytes);
+                guest.resize(cols, rows);
+                for cell in drawn(&guest).content() {
+                    prop_assert!(!matches!(cell.fg, Color::Rgb(..) | Color::Indexed(_)));
+                    prop_assert!(cell.symbol().chars().all(|c| in_font(c).is_some()), "{:?}", cell.symbol());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! The loop: events in, screens out.
+
+use crate::{
+    app::{About, App},
+    effects::{Real, now},
+    event::Event,
+    screens,
+    terminal::{self, Tty},
+};
+use anyhow::Context as _;
+use parcel::wire::kiosk::Kiosk;
+use std::{path::Path, time::Duration};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
+};
+
+/// Events that may wait; the guest's output is held back beyond.
+const EVENTS: usize = 64;
+/// Between two pictures, so that a guest that prints a lot costs no more than one that prints a little.
+const FRAME: Duration = Duration::from_millis(30);
+
+/// Reads and checks the kiosk's configuration.
+pub fn read_config(path: &Path) -> anyhow::Result<Kiosk> {
+    let text = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+    serde_json::from_slice(&text)
+        .with_context(|| format!("{} is not a kiosk's configuration; build the image again", path.display()))
+}
+
+/// Shows the screens until the terminal goes or the process is told to end.
+pub async fn run(config: &Kiosk, run: &Path, ca: &Path) -> anyhow::Result<()> {
+    let (send, mut events) = mpsc::channel(EVENTS);
+    let mut effects = Real::start(config, run, ca, send.clone())?;
+    let mut tty = Tty::take().context("taking the terminal")?;
+    let about = About {
+        title: config.title.clone(),
+        realm: config.realm.name.clone(),
+        server: config.server_url.clone(),
+        glyphs: terminal::glyphs(),
+    };
+    let mut app = App::new(about, tty.size(), now());
+    terminal::read_keys(send.clone(), !tty.size_known()).context("reading the keyboard")?;
+    watch_signals(send.clone()).context("watching signals")?;
+    tick(send);
+
+    let mut drawn: Option<Instant> = None;
+    while !app.ended() {
+        if let Some(drawn) = drawn {
+            // Everything that comes until the next picture is due goes into it.
+            let due = drawn + FRAME;
+            let mut any = false;
+            loop {
+                let event = if any {
+                    tokio::select! {
+                        event = events.recv() => event,
+                        () = sleep_until(due) => break,
+                    }
+                } else {
+                    events.recv().await
+                };
+                let Some(event) = event else { return Ok(()) };
+                if let Event::Resize(cols, rows) = event {
+                    tty.resize(cols, rows)?;
+                }
+                app.handle(event, &mut effects);
+                any = true;
+                if app.ended() || Instant::now() >= due {
+                    break;
+                }
+            }
+        }
+        tty.screen.draw(|frame| screens::draw(&app, frame)).context("drawing")?;
+        drawn = Some(Instant::now());
+    }
+    Ok(())
+}
+
+/// Ends at SIGTERM, SIGHUP and SIGINT; measures anew at SIGWINCH.
+fn watch_signals(events: mpsc::Sender<Event>) -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut resized = signal(SignalKind::window_change())?;
+    tokio::spawn(async move {
+        loop {
+            let event = tokio::select! {
+                _ = terminate.recv() => Event::Quit,
+                _ = hangup.recv() => Event::Quit,
+                _ = interrupt.recv() => Event::Quit,
+                _ = resized.recv() => match terminal::measure() {
+                    ((cols, rows), true) => Event::Resize(cols, rows),
+                    _ => continue,
+                },
+            };
+            if events.send(event).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(())
+}
+
+fn tick(events: mpsc::Sender<Event>) {
+    tokio::spawn(async move {
+        let mut seconds = interval(Duration::from_secs(1));
+        seconds.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            seconds.tick().await;
+            if events.send(Event::Tick(now())).await.is_err() {
+                return;
+            }
+        }
+    });
+}

@@ -1,0 +1,149 @@
+//! The windows over the screens.
+
+use super::{kit, list, phase_name, progress};
+use crate::{
+    app::{App, Dialog, MENU},
+    glyph::plain,
+    text,
+};
+use parcel::wire::session::Phase;
+use ratatui::{
+    Frame,
+    style::Style,
+    text::{Line, Span},
+};
+
+pub(super) fn draw(app: &App, dialog: Dialog, frame: &mut Frame) {
+    let (title, width, lines) = match dialog {
+        Dialog::Power => ("Power", 44, power()),
+        Dialog::BreakLock { .. } => ("In use elsewhere", 70, break_lock(app)),
+        Dialog::ColdBoot => ("Cold boot", 66, cold_boot(app)),
+        Dialog::Menu(at) => ("Session", 58, menu(at)),
+        Dialog::Details => ("Details", 72, details(app)),
+        Dialog::GiveUp => ("Give up?", 66, give_up(app)),
+    };
+    kit::window(frame, title, width, lines);
+}
+
+fn choice(key: &'static str, does: impl Into<String>) -> Line<'static> {
+    let mut line = kit::hints(&[(key, "")]);
+    line.push_span(Span::raw(does.into()));
+    line
+}
+
+fn power() -> Vec<Line<'static>> {
+    vec![choice("P", "Power this kiosk off"), choice("R", "Restart it"), choice("Esc", "Neither")]
+}
+
+fn break_lock(app: &App) -> Vec<Line<'static>> {
+    let Some(parcel) = app.list.current() else { return Vec::new() };
+    let Some(lock) = &parcel.lock else {
+        return vec![Line::raw("It is free again."), choice("Esc", "Back")];
+    };
+    let place = list::holder(app, &lock.kiosk);
+    let last = parcel.suspended_at.map_or("it was made".to_owned(), |at| format!("{} UTC", text::minute(at)));
+    vec![
+        Line::raw(format!(
+            "{} is in use by {} {place} since {} UTC.",
+            plain(&parcel.name, 40),
+            plain(&lock.principal, 40),
+            text::minute(lock.since)
+        )),
+        Line::raw(""),
+        Line::styled(
+            format!(
+                "If you break that lock, whatever was done {place} after {last} is lost to you here, and cannot be sent home from there any more."
+            ),
+            kit::BAD,
+        ),
+        Line::raw(""),
+        Line::raw("If you can, go there and suspend it instead."),
+        Line::raw(""),
+        choice("B", "Break the lock and start from the last suspend"),
+        choice("Esc", "Back to the list"),
+    ]
+}
+
+fn cold_boot(app: &App) -> Vec<Line<'static>> {
+    let name = app.list.current().map_or(String::new(), |parcel| plain(&parcel.name, 40));
+    vec![
+        Line::raw(format!("{name} was suspended with its programs running.")),
+        Line::raw(""),
+        Line::styled(
+            "A cold boot starts it from its disk, as after a power failure: the programs end, and what they had not written is lost.",
+            kit::BAD,
+        ),
+        Line::raw(""),
+        choice("C", "Cold boot"),
+        choice("Esc", "Back to the list"),
+    ]
+}
+
+fn menu(at: usize) -> Vec<Line<'static>> {
+    let mut lines: Vec<_> = MENU
+        .iter()
+        .enumerate()
+        .map(|(row, (letter, does))| {
+            let style = if row == at { kit::CURSOR } else { Style::new() };
+            Line::styled(format!(" {}  {does:<47}", letter.to_ascii_uppercase()), style)
+        })
+        .collect();
+    lines.push(Line::raw(""));
+    lines.push(Line::styled("Ctrl-] again sends Ctrl-] to your computer.", kit::DIM));
+    lines
+}
+
+fn give_up(app: &App) -> Vec<Line<'static>> {
+    let loss = match app.phase() {
+        Phase::Check | Phase::Lock | Phase::Open | Phase::Restore => Line::raw(
+            "Nothing is lost: your computer stays as it was last suspended, and this kiosk is wiped.",
+        ),
+        _ => Line::styled(
+            "Everything since your computer was last suspended is lost. It stays as it was then, and this kiosk is wiped.",
+            kit::BAD,
+        ),
+    };
+    vec![loss, Line::raw(""), choice("Y", "Yes, give up"), choice("N", "No, go on")]
+}
+
+fn details(app: &App) -> Vec<Line<'static>> {
+    let mut lines = Vec::new();
+    match &app.status {
+        Some(status) => {
+            lines.push(kit::pair("Received", text::bytes(status.bytes_in)));
+            lines.push(kit::pair("Sent", text::bytes(status.bytes_out)));
+            lines.push(kit::pair(
+                "Changed",
+                format!("{} disk chunks since the last commit", status.dirty_chunks),
+            ));
+            if let Some(progress) = &status.progress {
+                lines.extend(progress::progress_lines(progress, 40));
+            }
+        }
+        None => lines.push(Line::raw("Asking the cache ...")),
+    }
+    let Some(state) = &app.state else { return lines };
+    lines.push(super::network_line(state));
+    let waiting = state.waiting.as_ref().or(app.status.as_ref().and_then(|status| status.waiting.as_ref()));
+    if let Some(waiting) = waiting {
+        lines.extend(progress::waiting_lines(waiting));
+    }
+    if !state.wishes_missed.is_empty() {
+        let wishes: Vec<_> = state.wishes_missed.iter().map(|miss| plain(&miss.item, 30)).collect();
+        lines.push(kit::pair("Missed", plain(&wishes.join(", "), 200)));
+    }
+    lines.push(Line::raw(""));
+    // The latest phases: a long session has walked through more than fit.
+    let skip = state.timeline.len().saturating_sub(10);
+    for record in &state.timeline[skip..] {
+        let mark = if record.ok { "[x]" } else { "[!]" };
+        lines.push(Line::raw(format!(
+            "{mark} {:<18}{}",
+            phase_name(record.phase),
+            progress::figures(record)
+        )));
+    }
+    lines.push(Line::raw(""));
+    lines.push(choice("Esc", "Close"));
+    lines
+}

@@ -1,0 +1,181 @@
+//! The user's parcels, and the having of one's key.
+
+use super::kit::{self, Hint};
+use crate::{
+    app::{App, Opening, Step},
+    glyph::plain,
+    text,
+};
+use parcel::{tag::Tag, wire::http::ParcelInfo};
+use ratatui::{
+    Frame,
+    layout::Rect,
+    style::Style,
+    text::{Line, Span},
+};
+
+pub(super) fn keys(app: &App) -> Vec<Hint> {
+    match app.list.current() {
+        Some(_) => vec![
+            ("Enter", "Resume"),
+            ("Up/Down", "Choose"),
+            ("C", "Cold boot"),
+            ("R", "Read again"),
+            ("L", "Log out"),
+        ],
+        None => vec![("R", "Read again"), ("L", "Log out")],
+    }
+}
+
+pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect) {
+    let (upper, lower) = kit::cut_bottom(area, 10);
+    let inside = kit::panel(frame, upper, "Your computers");
+    match (&app.list.parcels, &app.list.trouble) {
+        (_, Some(trouble)) => kit::text(frame, inside, kit::trouble(trouble)),
+        (None, None) => {
+            let words = format!("Asking the parcel server ...  {}", kit::spinner(app.now));
+            kit::text(frame, inside, vec![Line::raw(words)]);
+        }
+        (Some(parcels), None) if parcels.is_empty() => {
+            kit::text(
+                frame,
+                inside,
+                vec![Line::raw("You have none yet. Your IT desk can make one for you.")],
+            );
+        }
+        (Some(parcels), None) => rows(app, parcels, frame, inside),
+    }
+    let lower_inside = kit::panel(frame, lower, "Details");
+    if let Some(parcel) = app.list.current().filter(|_| app.list.trouble.is_none()) {
+        kit::text(frame, lower_inside, details(app, parcel));
+    }
+}
+
+const NAME: usize = 24;
+const WHEN: usize = 18;
+const WHERE: usize = 18;
+
+fn rows(app: &App, parcels: &[ParcelInfo], frame: &mut Frame, area: Rect) {
+    let heading = format!("  {:<NAME$}{:<WHEN$}{:<WHERE$}{}", "Name", "Suspended (UTC)", "on", "State");
+    kit::line(frame, area, 0, Line::styled(heading, kit::DIM));
+    let (_, area) = kit::cut_top(area, 1);
+    let room = usize::from(area.height).max(1);
+    // The page that the cursor is on.
+    let first = app.list.selected / room * room;
+    for (row, parcel) in parcels.iter().enumerate().skip(first).take(room) {
+        let here = row == app.list.selected;
+        let state = match (&parcel.lock, parcel.suspended) {
+            (Some(_), _) => "in use",
+            (None, true) => "suspended",
+            (None, false) => "shut down",
+        };
+        let words = format!(
+            "{} {:<NAME$}{:<WHEN$}{:<WHERE$}{state}",
+            if here { ">" } else { " " },
+            plain(&parcel.name, NAME - 1),
+            parcel.suspended_at.map_or("never".to_owned(), text::minute),
+            parcel.suspended_on.as_ref().map_or(String::new(), |kiosk| plain(kiosk, WHERE - 1)),
+        );
+        let style = if here { kit::CURSOR } else { Style::new() };
+        let width = usize::from(area.width);
+        kit::line(frame, area, (row - first) as u16, Line::styled(format!("{words:<width$}"), style));
+    }
+}
+
+fn details(app: &App, parcel: &ParcelInfo) -> Vec<Line<'static>> {
+    let mut lines = vec![Line::from(vec![
+        Span::styled(plain(&parcel.name, 60), kit::STRONG),
+        Span::raw(format!("   version {}, disk {}", parcel.version, text::bytes(parcel.disk_bytes))),
+    ])];
+    match &parcel.tag {
+        Some(tag) => lines.extend(needs(tag)),
+        None => lines.push(kit::pair("Needs", "not known before its first start")),
+    }
+    if let Some(lock) = &parcel.lock {
+        let place = holder(app, &lock.kiosk);
+        let words = format!(
+            "In use by {} {place} since {} UTC.",
+            plain(&lock.principal, 40),
+            text::minute(lock.since)
+        );
+        lines.push(Line::styled(words, kit::WARN));
+        lines.push(Line::raw("Enter offers to break that lock."));
+    } else if parcel.suspended {
+        lines.push(Line::raw("Enter resumes it where you left it; C starts it afresh from its disk."));
+    } else {
+        lines.push(Line::raw("It is shut down: Enter starts it from its disk."));
+    }
+    lines
+}
+
+/// `on kiosk-3`, or that it is this one.
+pub(super) fn holder(app: &App, kiosk: &str) -> String {
+    if app.state.as_ref().is_some_and(|state| state.kiosk == kiosk) {
+        "on this kiosk".to_owned()
+    } else {
+        format!("on {}", plain(kiosk, 30))
+    }
+}
+
+fn needs(tag: &Tag) -> Vec<Line<'static>> {
+    let cpus = if tag.vcpus == 1 { "CPU" } else { "CPUs" };
+    let vendor = tag.cpu.vendor.as_ref().map_or("any vendor".to_owned(), |vendor| plain(vendor, 20));
+    let first = format!(
+        "{} of memory, {} {cpus}, {} ({vendor}), {} CPU features",
+        text::bytes(tag.memory_mib.saturating_mul(1 << 20)),
+        tag.vcpus,
+        plain(&tag.cpu.baseline, 20),
+        tag.cpu.features.len(),
+    );
+    let wishes = &tag.wishes;
+    let mut wants = Vec::new();
+    wants.extend(wishes.screen.map(|(w, h)| format!("screen {w} x {h}")));
+    wants.extend(wishes.cores.map(|n| format!("{n} cores")));
+    wants.extend(wishes.sound.then(|| "sound".to_owned()));
+    wants.extend(wishes.kbit_per_s.map(|n| format!("{n} kbit/s")));
+    let mut lines = vec![kit::pair("Needs", first)];
+    if !wants.is_empty() {
+        lines.push(kit::pair("Wishes", wants.join(", ")));
+    }
+    lines
+}
+
+pub(super) fn opening_keys(app: &App) -> Vec<Hint> {
+    match app.opening.as_ref().map(|opening| &opening.step) {
+        Some(Step::Working { .. }) => vec![("Esc", "Back to the list")],
+        Some(Step::Ask { .. }) => vec![("Enter", "Open"), ("Esc", "Back to the list")],
+        Some(Step::Failed(_)) => vec![("Enter", "Back to the list")],
+        _ => Vec::new(),
+    }
+}
+
+pub(super) fn opening(app: &App, frame: &mut Frame, area: Rect) {
+    let Some(Opening { name, step, .. }) = &app.opening else { return };
+    let at = kit::centred(area, 66, 13);
+    let inside = kit::panel(frame, at, &format!("Opening {}", plain(name, 40)));
+    let (_, inside) = kit::cut_top(inside, 1);
+    match step {
+        Step::Working { .. } => {
+            let words = format!("Working out its key from your password ...  {}", kit::spinner(app.now));
+            kit::text(frame, inside, vec![Line::styled(words, kit::STRONG)]);
+        }
+        Step::Told => {
+            let words = format!("It is open. Preparing this kiosk ...  {}", kit::spinner(app.now));
+            kit::text(frame, inside, vec![Line::styled(words, kit::STRONG)]);
+        }
+        Step::Failed(trouble) => kit::text(frame, inside, kit::trouble(trouble)),
+        Step::Ask { typed, wrong } => {
+            let lines = vec![
+                Line::raw(
+                    "Your log-in password does not open this computer. Was it changed since you suspended it?",
+                ),
+                Line::raw("Type the password you had then, or the recovery key."),
+            ];
+            kit::text(frame, inside, lines);
+            let (_, lower) = kit::cut_top(inside, 5);
+            kit::field(frame, lower, 0, "Password", &"*".repeat(typed.chars()), app.dialog.is_none());
+            let (_, lower) = kit::cut_top(lower, 2);
+            kit::text(frame, lower, wrong.map(|words| Line::styled(words, kit::BAD)).into_iter().collect());
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! The login screen.
+
+use super::kit::{self, Hint};
+use crate::{
+    app::{App, Busy, Field},
+    glyph::plain,
+};
+use ratatui::{Frame, layout::Rect, text::Line};
+
+pub(super) fn keys(app: &App) -> Vec<Hint> {
+    match app.login.busy {
+        Busy::No if !app.powering() => {
+            vec![
+                ("Enter", "Log in"),
+                ("Tab", "Next field"),
+                ("Esc", "Clear"),
+                ("F10", "Power off or restart"),
+            ]
+        }
+        Busy::No => Vec::new(),
+        _ => vec![("Esc", "Cancel")],
+    }
+}
+
+pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect) {
+    let (form, below) = kit::cut_bottom(area, 4);
+    let at = kit::centred(form, 66, 14);
+    let inside = kit::panel(frame, at, "Log in");
+    let idle = app.login.busy == Busy::No && app.dialog.is_none() && !app.powering();
+    let focus = |field| idle && app.login.focus == field;
+    kit::line(frame, inside, 1, kit::pair("Realm", format!(" {}", plain(&app.about.realm, 48))));
+    kit::field(frame, inside, 3, "User", &plain(&app.login.user, 200), focus(Field::User));
+    let stars = "*".repeat(app.login.password.chars());
+    kit::field(frame, inside, 5, "Password", &stars, focus(Field::Password));
+    let (_, rest) = kit::cut_top(inside, 7);
+    kit::text(frame, rest, message(app));
+
+    let mut lines = vec![kit::pair("Server", plain(&app.about.server, 66))];
+    lines.extend(app.state.as_ref().map(super::network_line));
+    kit::text(frame, kit::indented(below, 7), lines);
+}
+
+fn message(app: &App) -> Vec<Line<'static>> {
+    let spinner = kit::spinner(app.now);
+    if app.powering() {
+        return vec![Line::styled(format!("As you wish. This takes a moment ...  {spinner}"), kit::STRONG)];
+    }
+    match (app.login.busy, &app.login.trouble) {
+        (Busy::No, Some(trouble)) => kit::trouble(trouble),
+        (Busy::No, None) => {
+            vec![Line::raw(
+                "Your computer comes to this screen as you left it. When you are done, suspend it: nothing of it stays here.",
+            )]
+        }
+        (Busy::Asking(_), _) => {
+            vec![Line::styled(format!("Asking {} ...  {spinner}", plain(&app.about.realm, 40)), kit::STRONG)]
+        }
+        _ => vec![Line::styled(format!("Welcome. Looking for your computers ...  {spinner}"), kit::STRONG)],
+    }
+}

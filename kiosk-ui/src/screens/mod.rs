@@ -1,0 +1,129 @@
+//! The screens: a picture of [`App`], and nothing else.
+
+mod dialogs;
+mod kit;
+mod list;
+mod login;
+mod notice;
+mod progress;
+mod report;
+mod run;
+
+use crate::{
+    app::{App, View},
+    glyph::plain,
+    text,
+};
+use kit::{BAR, Hint, WARN, cut_bottom, cut_top};
+use parcel::wire::session::Phase;
+use ratatui::{
+    Frame,
+    layout::Rect,
+    text::{Line, Span},
+};
+
+/// Draws the screen as it should be now.
+pub fn draw(app: &App, frame: &mut Frame) {
+    if app.view() == View::Run {
+        run::draw(app, frame);
+    } else {
+        let keys = keys(app);
+        let body = chrome(app, frame, &keys);
+        match app.view() {
+            View::Starting => starting(app, frame, body),
+            View::Notice => notice::draw(app, frame, body),
+            View::Report => report::draw(app, frame, body),
+            View::Login => login::draw(app, frame, body),
+            View::List => list::draw(app, frame, body),
+            View::Opening => list::opening(app, frame, body),
+            View::Progress => progress::draw(app, frame, body),
+            View::Run => {}
+        }
+    }
+    if let Some(dialog) = app.dialog {
+        dialogs::draw(app, dialog, frame);
+    }
+}
+
+/// The keys of the bottom line.
+fn keys(app: &App) -> Vec<Hint> {
+    if app.dialog.is_some() {
+        return Vec::new();
+    }
+    match app.view() {
+        View::Starting | View::Run => Vec::new(),
+        View::Notice | View::Report => vec![("Enter", "Go on")],
+        View::Login => login::keys(app),
+        View::List => list::keys(app),
+        View::Opening => list::opening_keys(app),
+        View::Progress if app.can_give_up() => vec![("C", "Cancel"), ("D", "Details")],
+        View::Progress => vec![("D", "Details")],
+    }
+}
+
+/// The bars at the top and the bottom, and the room between them.
+fn chrome(app: &App, frame: &mut Frame, keys: &[Hint]) -> Rect {
+    let (top, rest) = cut_top(frame.area(), 1);
+    let (rest, bottom) = cut_bottom(rest, 1);
+    let (rest, below) = cut_bottom(rest, 1);
+    let kiosk = app.state.as_ref().map_or(String::new(), |state| plain(&state.kiosk, 24));
+    let right = format!("{kiosk}   {} UTC ", text::minute(app.now));
+    let room = usize::from(top.width).saturating_sub(right.chars().count() + 2);
+    let title = plain(&app.about.title, room);
+    frame.buffer_mut().set_style(top, BAR);
+    frame.render_widget(Line::styled(format!(" {title}"), BAR), top);
+    frame.render_widget(Line::styled(right, BAR).right_aligned(), top);
+    if !keys.is_empty() {
+        frame.render_widget(kit::hints(keys), bottom);
+    }
+    if !app.connected && app.state.is_some() {
+        let lost = " This kiosk's manager does not answer; connecting again ...";
+        frame.render_widget(Line::from(Span::styled(lost, WARN)), below);
+    }
+    rest
+}
+
+fn starting(app: &App, frame: &mut Frame, area: Rect) {
+    let doing = app.state.as_ref().map_or("", |state| &state.doing);
+    let network = app.state.as_ref().map(network_line);
+    let mut lines = vec![
+        Line::styled(format!("This kiosk is starting  {}", kit::spinner(app.now)), kit::STRONG),
+        Line::raw(""),
+        Line::raw(plain(doing, 200)),
+    ];
+    lines.extend(network);
+    let at = kit::centred(area, 60, 8);
+    kit::text(frame, at, lines);
+}
+
+/// Server and network, as the login screen and the notices show them.
+fn network_line(state: &parcel::wire::session::State) -> Line<'static> {
+    let (word, style) = match &state.network {
+        Some(network) => (plain(network, 30), kit::GOOD),
+        None => ("none".to_owned(), kit::BAD),
+    };
+    Line::from(vec![
+        Span::styled(format!("{:<10}", "Network"), kit::DIM),
+        Span::styled(word, style),
+        Span::raw(format!("  {}", plain(&state.network_detail, 120))),
+    ])
+}
+
+/// What a phase is called on the screen.
+fn phase_name(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Boot => "Start",
+        Phase::Login => "Log in",
+        Phase::Choose => "Choose",
+        Phase::Check => "Hardware check",
+        Phase::Lock => "Take the lock",
+        Phase::Open => "Open",
+        Phase::Restore => "Restore",
+        Phase::Run => "Run",
+        Phase::Save => "Save",
+        Phase::Commit => "Send home",
+        Phase::Unlock => "Release the lock",
+        Phase::Wipe => "Wipe this kiosk",
+        Phase::Verify => "Verify the wipe",
+    }
+}

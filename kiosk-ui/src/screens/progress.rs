@@ -1,0 +1,129 @@
+//! The way into a session and out of it, phase by phase.
+
+use super::{kit, notice, phase_name};
+use crate::{app::App, glyph::plain, text};
+use parcel::wire::{
+    Progress,
+    daemon::Waiting,
+    session::{Phase, PhaseRecord, State},
+};
+use ratatui::{
+    Frame,
+    layout::Rect,
+    style::Style,
+    text::{Line, Span},
+};
+
+const WAY_IN: [Phase; 5] = [Phase::Check, Phase::Lock, Phase::Open, Phase::Restore, Phase::Run];
+const WAY_OUT: [Phase; 5] = [Phase::Save, Phase::Commit, Phase::Unlock, Phase::Wipe, Phase::Verify];
+
+pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect) {
+    let Some(state) = &app.state else { return };
+    let phases = if WAY_IN.contains(&state.phase) { WAY_IN } else { WAY_OUT };
+    let inside = kit::panel(frame, kit::centred(area, 76, 21), &title(state));
+    let (_, inside) = kit::cut_top(inside, 1);
+    for (row, phase) in phases.iter().enumerate() {
+        kit::line(frame, inside, row as u16, phase_line(state, *phase, app.now));
+    }
+    let (_, rest) = kit::cut_top(inside, phases.len() as u16 + 1);
+    let mut lines = vec![Line::styled(plain(&state.doing, 200), kit::STRONG)];
+    if let Some(progress) = &state.progress {
+        lines.extend(progress_lines(progress, 50));
+    }
+    lines.push(Line::raw(""));
+    if let Some(waiting) = &state.waiting {
+        lines.extend(waiting_lines(waiting));
+    }
+    if !state.wishes_missed.is_empty() {
+        lines.push(Line::styled(
+            "Hardware: it runs here, but not all that it wishes for is there.",
+            kit::WARN,
+        ));
+        lines.extend(notice::table(&state.wishes_missed));
+    }
+    kit::text(frame, rest, lines);
+}
+
+fn title(state: &State) -> String {
+    let name = state.parcel.as_ref().map_or(String::new(), |name| plain(name, 40));
+    // Without a save before it, a session is not suspended but ended.
+    let saving = |phase| matches!(phase, Phase::Save | Phase::Commit);
+    let saved =
+        saving(state.phase) || state.timeline.iter().any(|record| record.phase == Phase::Save && record.ok);
+    let verb = match state.phase {
+        phase if WAY_IN.contains(&phase) => "Resuming",
+        _ if saved => "Suspending",
+        _ => "Ending the session",
+    };
+    format!("{verb} {name}").trim_end().to_owned()
+}
+
+/// The last record of a phase in this session.
+fn record(state: &State, phase: Phase) -> Option<&PhaseRecord> {
+    state.timeline.iter().rev().find(|record| record.phase == phase)
+}
+
+fn phase_line(state: &State, phase: Phase, now: u64) -> Line<'static> {
+    let name = phase_name(phase);
+    if phase == state.phase {
+        let words = format!("[{}] {name}", kit::spinner(now));
+        return Line::styled(words, kit::STRONG);
+    }
+    match record(state, phase) {
+        Some(record) => {
+            let (mark, style) = if record.ok { ("[x]", kit::GOOD) } else { ("[!]", kit::BAD) };
+            Line::from(vec![
+                Span::styled(format!("{mark} {name:<20}"), style),
+                Span::styled(figures(record), Style::new()),
+            ])
+        }
+        None => Line::styled(format!("[ ] {name}"), kit::DIM),
+    }
+}
+
+/// Seconds and bytes of a phase.
+pub(super) fn figures(record: &PhaseRecord) -> String {
+    let seconds = if record.seconds.is_finite() { record.seconds.clamp(0.0, 9_999_999.0) } else { 0.0 };
+    let mut words = format!("{seconds:>8.1} s");
+    if record.bytes_in > 0 {
+        words = format!("{words}  in {:>10}", text::bytes(record.bytes_in));
+    }
+    if record.bytes_out > 0 {
+        words = format!("{words}  out {:>10}", text::bytes(record.bytes_out));
+    }
+    words
+}
+
+/// The bar, and done, rate and time to go.
+pub(super) fn progress_lines(progress: &Progress, width: usize) -> Vec<Line<'static>> {
+    let mut figures = text::bytes(progress.done);
+    if progress.total > 0 {
+        figures = format!("{figures} of {}", text::bytes(progress.total));
+    }
+    if progress.rate > 0 {
+        figures = format!("{figures}, {}/s", text::bytes(progress.rate));
+        if progress.total > progress.done {
+            let left = (progress.total - progress.done).div_ceil(progress.rate);
+            figures = format!("{figures}, {} to go", text::span(left));
+        }
+    }
+    let mut lines = Vec::new();
+    if progress.total > 0 {
+        lines.push(Line::styled(kit::bar(progress, width), kit::GOOD));
+    }
+    lines.push(Line::raw(figures));
+    lines
+}
+
+/// What is waited for, and why.
+pub(super) fn waiting_lines(waiting: &Waiting) -> Vec<Line<'static>> {
+    let pieces = if waiting.pieces == 1 { "piece" } else { "pieces" };
+    vec![
+        Line::styled(
+            format!("Waiting for {} {pieces} for {}.", waiting.pieces, text::span(waiting.seconds)),
+            kit::WARN,
+        ),
+        Line::styled(plain(&waiting.reason, 200), kit::WARN),
+        Line::styled(format!("Code for IT: {}", plain(&waiting.code, 60)), kit::DIM),
+    ]
+}

@@ -1,0 +1,182 @@
+//! The kiosk's own terminal: a virtual console, a serial line, or whatever else stands behind the standard streams.
+
+use crate::{
+    event::Event,
+    glyph::Glyphs,
+    input::{Decoder, Input},
+};
+use crossterm::{
+    cursor::Show,
+    execute, queue,
+    style::{Print, ResetColor},
+    terminal::{
+        Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
+        window_size,
+    },
+};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use ratatui::{Terminal, TerminalOptions, Viewport, backend::CrosstermBackend, layout::Rect};
+use std::{
+    io::{self, BufWriter, Stdin, Stdout, Write},
+    os::fd::AsFd,
+    time::Duration,
+};
+use tokio::sync::mpsc;
+
+/// What a terminal has that does not say its size.
+const UNKNOWN_SIZE: (u16, u16) = (80, 24);
+/// Nobody's screen is larger, columns and rows.
+const LARGEST: (u16, u16) = (500, 200);
+/// How long the rest of an escape sequence may take. At 9600 bit/s a byte takes one millisecond.
+const ESCAPE_WAIT: Duration = Duration::from_millis(100);
+/// A whole screen goes out as one write.
+const OUTPUT: usize = 64 << 10;
+
+/// What is drawn on.
+pub type Screen = Terminal<CrosstermBackend<BufWriter<Stdout>>>;
+
+/// The terminal in the state that screens need; as it was when this is dropped.
+pub struct Tty {
+    /// What is drawn on.
+    pub screen: Screen,
+    size_known: bool,
+}
+
+impl Tty {
+    /// Takes the terminal over.
+    pub fn take() -> io::Result<Self> {
+        enable_raw_mode()?;
+        let (size, size_known) = measure();
+        let mut out = io::stdout();
+        execute!(out, EnterAlternateScreen, ResetColor, Clear(ClearType::All))?;
+        if is_virtual_console() {
+            // A kiosk's screen does not go dark by itself (console_codes(4)).
+            execute!(out, Print("\x1b[9;0]"))?;
+        }
+        if !size_known {
+            // A serial line does not know what stands at its end: the terminal may. If it answers, it is resized.
+            execute!(out, Print("\x1b7\x1b[999;999H\x1b[6n\x1b8"))?;
+        }
+        let backend = CrosstermBackend::new(BufWriter::with_capacity(OUTPUT, io::stdout()));
+        let viewport = Viewport::Fixed(Rect::new(0, 0, size.0, size.1));
+        let screen = Terminal::with_options(backend, TerminalOptions { viewport })?;
+        Ok(Self { screen, size_known })
+    }
+
+    /// Columns and rows.
+    pub fn size(&mut self) -> (u16, u16) {
+        let area = self.screen.get_frame().area();
+        (area.width, area.height)
+    }
+
+    /// Takes a new size.
+    pub fn resize(&mut self, cols: u16, rows: u16) -> io::Result<()> {
+        self.screen.resize(Rect::new(0, 0, cols, rows))
+    }
+
+    /// `true` when the kernel knew the terminal's size.
+    pub fn size_known(&self) -> bool {
+        self.size_known
+    }
+}
+
+impl Drop for Tty {
+    fn drop(&mut self) {
+        // The scrollback, too: what a guest showed is nobody else's.
+        let mut out = io::stdout();
+        let left = queue!(
+            out,
+            ResetColor,
+            Clear(ClearType::All),
+            Clear(ClearType::Purge),
+            LeaveAlternateScreen,
+            Clear(ClearType::All),
+            Show
+        );
+        drop(left.and_then(|()| out.flush()));
+        drop(disable_raw_mode());
+    }
+}
+
+/// The terminal's size, and whether it is known rather than assumed.
+pub fn measure() -> ((u16, u16), bool) {
+    match window_size() {
+        Ok(size) if size.columns > 0 && size.rows > 0 => (clamp(size.columns, size.rows), true),
+        _ => (UNKNOWN_SIZE, false),
+    }
+}
+
+fn clamp(cols: u16, rows: u16) -> (u16, u16) {
+    (cols.min(LARGEST.0), rows.min(LARGEST.1))
+}
+
+fn is_virtual_console() -> bool {
+    let Ok(path) = nix::unistd::ttyname(io::stdout()) else { return false };
+    let digits = path.to_str().and_then(|path| path.strip_prefix("/dev/tty"));
+    digits.is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// What the terminal can show.
+pub fn glyphs() -> Glyphs {
+    if is_virtual_console() { Glyphs::Font } else { Glyphs::Unicode }
+}
+
+/// Reads the keyboard on a thread of its own until the terminal is gone. `asked`: the terminal was asked for its size.
+pub fn read_keys(events: mpsc::Sender<Event>, asked: bool) -> io::Result<()> {
+    std::thread::Builder::new().name("keys".into()).spawn(move || {
+        if let Err(error) = keys(&events, asked) {
+            tracing::info!(%error, "the terminal is gone");
+        }
+        drop(events.blocking_send(Event::Quit));
+    })?;
+    Ok(())
+}
+
+fn keys(events: &mpsc::Sender<Event>, asked: bool) -> io::Result<()> {
+    let stdin = io::stdin();
+    let mut decoder = Decoder::new();
+    let mut piece = [0; 256];
+    let mut inputs = Vec::new();
+    loop {
+        if wait(&stdin, decoder.pending())? {
+            // Past the standard library's buffer, which would keep what was typed.
+            let n = nix::unistd::read(stdin.as_fd(), &mut piece)?;
+            if n == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            decoder.feed(&piece[..n], &mut inputs);
+            piece.fill(0);
+        } else {
+            decoder.flush(&mut inputs);
+        }
+        for input in inputs.drain(..) {
+            let event = match input {
+                Input::Key(key) => Event::Key(key),
+                Input::Cursor { row, col } if asked => {
+                    let (cols, rows) = clamp(col, row);
+                    Event::Resize(cols, rows)
+                }
+                Input::Cursor { .. } => continue,
+            };
+            if events.blocking_send(event).is_err() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Waits for bytes; `false` when a held-back escape sequence has waited long enough.
+fn wait(stdin: &Stdin, pending: bool) -> io::Result<bool> {
+    let limit = if pending {
+        PollTimeout::try_from(ESCAPE_WAIT).unwrap_or(PollTimeout::ZERO)
+    } else {
+        PollTimeout::NONE
+    };
+    let mut fds = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
+    loop {
+        match poll(&mut fds, limit) {
+            Err(nix::errno::Errno::EINTR) => {}
+            other => return Ok(other? > 0),
+        }
+    }
+}
