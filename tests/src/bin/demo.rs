@@ -1,2 +1,5 @@
-//! Entry point.
-fn main() {}
+//! `make demo`, `make demo-down`, `make bench`.
+
+fn main() -> std::process::ExitCode {
+    rig::cli::main()
+}

@@ -1,0 +1,32 @@
+#!/bin/sh
+# Installs from Debian's packages what building, the demo and the tests need. Does nothing where all of it is there.
+set -eu
+
+# Building: Kerberos headers and libclang for libgssapi's bindings.
+packages="build-essential pkg-config libkrb5-dev libclang-dev clang"
+# image-build: packages, initrd, UKI, FAT file system.
+packages="$packages mmdebstrap fakeroot cpio zstd lz4 kmod mtools dosfstools systemd-boot-efi sbsigntool debian-archive-keyring"
+# The rig: emulated PCs and their firmware, the realm, disks, the command line's name service.
+packages="$packages qemu-system-x86 ovmf ipxe-qemu krb5-kdc krb5-admin-server krb5-user e2fsprogs fdisk libnss-wrapper"
+packages="$packages nftables dnsmasq-base busybox-static socat swtpm curl python3 python3-venv"
+
+missing=
+for package in $packages; do
+    status=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
+    [ "$status" = installed ] || missing="$missing $package"
+done
+[ -n "$missing" ] || exit 0
+
+as_root=
+if [ "$(id -u)" != 0 ]; then
+    as_root=sudo
+    command -v sudo >/dev/null || { echo "setup: run this as root, or install sudo; missing:$missing" >&2; exit 1; }
+fi
+# The emulator must match qemu-utils: where those came from backports, Debian's own replace them.
+case $(dpkg-query -W -f '${Version}' qemu-utils 2>/dev/null || true) in
+*bpo*) missing="$missing qemu-utils/bookworm" ;;
+esac
+echo "setup: installing$missing"
+$as_root apt-get update -q
+# shellcheck disable=SC2086
+$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends --allow-downgrades $missing

@@ -1,0 +1,30 @@
+//! `make test`: every check, one after the other, closing with `N passed, N failed`.
+//!
+//! A check that fails does not stop the others, so that one run tells everything that is wrong.
+
+use rig::{licences, suite::Suite};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let mut suite = Suite::default();
+    suite.check("formatting", &["cargo", "fmt", "--all", "--check"], &[]);
+    suite.check("release binaries", &["cargo", "build", "--locked", "--release", "--workspace"], &[]);
+    suite.check(
+        "lints",
+        &["cargo", "clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"],
+        &[],
+    );
+    suite.check(
+        "documentation",
+        &["cargo", "doc", "--locked", "--workspace", "--no-deps", "--document-private-items"],
+        &[("RUSTDOCFLAGS", "-D warnings")],
+    );
+    suite.part("licences and sources", || licences::violations().map(|found| found.join("\n")));
+    let parts =
+        ["cargo", "test", "--locked", "--no-fail-fast", "--workspace", "--exclude", "waystation-tests"];
+    suite.tests("unit and property tests", &parts, &[]);
+    let rig = ["cargo", "test", "--locked", "--package", "waystation-tests"];
+    suite.tests("the rig's own tests", &[&rig[..], &["--lib"]].concat(), &[]);
+    suite.tests("end-to-end tests", &[&rig[..], &["--test", "e2e"]].concat(), &[]);
+    suite.close()
+}

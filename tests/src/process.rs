@@ -1,0 +1,160 @@
+//! Child processes that never outlive the rig.
+
+use anyhow::{Context, Result, bail};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use std::{
+    fs::{self, File, OpenOptions},
+    net::{TcpListener, UdpSocket},
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// A child that writes to a log file, dies with the rig, and is killed when dropped.
+#[derive(Debug)]
+pub struct Daemon {
+    name: String,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Daemon {
+    /// Starts `command` with its output appended to `log`.
+    pub fn spawn(mut command: Command, log: &Path) -> Result<Self> {
+        let name = command.get_program().to_string_lossy().into_owned();
+        let out = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(log)
+            .with_context(|| format!("cannot open the log {}", log.display()))?;
+        command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
+        let rig = nix::unistd::getpid();
+        // SAFETY: between fork and exec only the async-signal-safe prctl and getppid are called, and nothing is
+        // allocated.
+        unsafe {
+            command.pre_exec(move || {
+                nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+                if nix::unistd::getppid() != rig {
+                    return Err(std::io::Error::from_raw_os_error(libc::ESRCH));
+                }
+                Ok(())
+            });
+        }
+        let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
+        Ok(Self { name, child, log: log.to_owned() })
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> i32 {
+        self.child.id() as i32
+    }
+
+    /// `Some` once it has ended.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        kill(Pid::from_raw(self.pid()), signal).with_context(|| format!("cannot signal {}", self.name))
+    }
+
+    /// Kills it at once, as `kill -9` does, and waits for its end.
+    pub fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Waits until it ends by itself.
+    pub fn wait(&mut self, timeout: Duration) -> Result<ExitStatus> {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            if start.elapsed() > timeout {
+                bail!("{} did not end within {} s", self.name, timeout.as_secs());
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Waits until `ready` says so, or tells the log's end if the child dies before or `timeout` passes.
+    pub fn until(&mut self, timeout: Duration, mut ready: impl FnMut() -> bool) -> Result<()> {
+        let start = Instant::now();
+        while !ready() {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("{} ended with {status}:\n{}", self.name, tail(&self.log, 2000));
+            }
+            if start.elapsed() > timeout {
+                bail!(
+                    "{} was not ready within {} s:\n{}",
+                    self.name,
+                    timeout.as_secs(),
+                    tail(&self.log, 2000)
+                );
+            }
+            thread::sleep(Duration::from_millis(30));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // It may have ended already; nothing is left to do then.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs a command to its end; an error holds its output.
+pub fn run(command: &mut Command) -> Result<String> {
+    let shown = format!("{command:?}");
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot start {shown}"))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !output.status.success() {
+        bail!("{shown} failed with {}:\n{text}{}", output.status, String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(text)
+}
+
+/// Runs a long command with its output in a file; an error holds the output's end.
+pub fn run_logged(command: &mut Command, log: &Path) -> Result<()> {
+    let shown = format!("{command:?}");
+    let out = File::create(log).with_context(|| format!("cannot create {}", log.display()))?;
+    let status = command
+        .stdin(Stdio::null())
+        .stdout(out.try_clone()?)
+        .stderr(out)
+        .status()
+        .with_context(|| format!("cannot start {shown}"))?;
+    if !status.success() {
+        bail!("{shown} failed with {status}, see {}:\n{}", log.display(), tail(log, 3000));
+    }
+    Ok(())
+}
+
+/// A loopback port that is free for TCP and UDP now.
+pub fn free_port() -> Result<u16> {
+    for _ in 0..100 {
+        let tcp = TcpListener::bind("127.0.0.1:0")?;
+        let port = tcp.local_addr()?.port();
+        if UdpSocket::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no loopback port is free for both TCP and UDP")
+}
+
+/// The last `bytes` of a text file, as far as it can be read.
+pub fn tail(path: &Path, bytes: usize) -> String {
+    let all = fs::read(path).unwrap_or_default();
+    String::from_utf8_lossy(&all[all.len().saturating_sub(bytes)..]).into_owned()
+}

@@ -1,0 +1,107 @@
+//! The parcel server as its operators run it: HTTPS with a small CA, Kerberos keytab, a directory as its store.
+
+use crate::{
+    paths,
+    process::{self, Daemon},
+    realm::{REALM, Realm, SERVER_HOST},
+};
+use anyhow::{Context, Result};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
+use std::{
+    fs,
+    net::TcpStream,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// A parcel server; ends when dropped.
+#[derive(Debug)]
+pub struct Server {
+    dir: PathBuf,
+    port: u16,
+    environment: Vec<(&'static str, PathBuf)>,
+    daemon: Option<Daemon>,
+}
+
+impl Server {
+    /// Makes CA, certificate and configuration in `dir` and starts the server.
+    pub fn start(dir: &Path, realm: &Realm) -> Result<Self> {
+        fs::create_dir_all(dir)?;
+        write_certificates(dir)?;
+        let port = process::free_port()?;
+        fs::write(
+            dir.join("server.toml"),
+            format!(
+                "listen = \"127.0.0.1:{port}\"\nservice = \"HTTP/{SERVER_HOST}@{REALM}\"\nkeytab = {:?}\n\
+                 store = \"store\"\nadmins = [\"it@{REALM}\"]\n[tls]\ncert = \"server.pem\"\nkey = \"server.key\"\n",
+                realm.keytab()
+            ),
+        )?;
+        let environment = vec![("KRB5_CONFIG", realm.config())];
+        let mut server = Self { dir: dir.to_owned(), port, environment, daemon: None };
+        server.up()?;
+        Ok(server)
+    }
+
+    /// Starts it (again), on the same port.
+    pub fn up(&mut self) -> Result<()> {
+        let mut command = std::process::Command::new(paths::binary("parcel-server")?);
+        command.arg("--config").arg(self.dir.join("server.toml"));
+        command.envs(self.environment.iter().map(|(name, value)| (*name, value)));
+        let port = self.port;
+        let mut daemon = Daemon::spawn(command, &self.log())?;
+        daemon.until(Duration::from_secs(20), || TcpStream::connect(("127.0.0.1", port)).is_ok())?;
+        self.daemon = Some(daemon);
+        Ok(())
+    }
+
+    /// Kills it at once, as a crash or a power cut would.
+    pub fn kill(&mut self) {
+        self.daemon = None;
+    }
+
+    /// `https://…` as clients know it.
+    pub fn url(&self) -> String {
+        format!("https://{SERVER_HOST}:{}", self.port)
+    }
+
+    /// Its loopback port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The CA's certificate.
+    pub fn ca(&self) -> PathBuf {
+        self.dir.join("ca.pem")
+    }
+
+    /// The directory of its objects, for looking and for damage.
+    pub fn store(&self) -> PathBuf {
+        self.dir.join("store")
+    }
+
+    /// Its log.
+    pub fn log(&self) -> PathBuf {
+        self.dir.join("server.log")
+    }
+}
+
+fn write_certificates(dir: &Path) -> Result<()> {
+    let mut params = CertificateParams::new(Vec::new())?;
+    params.distinguished_name.push(DnType::CommonName, "Waystation rig CA");
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let ca = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
+    let key = KeyPair::generate()?;
+    let mut params = CertificateParams::new(vec![SERVER_HOST.to_owned()])?;
+    params.distinguished_name.push(DnType::CommonName, SERVER_HOST);
+    let certificate = params.signed_by(&key, &ca)?;
+    fs::write(dir.join("ca.pem"), ca.pem())?;
+    fs::write(dir.join("server.pem"), certificate.pem())?;
+    let key_file = dir.join("server.key");
+    fs::write(&key_file, key.serialize_pem())?;
+    fs::set_permissions(&key_file, fs::Permissions::from_mode(0o600))
+        .with_context(|| format!("cannot protect {}", key_file.display()))?;
+    Ok(())
+}
