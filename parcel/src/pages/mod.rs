@@ -193,6 +193,3 @@ pub fn page_of(pack: &[u8], slot: u8) -> Result<&[u8; PAGE_SIZE], PagesError> {
     }
     pages.get(usize::from(slot)).ok_or(error)
 }
-
-#[cfg(test)]
-mod tests;
