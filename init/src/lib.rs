@@ -1,1 +1,35 @@
 //! PID 1 of the kiosk: boot, supervision, the session sequence and the wipe.
+//!
+//! Crash-only: [`pid1`] is tiny and only spawns the manager, reaps, and when the manager ends for whatever reason
+//! kills everything and spawns it again. The manager ([`manager`]) always begins with an idempotent wipe, so a
+//! failure anywhere ends in a clean login screen. `docs/kiosk.md` tells the whole story.
+
+// An error that a traveller reads carries what they must know; errors are rare here and nothing is hot.
+#![allow(clippy::result_large_err)]
+
+pub mod backoff;
+pub mod child;
+pub mod client;
+pub mod clock;
+pub mod cmdline;
+pub mod config;
+pub mod control;
+pub mod helper;
+pub mod keys;
+pub mod kmsg;
+pub mod lockdown;
+pub mod log;
+pub mod machine;
+pub mod manager;
+pub mod media;
+pub mod modules;
+pub mod mounts;
+pub mod net;
+pub mod pid1;
+pub mod procs;
+pub mod service;
+pub mod session;
+pub mod system;
+pub mod tty;
+pub mod uevent;
+pub mod wipe;

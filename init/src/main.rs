@@ -1,2 +1,26 @@
-//! Entry point.
-fn main() {}
+//! `/init`: PID 1 of the kiosk, its session manager (`/init manager`), and the hook of its DHCP client.
+
+use std::path::Path;
+use waystation_init::{manager, net::dhcp, pid1};
+
+fn main() {
+    let mut args = std::env::args();
+    let name = args.next().unwrap_or_default();
+    let first = args.next();
+    if Path::new(&name).file_name().is_some_and(|name| name == dhcp::HOOK) {
+        let event = first.unwrap_or_default();
+        std::process::exit(i32::from(dhcp::hook(&event).is_err()));
+    }
+    if first.as_deref() == Some("manager") {
+        let status = manager::run().unwrap_or_else(|error| {
+            eprintln!("the session manager cannot work: {error:#}");
+            1
+        });
+        std::process::exit(status);
+    }
+    if std::process::id() == 1 {
+        pid1::run();
+    }
+    eprintln!("init is the first process of a kiosk's image and is not started by hand; see docs/kiosk.md");
+    std::process::exit(2);
+}

@@ -1,0 +1,186 @@
+//! `init.sock`: the state goes out to every connected `kiosk-ui`, its commands come in.
+
+use crate::{client::Lines, procs};
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use parcel::wire::session::{Command, State};
+use std::{
+    fs, io,
+    io::Write,
+    os::unix::{
+        fs::{PermissionsExt, chown},
+        net::{UnixListener, UnixStream},
+    },
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+/// Name of the socket in the run folder.
+pub const SOCKET: &str = "init.sock";
+
+/// The server side. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Control(Arc<Mutex<Clients>>);
+
+#[derive(Default)]
+struct Clients {
+    last: Option<Vec<u8>>,
+    streams: Vec<UnixStream>,
+}
+
+impl Control {
+    /// Makes the run folder and the socket in it, and hands commands to `hear` until that says no.
+    ///
+    /// # Errors
+    /// The socket cannot be made.
+    pub fn serve(
+        &self,
+        folder: &Path,
+        hear: impl Fn(Command) -> bool + Clone + Send + 'static,
+    ) -> io::Result<()> {
+        fs::create_dir_all(folder)?;
+        // Sticky: one session user cannot take another's socket away and listen in its place.
+        chown(folder, Some(0), Some(procs::GROUP))?;
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o1770))?;
+        let path = folder.join(SOCKET);
+        let _ = fs::remove_file(&path);
+        let listener = UnixListener::bind(&path)?;
+        chown(&path, Some(0), Some(procs::GROUP))?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o660))?;
+        self.accept(listener, vec![0, procs::KIOSK_UI], hear)
+    }
+
+    fn accept(
+        &self,
+        listener: UnixListener,
+        users: Vec<u32>,
+        hear: impl Fn(Command) -> bool + Clone + Send + 'static,
+    ) -> io::Result<()> {
+        let control = self.clone();
+        std::thread::Builder::new().name("init.sock".to_owned()).spawn(move || {
+            for stream in listener.incoming() {
+                let Ok(stream) = stream else {
+                    // Out of descriptors or memory: a pause, then again.
+                    std::thread::sleep(Duration::from_millis(100));
+                    continue;
+                };
+                // Only the screens command: a guest that breaks out into the VMM's user must not.
+                let user = getsockopt(&stream, PeerCredentials).map(|peer| peer.uid());
+                if user.is_ok_and(|user| users.contains(&user)) {
+                    let _ = control.greet(stream, hear.clone());
+                }
+            }
+        })?;
+        Ok(())
+    }
+
+    fn greet(&self, stream: UnixStream, hear: impl Fn(Command) -> bool + Send + 'static) -> io::Result<()> {
+        stream.set_write_timeout(Some(Duration::from_secs(1)))?;
+        let reader = stream.try_clone()?;
+        {
+            let mut clients = self.lock();
+            let mut stream = stream;
+            if let Some(last) = &clients.last {
+                stream.write_all(last)?;
+            }
+            clients.streams.push(stream);
+        }
+        std::thread::Builder::new().name("commands".to_owned()).spawn(move || {
+            let mut lines = Lines::new(reader);
+            loop {
+                match lines.receive::<Command>() {
+                    Ok(command) => {
+                        if !hear(command) {
+                            return;
+                        }
+                    }
+                    // One that is not understood comes from a mixed image; the next may be.
+                    Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
+                    Err(_) => return,
+                }
+            }
+        })?;
+        Ok(())
+    }
+
+    /// Sends the state to everyone, also to those who connect later.
+    pub fn publish(&self, state: &State) {
+        let Ok(mut line) = serde_json::to_vec(state) else { return };
+        line.push(b'\n');
+        let mut clients = self.lock();
+        // Whoever does not read for a second is gone or stuck; it may connect again.
+        clients.streams.retain_mut(|stream| stream.write_all(&line).is_ok());
+        clients.last = Some(line);
+    }
+
+    /// Ends all connections: their commands belong to a session that is over.
+    pub fn disconnect(&self) {
+        for stream in self.lock().streams.drain(..) {
+            let _ = stream.shutdown(std::net::Shutdown::Both);
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Clients> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use parcel::wire::session::Phase;
+    use std::sync::mpsc::channel;
+
+    fn state(doing: &str) -> State {
+        State {
+            kiosk: "A".into(),
+            phase: Phase::Login,
+            doing: doing.into(),
+            progress: None,
+            network: None,
+            network_detail: String::new(),
+            parcel: None,
+            notice: None,
+            wishes_missed: vec![],
+            waiting: None,
+            report: None,
+            console: false,
+            timeline: vec![],
+        }
+    }
+
+    fn serve(users: Vec<u32>) -> (tempfile::TempDir, Control, std::sync::mpsc::Receiver<Command>) {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(folder.path().join(SOCKET)).unwrap();
+        let (tx, rx) = channel();
+        let control = Control::default();
+        control.accept(listener, users, move |command| tx.send(command).is_ok()).unwrap();
+        (folder, control, rx)
+    }
+
+    #[test]
+    fn a_late_client_knows_all_and_is_heard() {
+        let own = nix::unistd::getuid().as_raw();
+        let (folder, control, heard) = serve(vec![own]);
+        control.publish(&state("before"));
+        let mut client = Lines::connect(&folder.path().join(SOCKET), || true).unwrap();
+        assert_eq!(client.receive::<State>().unwrap().doing, "before");
+        control.publish(&state("after"));
+        assert_eq!(client.receive::<State>().unwrap().doing, "after");
+        client.send(&"nonsense").unwrap();
+        client.send(&Command::Suspend).unwrap();
+        assert_eq!(heard.recv().unwrap(), Command::Suspend);
+        control.disconnect();
+        assert!(client.receive::<State>().is_err());
+    }
+
+    #[test]
+    fn strangers_are_not_heard() {
+        let (folder, control, heard) = serve(vec![4242]);
+        control.publish(&state("secret"));
+        let mut client = Lines::connect(&folder.path().join(SOCKET), || true).unwrap();
+        let _ = client.send(&Command::PowerOff);
+        assert!(client.receive::<State>().is_err());
+        assert!(heard.try_recv().is_err());
+    }
+}

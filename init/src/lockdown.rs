@@ -1,0 +1,93 @@
+//! What nobody at the kiosk may do, and what the session's users may.
+
+use crate::{log::Log, procs, tty};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+
+/// Kernel settings, below `/proc/sys`, and why.
+pub const SYSCTLS: [(&str, &str); 16] = [
+    // Magic SysRq could dump memory to the screen or kill the wipe.
+    ("kernel/sysrq", "0"),
+    // Ctrl-Alt-Del goes to PID 1, which ignores it.
+    ("kernel/ctrl-alt-del", "0"),
+    // Kernel messages go to the log, not over the screen.
+    ("kernel/printk", "1 4 1 7"),
+    // A core dump is a copy of a session's memory.
+    ("kernel/core_pattern", "|/bin/false"),
+    ("fs/suid_dumpable", "0"),
+    // Addresses and messages of the kernel are not for the session's users.
+    ("kernel/kptr_restrict", "2"),
+    ("kernel/dmesg_restrict", "1"),
+    // Attack surface that nothing here needs.
+    ("kernel/unprivileged_bpf_disabled", "1"),
+    ("net/core/bpf_jit_harden", "2"),
+    ("kernel/unprivileged_userns_clone", "0"),
+    ("kernel/perf_event_paranoid", "3"),
+    ("kernel/kexec_load_disabled", "1"),
+    // One session program may not read another's memory.
+    ("kernel/yama/ptrace_scope", "2"),
+    // The VMM's userfaultfd comes from its device node, whose owner it is.
+    ("vm/unprivileged_userfaultfd", "0"),
+    // A panicking kernel restarts: memory is gone then, and the traveller sees a login screen.
+    ("kernel/panic", "5"),
+    ("kernel/panic_on_oops", "1"),
+];
+
+/// Device nodes that a session's user owns: path, user, mode.
+const DEVICES: [(&str, u32, u32); 4] = [
+    ("/dev/kvm", procs::VMM, 0o600),
+    ("/dev/net/tun", procs::VMM, 0o600),
+    ("/dev/userfaultfd", procs::VMM, 0o600),
+    ("/dev/vhost-vsock", procs::VMM, 0o600),
+];
+
+/// Nodes that everybody uses, with the modes that udev would give them.
+const COMMON: [(&str, u32); 7] = [
+    ("/dev/null", 0o666),
+    ("/dev/zero", 0o666),
+    ("/dev/full", 0o666),
+    ("/dev/random", 0o666),
+    ("/dev/urandom", 0o666),
+    ("/dev/tty", 0o666),
+    ("/dev/ptmx", 0o666),
+];
+
+/// Applies all settings. One that this kernel lacks is logged and passed over.
+pub fn apply(log: &Log) {
+    for (name, value) in SYSCTLS {
+        let path = Path::new("/proc/sys").join(name);
+        if let Err(error) = fs::write(&path, value)
+            && path.exists()
+        {
+            log.line("lockdown", &format!("{name} cannot be set to {value}: {error}"));
+        }
+    }
+    if let Err(errno) = nix::sys::reboot::set_cad_enabled(false) {
+        log.line("lockdown", &format!("ctrl-alt-del cannot be disabled: {errno}"));
+    }
+    if Path::new("/sys/class/tty/tty0").exists()
+        && let Err(error) = tty::lock_switching()
+    {
+        log.line("lockdown", &format!("switching consoles cannot be locked: {error}"));
+    }
+    devices();
+}
+
+/// Gives the device nodes that are there to their users. Called again whenever a node appears.
+pub fn devices() {
+    for (path, mode) in COMMON {
+        let _ = fs::set_permissions(path, fs::Permissions::from_mode(mode));
+    }
+    for (path, user, mode) in DEVICES {
+        let _ = std::os::unix::fs::chown(path, Some(user), Some(user));
+        let _ = fs::set_permissions(path, fs::Permissions::from_mode(mode));
+    }
+    let links = [
+        ("/proc/self/fd", "/dev/fd"),
+        ("/proc/self/fd/0", "/dev/stdin"),
+        ("/proc/self/fd/1", "/dev/stdout"),
+        ("/proc/self/fd/2", "/dev/stderr"),
+    ];
+    for (to, from) in links {
+        let _ = std::os::unix::fs::symlink(to, from);
+    }
+}

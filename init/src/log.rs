@@ -1,0 +1,118 @@
+//! The kiosk's log: a bounded file in `/run/log` and, if IT wants it, a terminal. Nothing in it outlives the power,
+//! and nothing secret is written to it.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex,
+        mpsc::{SyncSender, TrySendError, sync_channel},
+    },
+};
+
+/// Folder of the log.
+pub const FOLDER: &str = "/run/log";
+/// The file grows to this many bytes and is then kept once as `.old`.
+const MOST: u64 = 1 << 20;
+/// Longest line that is kept, in bytes.
+const LONGEST: usize = 8192;
+
+/// Where lines go. Cheap to clone; never blocks and never fails: a log that stops the kiosk is worse than a hole in it.
+#[derive(Clone)]
+pub struct Log(Arc<Mutex<Sink>>);
+
+struct Sink {
+    path: PathBuf,
+    file: Option<File>,
+    bytes: u64,
+    terminal: Option<SyncSender<String>>,
+    dropped: u64,
+}
+
+impl Log {
+    /// A log in `folder`, copied to the terminal `terminal` (`ttyS1`) if that can be opened.
+    pub fn open(folder: &Path, terminal: Option<&str>) -> Self {
+        let _ = fs::create_dir_all(folder);
+        let path = folder.join("waystation.log");
+        let file = append(&path);
+        let bytes = file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |meta| meta.len());
+        let terminal = terminal.and_then(writer);
+        Self(Arc::new(Mutex::new(Sink { path, file, bytes, terminal, dropped: 0 })))
+    }
+
+    /// Adds `who: line`, stamped with the seconds since the kernel started.
+    pub fn line(&self, who: &str, line: &str) {
+        let text: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST).collect();
+        let text = format!("[{:10.3}] {who}: {text}\n", crate::clock::since_boot().as_secs_f64());
+        let mut sink = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        sink.write(&text);
+    }
+}
+
+impl Sink {
+    fn write(&mut self, text: &str) {
+        if self.bytes > MOST {
+            let _ = fs::rename(&self.path, self.path.with_extension("old"));
+            self.file = append(&self.path);
+            self.bytes = 0;
+        }
+        if let Some(file) = &mut self.file
+            && file.write_all(text.as_bytes()).is_ok()
+        {
+            self.bytes += text.len() as u64;
+        }
+        let Some(terminal) = &self.terminal else { return };
+        let line = match self.dropped {
+            0 => text.to_owned(),
+            dropped => format!("({dropped} lines were too fast for this terminal)\n{text}"),
+        };
+        match terminal.try_send(line) {
+            Ok(()) => self.dropped = 0,
+            Err(TrySendError::Full(_)) => self.dropped += 1,
+            Err(TrySendError::Disconnected(_)) => self.terminal = None,
+        }
+    }
+}
+
+fn append(path: &Path) -> Option<File> {
+    OpenOptions::new().create(true).append(true).mode(0o600).open(path).ok()
+}
+
+/// A thread that writes to the terminal, so that a slow or blocked line never holds the kiosk up.
+fn writer(name: &str) -> Option<SyncSender<String>> {
+    let mut terminal = crate::tty::open_log(name).ok()?;
+    let (lines, queue) = sync_channel::<String>(1024);
+    std::thread::Builder::new()
+        .name("log".to_owned())
+        .spawn(move || {
+            for line in queue {
+                if terminal.write_all(line.replace('\n', "\r\n").as_bytes()).is_err() {
+                    return;
+                }
+            }
+        })
+        .ok()?;
+    Some(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_is_bounded_and_lines_stay_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = Log::open(folder.path(), None);
+        log.line("test", "two\nlines\u{1b}[2J");
+        let text = fs::read_to_string(folder.path().join("waystation.log")).unwrap();
+        assert!(text.ends_with("test: two lines [2J\n"), "{text:?}");
+        for _ in 0..1000 {
+            log.line("test", &"x".repeat(9000));
+        }
+        let kept: u64 =
+            fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
+        assert!(kept <= 2 * (MOST + 2 * LONGEST as u64), "{kept}");
+    }
+}

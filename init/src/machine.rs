@@ -1,0 +1,406 @@
+//! The real machine behind [`System`].
+
+use crate::{
+    child::Program,
+    client::Lines,
+    clock,
+    config::Config,
+    control::Control,
+    lockdown,
+    log::Log,
+    media, net, procs,
+    service::Service,
+    session,
+    system::{Event, Live, Role, System, Ticket},
+    tty,
+    wipe::{self, Evidence, Outcome, Scene},
+};
+use parcel::{
+    tag::Inventory,
+    wire::{
+        WireError, daemon, kiosk,
+        session::{State, WipeCheck},
+        vmm::{self, GuestState},
+    },
+};
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    time::Duration,
+};
+
+/// What a crashed manager leaves; only root reads it.
+const LIVE: &str = "/run/init/live.json";
+const INVENTORY_LIMIT: Duration = Duration::from_secs(60);
+
+/// An event, and which run of which program it is of: what a killed program still sent must not be taken for its
+/// successor's.
+pub struct Tagged {
+    run: Option<(Role, u64)>,
+    event: Event,
+}
+
+/// The kiosk's hardware, kernel and programs.
+pub struct Machine {
+    config: Config,
+    log: Log,
+    control: Control,
+    events: Sender<Tagged>,
+    queue: Receiver<Tagged>,
+    services: BTreeMap<Role, (u64, Service)>,
+    dnsmasq: Option<Service>,
+    next: u64,
+    before: Evidence,
+    outcome: Outcome,
+}
+
+impl Machine {
+    /// Takes over a machine that has booted.
+    pub fn new(config: Config, log: Log, control: Control, before: Evidence) -> Self {
+        let (events, queue) = channel();
+        Self {
+            config,
+            log,
+            control,
+            events,
+            queue,
+            services: BTreeMap::new(),
+            dnsmasq: None,
+            next: 1,
+            before,
+            outcome: Outcome::default(),
+        }
+    }
+
+    /// Where commands and network changes go in.
+    pub fn teller(&self) -> impl Fn(Event) -> bool + Clone + Send + 'static {
+        let events = self.events.clone();
+        move |event| events.send(Tagged { run: None, event }).is_ok()
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        self.next += 1;
+        self.next
+    }
+
+    fn scene(&self) -> Scene<'_> {
+        Scene { config: &self.config, log: &self.log }
+    }
+
+    fn program(&self, role: Role) -> io::Result<Program<'static>> {
+        let run = |name: &str| format!("{}/{name}", kiosk::RUN);
+        Ok(match role {
+            Role::Cached => Program {
+                path: "/usr/bin/cached",
+                args: [
+                    ["--run-dir", kiosk::RUN],
+                    ["--cache-dir", kiosk::CACHE],
+                    ["--server", &self.config.kiosk.server_url],
+                    ["--ca", kiosk::CA_PATH],
+                    ["--zstd-level", &self.config.kiosk.cache.zstd_level.to_string()],
+                ]
+                .concat()
+                .into_iter()
+                .map(str::to_owned)
+                .collect(),
+                user: procs::CACHED,
+                terminal: None,
+                oom: -500,
+            },
+            Role::KioskUi => Program {
+                path: "/usr/bin/kiosk-ui",
+                args: ["--config", kiosk::PATH, "--run-dir", kiosk::RUN].map(str::to_owned).to_vec(),
+                user: procs::KIOSK_UI,
+                terminal: Some((
+                    tty::open_console(&self.config.kiosk.console)?,
+                    tty::term(&self.config.kiosk.console),
+                )),
+                oom: -200,
+            },
+            Role::Vmm => Program {
+                path: "/usr/bin/vmm",
+                args: [
+                    "run".to_owned(),
+                    "--guest-socket".to_owned(),
+                    run("guest.sock"),
+                    "--control-socket".to_owned(),
+                    run("vmm.sock"),
+                    "--console-socket".to_owned(),
+                    run("console.sock"),
+                    "--tap".to_owned(),
+                    net::guest::TAP.to_owned(),
+                ]
+                .to_vec(),
+                user: procs::VMM,
+                terminal: None,
+                oom: 100,
+            },
+        })
+    }
+
+    /// Runs `work` in a thread and sends what it gives as an event of the current run of `role`.
+    fn in_background(&mut self, role: Role, work: impl FnOnce() -> Event + Send + 'static) {
+        let run = self.services.get(&role).map(|(run, _)| (role, *run));
+        let events = self.events.clone();
+        let thread = std::thread::Builder::new().name(format!("ask {}", role.name()));
+        let started = thread.spawn(move || events.send(Tagged { run, event: work() }));
+        if let Err(error) = started {
+            self.log.line("init", &format!("no thread to ask {}: {error}", role.name()));
+        }
+    }
+
+    /// Whether an event is of a program that still runs, or of none.
+    fn is_current(&self, tagged: &Tagged) -> bool {
+        match tagged.run {
+            None => true,
+            Some((role, run)) => self.services.get(&role).is_some_and(|(current, _)| *current == run),
+        }
+    }
+}
+
+fn socket(name: &str) -> PathBuf {
+    Path::new(kiosk::RUN).join(name)
+}
+
+impl System for Machine {
+    fn now(&mut self) -> Duration {
+        clock::since_boot()
+    }
+
+    fn log(&mut self, line: &str) {
+        self.log.line("init", line);
+    }
+
+    fn publish(&mut self, state: &State) {
+        self.control.publish(state);
+    }
+
+    fn next_event(&mut self, until: Option<Duration>) -> Option<Event> {
+        loop {
+            let tagged = match until {
+                Some(until) => match self.queue.recv_timeout(until.saturating_sub(clock::since_boot())) {
+                    Ok(tagged) => tagged,
+                    Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return None,
+                },
+                None => self.queue.recv().ok()?,
+            };
+            if !self.is_current(&tagged) {
+                continue;
+            }
+            if let Event::Exited { role, .. } = &tagged.event {
+                self.services.remove(role);
+            }
+            return Some(tagged.event);
+        }
+    }
+
+    fn prepare(&mut self) -> Result<(), WireError> {
+        let error = |code: &str, what: &str, error: io::Error| {
+            WireError::new(
+                code,
+                format!("This kiosk cannot take a session: {what}: {error}. Please call its owner."),
+            )
+        };
+        if let Some(wrong) = &self.config.wrong {
+            return Err(WireError::new("bad-config", format!("This kiosk's image cannot be used: {wrong}.")));
+        }
+        lockdown::devices();
+        media::mount_cache(&self.config.kiosk.cache, Path::new(kiosk::CACHE), &self.log)
+            .map_err(|e| error("no-cache", "its cache does not work", e))?;
+        net::guest::set_up().map_err(|e| error("no-guest-network", "its guest network does not work", e))?;
+        if self.dnsmasq.is_none() {
+            let leases = format!("{}/dnsmasq.leases", kiosk::RUN);
+            let log = self.log.clone();
+            let service =
+                Service::keep("dnsmasq", self.log.clone(), move || net::guest::dnsmasq(&leases, &log))
+                    .map_err(|e| error("no-guest-network", "dnsmasq does not start", e))?;
+            self.dnsmasq = Some(service);
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, role: Role) -> Result<(), WireError> {
+        self.stop(role);
+        let code = format!("{}-missing", role.name());
+        let failed = |error: io::Error| {
+            WireError::new(&code, format!("This kiosk's program {} does not start: {error}.", role.name()))
+        };
+        let child =
+            self.program(role).and_then(|program| program.spawn(role.name(), &self.log)).map_err(failed)?;
+        let run = self.ticket();
+        let events = self.events.clone();
+        let service = Service::watch(role.name(), child, move |how| {
+            let _ = events.send(Tagged { run: Some((role, run)), event: Event::Exited { role, how } });
+        })
+        .map_err(failed)?;
+        let alive = service.alive();
+        self.services.insert(role, (run, service));
+        let events = self.events.clone();
+        let tell = move |event| events.send(Tagged { run: Some((role, run)), event }).is_ok();
+        let watched =
+            std::thread::Builder::new().name(format!("watch {}", role.name())).spawn(move || match role {
+                Role::Cached => watch_cached(&alive, &tell),
+                Role::Vmm => watch_vmm(&alive, &tell),
+                Role::KioskUi => {}
+            });
+        watched.map(|_| ()).map_err(failed)
+    }
+
+    fn stop(&mut self, role: Role) {
+        if let Some((_, service)) = self.services.remove(&role) {
+            service.end();
+        }
+    }
+
+    fn inventory(&mut self) -> Ticket {
+        let ticket = self.ticket();
+        self.in_background(Role::Cached, move || Event::Inventory(ticket, inventory()));
+        ticket
+    }
+
+    fn ask_cached(&mut self, request: daemon::Request) -> Ticket {
+        let ticket = self.ticket();
+        let alive = self.services.get(&Role::Cached).map(|(_, service)| service.alive());
+        self.in_background(Role::Cached, move || {
+            let reply =
+                Lines::connect(&socket("cached.sock"), || alive.as_ref().is_some_and(|alive| alive()))
+                    .and_then(|mut lines| lines.send(&request).and_then(|()| lines.receive()));
+            Event::Cached(ticket, reply.map_err(|error| session::cached_died(&error.to_string())))
+        });
+        ticket
+    }
+
+    fn ask_vmm(&mut self, request: vmm::Request) -> Ticket {
+        let ticket = self.ticket();
+        let alive = self.services.get(&Role::Vmm).map(|(_, service)| service.alive());
+        self.in_background(Role::Vmm, move || {
+            let reply = Lines::connect(&socket("vmm.sock"), || alive.as_ref().is_some_and(|alive| alive()))
+                .and_then(|mut lines| lines.send(&request).and_then(|()| lines.receive()));
+            Event::Vmm(ticket, reply.map_err(|error| session::vmm_died(&error.to_string())))
+        });
+        ticket
+    }
+
+    fn remember(&mut self, live: Option<&Live>) {
+        let done = match live.map(serde_json::to_vec) {
+            Some(Ok(json)) => fs::create_dir_all(net::FOLDER).and_then(|()| fs::write(LIVE, json)),
+            Some(Err(error)) => Err(error.into()),
+            None => match fs::remove_file(LIVE) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            },
+        };
+        if let Err(error) = done {
+            self.log.line("init", &format!("{LIVE} cannot be kept: {error}"));
+        }
+    }
+
+    fn recall(&mut self) -> Option<Live> {
+        serde_json::from_slice(&fs::read(LIVE).ok()?).ok()
+    }
+
+    fn wipe(&mut self) {
+        self.stop(Role::KioskUi);
+        // The traveller sees this and nothing else until the screens are back.
+        let _ = tty::show(&self.config.kiosk.console, "\r\n  Wiping this kiosk. Please wait a moment.\r\n");
+        self.control.disconnect();
+        self.stop(Role::Vmm);
+        self.stop(Role::Cached);
+        if let Some(dnsmasq) = self.dnsmasq.take() {
+            dnsmasq.end();
+        }
+        self.outcome = wipe::destroy(&self.scene());
+        // Events of the session are over with it; only the network's outlive it.
+        let kept: Vec<Tagged> =
+            self.queue.try_iter().filter(|tagged| matches!(tagged.event, Event::Network(_))).collect();
+        for tagged in kept {
+            let _ = self.events.send(tagged);
+        }
+    }
+
+    fn verify(&mut self) -> Vec<WipeCheck> {
+        wipe::verify(&self.scene(), &self.outcome, self.before)
+    }
+}
+
+/// `vmm inventory`, as the VMM's own user, so that it sees what the VMM would see.
+fn inventory() -> Result<Inventory, WireError> {
+    let failed = |why: String| {
+        WireError::new("no-inventory", format!("This kiosk's hardware could not be measured: {why}."))
+    };
+    let program = Program {
+        path: "/usr/bin/vmm",
+        args: vec!["inventory".to_owned()],
+        user: procs::VMM,
+        terminal: None,
+        oom: 0,
+    };
+    let mut child =
+        program.command().and_then(|mut command| command.spawn()).map_err(|e| failed(e.to_string()))?;
+    let pid = child.id();
+    // A hardware probe that hangs must not hang the kiosk.
+    let (done, waiting) = channel::<()>();
+    let guard = std::thread::spawn(move || {
+        if waiting.recv_timeout(INVENTORY_LIMIT) == Err(RecvTimeoutError::Timeout)
+            && let Ok(pid) = i32::try_from(pid)
+        {
+            let _ =
+                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+        }
+    });
+    let mut text = Vec::new();
+    if let Some(stdout) = child.stdout.take() {
+        let mut stdout = io::Read::take(stdout, parcel::wire::MAX_LINE as u64);
+        let _ = io::Read::read_to_end(&mut stdout, &mut text);
+    }
+    let output = child.wait_with_output().map_err(|e| failed(e.to_string()));
+    let _ = done.send(());
+    let _ = guard.join();
+    let output = output?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(failed(said.lines().next_back().unwrap_or("the probe ended without a word").to_owned()));
+    }
+    serde_json::from_slice(&text).map_err(|e| failed(e.to_string()))
+}
+
+/// Passes on what `cached` tells of itself, for as long as it lives.
+fn watch_cached(alive: &impl Fn() -> bool, tell: &impl Fn(Event) -> bool) {
+    while alive() {
+        let Ok(mut lines) = Lines::connect(&socket("cached.sock"), alive) else { return };
+        if lines.send(&daemon::Request::Watch).is_err() {
+            continue;
+        }
+        while let Ok(reply) = lines.receive() {
+            if let daemon::Reply::Status(status) = reply
+                && !tell(Event::Status(status))
+            {
+                return;
+            }
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+/// Asks the VMM twice a second how its guest is, and passes on what changed.
+fn watch_vmm(alive: &impl Fn() -> bool, tell: &impl Fn(Event) -> bool) {
+    let mut last: Option<GuestState> = None;
+    while alive() {
+        let Ok(mut lines) = Lines::connect(&socket("vmm.sock"), alive) else { return };
+        while lines.send(&vmm::Request::Status).is_ok() {
+            match lines.receive() {
+                Ok(vmm::Reply::Status { state }) => {
+                    if last.replace(state) != Some(state) && !tell(Event::Guest(state)) {
+                        return;
+                    }
+                }
+                Ok(_) => {}
+                Err(_) => break,
+            }
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}

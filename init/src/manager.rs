@@ -1,0 +1,181 @@
+//! The manager: boot, then sessions until the kiosk is powered off. PID 1 starts it again whenever it ends otherwise.
+
+use crate::{
+    config::Config,
+    control::Control,
+    lockdown,
+    log::{FOLDER, Log},
+    machine::Machine,
+    modules, net,
+    session::{Kiosk, Settings},
+    system::{Event, Network, Power},
+    uevent::Uevents,
+    wipe::Evidence,
+};
+use parcel::wire::kiosk;
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+/// Environment variable by which PID 1 tells how the previous manager ended.
+pub const CRASHED: &str = "WAYSTATION_CRASHED";
+/// Exit status that asks PID 1 to power off.
+pub const EXIT_OFF: i32 = 40;
+/// Exit status that asks PID 1 to restart the machine.
+pub const EXIT_REBOOT: i32 = 41;
+
+/// Hardware that shows up this long after the last is waited for before the first login.
+const QUIET: Duration = Duration::from_millis(500);
+/// And no longer than this in all.
+const LONGEST: Duration = Duration::from_secs(8);
+
+/// Runs until the kiosk ends; answers the process's exit status.
+///
+/// # Errors
+/// A socket or thread without which there is no kiosk cannot be made; PID 1 tries again.
+pub fn run() -> anyhow::Result<i32> {
+    let config = Config::load();
+    // A log on the terminal of the screens would scribble over them.
+    let terminal = config.kiosk.log.as_deref().filter(|log| *log != config.kiosk.console);
+    let log = Log::open(Path::new(FOLDER), terminal);
+    log_panics(&log);
+    let crashed = std::env::var(CRASHED).ok();
+    log.line("init", &format!("kiosk {} begins", config.name));
+    if let Some(wrong) = &config.wrong {
+        log.line("init", wrong);
+    }
+    follow_kernel(&log);
+    let hostname = hostname(&config.name);
+    if let Err(errno) = nix::unistd::sethostname(&hostname) {
+        log.line("init", &format!("the host name cannot be set: {errno}"));
+    }
+    lockdown::apply(&log);
+    let last_hardware = follow_hardware(&log);
+    modules::coldplug(&log);
+    lockdown::devices();
+
+    let settings = Settings {
+        name: config.name.clone(),
+        power_off_on_failure: config.kiosk.wipe.power_off_on_failure,
+        crashed,
+    };
+    let control = Control::default();
+    let mut machine = Machine::new(config, log.clone(), control.clone(), Evidence::measure());
+    let tell = machine.teller();
+    control.serve(Path::new(kiosk::RUN), move |command| tell(Event::Command(command)))?;
+    let tell = machine.teller();
+    net::Watch::start(hostname, log.clone(), move |network| tell(Event::Network(network)))?;
+    wait_for_hardware(&last_hardware);
+
+    let network = Network { up: None, detail: "Network: looking for one".to_owned() };
+    let power = Kiosk::new(&mut machine, settings, network).run();
+    log.line("init", if power == Power::Off { "powering off" } else { "restarting" });
+    Ok(if power == Power::Off { EXIT_OFF } else { EXIT_REBOOT })
+}
+
+/// A panic in any thread ends the manager, and PID 1 brings a clean one: half a manager is worse than none.
+fn log_panics(log: &Log) {
+    let log = log.clone();
+    std::panic::set_hook(Box::new(move |panic| {
+        log.line("init", &format!("panic: {panic}"));
+        std::thread::sleep(Duration::from_millis(100));
+        std::process::exit(101);
+    }));
+}
+
+/// Copies the kernel's warnings, and PID 1's words, to the log.
+fn follow_kernel(log: &Log) {
+    let log = log.clone();
+    let _ = std::thread::Builder::new().name("kmsg".to_owned()).spawn(move || {
+        let Ok(mut kmsg) = std::fs::File::open("/dev/kmsg") else { return };
+        let mut buffer = [0u8; 8192];
+        loop {
+            match std::io::Read::read(&mut kmsg, &mut buffer) {
+                Ok(len) => {
+                    if let Some(text) = crate::kmsg::worth_logging(buffer.get(..len).unwrap_or_default()) {
+                        log.line("kernel", text);
+                    }
+                }
+                // The ring ran over: go on with what is there.
+                Err(error) if error.raw_os_error() == Some(libc::EPIPE) => {}
+                Err(_) => return,
+            }
+        }
+    });
+}
+
+/// Loads modules for hardware that shows up later; answers when the last did, in milliseconds since boot.
+fn follow_hardware(log: &Log) -> Arc<AtomicU64> {
+    let last = Arc::new(AtomicU64::new(0));
+    let (seen, log) = (last.clone(), log.clone());
+    let _ = std::thread::Builder::new().name("uevents".to_owned()).spawn(move || {
+        let mut uevents = match Uevents::open() {
+            Ok(uevents) => uevents,
+            Err(error) => return log.line("init", &format!("no hot-plug: {error}")),
+        };
+        loop {
+            match uevents.receive() {
+                Ok(event) if event.action == "add" => {
+                    seen.store(millis(), Ordering::Release);
+                    if let Some(alias) = &event.modalias {
+                        modules::load([alias.as_str()], &log);
+                    }
+                    if event.devname.is_some() {
+                        lockdown::devices();
+                    }
+                }
+                Ok(_) => {}
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => modules::coldplug(&log),
+                Err(error) => return log.line("init", &format!("hot-plug ends: {error}")),
+            }
+        }
+    });
+    last
+}
+
+/// Disks and network cards turn up one after the other, each behind the module of the one before.
+fn wait_for_hardware(last: &AtomicU64) {
+    let begun = millis();
+    loop {
+        let now = millis();
+        let quiet = now.saturating_sub(last.load(Ordering::Acquire).max(begun));
+        if quiet >= millis_of(QUIET) || now.saturating_sub(begun) >= millis_of(LONGEST) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn millis() -> u64 {
+    millis_of(crate::clock::since_boot())
+}
+
+fn millis_of(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A host name made of the kiosk's name: letters, digits and hyphens.
+fn hostname(name: &str) -> String {
+    let plain: String =
+        name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
+    let plain = plain.trim_matches('-');
+    let cut: String = plain.chars().take(63).collect();
+    if cut.is_empty() { "kiosk".to_owned() } else { cut.trim_end_matches('-').to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn host_names() {
+        assert_eq!(hostname("Gate 7 (north)"), "gate-7--north");
+        assert_eq!(hostname("¿"), "kiosk");
+        assert_eq!(hostname(&"a".repeat(100)).len(), 63);
+    }
+}

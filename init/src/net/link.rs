@@ -1,0 +1,215 @@
+//! Links, addresses and routes, by the kernel's ioctls.
+
+use super::dhcp::Lease;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
+};
+use std::{
+    fs, io,
+    net::Ipv4Addr,
+    os::fd::{AsRawFd, OwnedFd},
+    path::Path,
+};
+
+/// `ARPHRD_ETHER` of `linux/if_arp.h`.
+const ETHERNET: &str = "1";
+
+/// A name that the kernel accepts for a link, and nothing that could be a path or an option.
+pub fn is_name(name: &str) -> bool {
+    (1..libc::IFNAMSIZ).contains(&name.len())
+        && !name.starts_with(['-', '.'])
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'@'))
+}
+
+/// Ethernet links with hardware behind them, below `folder` (`/sys/class/net`), in order of name.
+pub fn wired(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            let name = entry.file_name().into_string().ok()?;
+            let kind = fs::read_to_string(entry.path().join("type")).ok()?;
+            let real = kind.trim() == ETHERNET
+                && entry.path().join("device").exists()
+                && !entry.path().join("phy80211").exists();
+            (real && is_name(&name)).then_some(name)
+        })
+        .collect();
+    names.sort();
+    names
+}
+
+/// Whether a cable is in and the other end answers.
+pub fn carrier(folder: &Path, name: &str) -> bool {
+    fs::read_to_string(folder.join(name).join("carrier")).is_ok_and(|text| text.trim() == "1")
+}
+
+fn inet() -> io::Result<OwnedFd> {
+    Ok(socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?)
+}
+
+fn request(name: &str) -> io::Result<libc::ifreq> {
+    if !is_name(name) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{name:?} is no link's name")));
+    }
+    // SAFETY: an all-zero `ifreq` is a valid value of that plain C struct.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = from.cast_signed();
+    }
+    Ok(request)
+}
+
+fn interface(code: libc::c_ulong, request: &mut libc::ifreq) -> io::Result<()> {
+    let socket = inet()?;
+    // SAFETY: every SIOC… request passed here reads and writes one `ifreq`, which lives through the call.
+    match unsafe { libc::ioctl(socket.as_raw_fd(), code, request) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+fn address(address: Ipv4Addr) -> libc::sockaddr {
+    let inet = libc::sockaddr_in {
+        sin_family: libc::AF_INET as libc::sa_family_t,
+        sin_port: 0,
+        sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(address.octets()) },
+        sin_zero: [0; 8],
+    };
+    // SAFETY: both are plain 16-byte C structs, and `sockaddr` is the generic view of `sockaddr_in`.
+    unsafe { std::mem::transmute(inet) }
+}
+
+/// Brings a link up.
+///
+/// # Errors
+/// There is no such link, or its driver refuses (firmware missing).
+pub fn up(name: &str) -> io::Result<()> {
+    let mut request = request(name)?;
+    interface(libc::SIOCGIFFLAGS, &mut request)?;
+    // SAFETY: SIOCGIFFLAGS has just filled the `ifru_flags` member.
+    let flags = unsafe { request.ifr_ifru.ifru_flags };
+    request.ifr_ifru.ifru_flags = flags | libc::IFF_UP as libc::c_short;
+    interface(libc::SIOCSIFFLAGS, &mut request)
+}
+
+/// Gives a link its address, netmask and default routes.
+///
+/// # Errors
+/// The kernel refuses the address; a refused route is an error too.
+pub fn set_address(name: &str, lease: &Lease) -> io::Result<()> {
+    set_own_address(name, lease.address, lease.mask)?;
+    for (at, router) in lease.routers.iter().enumerate() {
+        add_default_route(name, *router, u16::try_from(at).unwrap_or(u16::MAX).saturating_add(100))?;
+    }
+    Ok(())
+}
+
+/// Gives a link an address and netmask only.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn set_own_address(name: &str, own: Ipv4Addr, mask: Ipv4Addr) -> io::Result<()> {
+    for (code, value) in [(libc::SIOCSIFADDR, own), (libc::SIOCSIFNETMASK, mask)] {
+        let mut request = request(name)?;
+        request.ifr_ifru.ifru_addr = address(value);
+        interface(code, &mut request)?;
+    }
+    Ok(())
+}
+
+/// Takes a link's address, and with it its routes, away.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn clear_address(name: &str) -> io::Result<()> {
+    let mut request = request(name)?;
+    request.ifr_ifru.ifru_addr = address(Ipv4Addr::UNSPECIFIED);
+    interface(libc::SIOCSIFADDR, &mut request)
+}
+
+fn add_default_route(name: &str, router: Ipv4Addr, metric: u16) -> io::Result<()> {
+    let socket = inet()?;
+    let mut device = [0; libc::IFNAMSIZ];
+    for (to, from) in device.iter_mut().zip(name.bytes()) {
+        *to = from.cast_signed();
+    }
+    // SAFETY: an all-zero `rtentry` is a valid value of that plain C struct.
+    let mut route: libc::rtentry = unsafe { std::mem::zeroed() };
+    route.rt_dst = address(Ipv4Addr::UNSPECIFIED);
+    route.rt_genmask = address(Ipv4Addr::UNSPECIFIED);
+    route.rt_gateway = address(router);
+    route.rt_flags = libc::RTF_UP | libc::RTF_GATEWAY;
+    // The kernel subtracts one from a metric given this way.
+    route.rt_metric = i16::try_from(metric).unwrap_or(i16::MAX - 1).saturating_add(1);
+    route.rt_dev = device.as_mut_ptr();
+    // SAFETY: SIOCADDRT reads one `rtentry` and the name it points to; both live through the call.
+    match unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCADDRT, &route) } {
+        0 => Ok(()),
+        _ => match io::Error::last_os_error() {
+            error if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
+            error => Err(error),
+        },
+    }
+}
+
+/// Calls `changed` from a thread whenever the kernel says that some link changed.
+///
+/// # Errors
+/// No netlink socket or no thread.
+pub fn watch(changed: impl Fn() + Send + 'static) -> io::Result<()> {
+    let fd =
+        socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)?;
+    bind(fd.as_raw_fd(), &NetlinkAddr::new(0, libc::RTMGRP_LINK as u32))?;
+    std::thread::Builder::new().name("links".to_owned()).spawn(move || {
+        let mut buffer = vec![0u8; 64 << 10];
+        // What the message says is read from /sys: an overrun (ENOBUFS) loses nothing then.
+        while !matches!(recv(fd.as_raw_fd(), &mut buffer, MsgFlags::empty()), Err(errno) if errno != nix::errno::Errno::ENOBUFS && errno != nix::errno::Errno::EINTR) {
+            changed();
+        }
+    })?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        assert!(is_name("eth0") && is_name("enp0s31f6"));
+        for bad in ["", "-i", "../x", "a/b", "a b", "sixteencharacters"] {
+            assert!(!is_name(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_real_wired_links() {
+        let net = tempfile::tempdir().unwrap();
+        for (name, kind, device, radio) in [
+            ("eth1", "1", true, false),
+            ("eth0", "1", true, false),
+            ("tap0", "1", false, false),
+            ("wlan0", "1", true, true),
+            ("lo", "772", false, false),
+        ] {
+            let folder = net.path().join(name);
+            fs::create_dir(&folder).unwrap();
+            fs::write(folder.join("type"), format!("{kind}\n")).unwrap();
+            fs::write(folder.join("carrier"), "1\n").unwrap();
+            for extra in [("device", device), ("phy80211", radio)].iter().filter(|extra| extra.1) {
+                fs::create_dir(folder.join(extra.0)).unwrap();
+            }
+        }
+        assert_eq!(wired(net.path()), ["eth0", "eth1"]);
+        assert!(carrier(net.path(), "eth0"));
+        assert!(!carrier(net.path(), "eth9"));
+    }
+
+    #[test]
+    fn the_loopback_has_flags() {
+        let mut request = request("lo").unwrap();
+        interface(libc::SIOCGIFFLAGS, &mut request).unwrap();
+    }
+}

@@ -1,0 +1,236 @@
+//! The kiosk's own network: every wired link is brought up and asks for an address by DHCP; loss and return of the
+//! cable, renewals and failures become one line for the traveller.
+
+pub mod dhcp;
+pub mod guest;
+pub mod link;
+
+use crate::{log::Log, system::Network};
+use dhcp::Lease;
+use std::{
+    collections::BTreeMap, fs, io, net::Ipv4Addr, os::unix::net::UnixDatagram, path::Path, process::Child,
+    time::Duration,
+};
+
+/// Folder of init's own sockets and files; only root reads it.
+pub const FOLDER: &str = "/run/init";
+/// Where `/etc/resolv.conf` points.
+pub const RESOLV: &str = "/run/resolv.conf";
+
+/// One link as this module keeps it.
+struct Link {
+    client: Option<Child>,
+    lease: Option<Lease>,
+    carrier: bool,
+    /// DHCP was asked and nobody answered.
+    unanswered: bool,
+}
+
+/// Watches links until the process ends. Everything it learns goes to `events`.
+pub struct Watch {
+    links: BTreeMap<String, Link>,
+    hostname: String,
+    told: Option<Network>,
+    log: Log,
+}
+
+impl Watch {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// No thread or no socket.
+    pub fn start(
+        hostname: String,
+        log: Log,
+        mut tell: impl FnMut(Network) -> bool + Send + 'static,
+    ) -> io::Result<()> {
+        fs::create_dir_all(FOLDER)?;
+        let _ = link::up("lo");
+        if !Path::new(RESOLV).exists() {
+            fs::write(RESOLV, "")?;
+        }
+        let hook = dhcp::install_hook()?;
+        let reports = dhcp::listen()?;
+        reports.set_read_timeout(Some(Duration::from_secs(2)))?;
+        link::watch(dhcp::wake)?;
+        let mut watch = Self { links: BTreeMap::new(), hostname, told: None, log };
+        std::thread::Builder::new().name("network".to_owned()).spawn(move || {
+            loop {
+                watch.scan(&hook);
+                watch.hear(&reports);
+                let now = watch.summary();
+                if watch.told.as_ref() != Some(&now) {
+                    watch.log.line("network", &now.detail);
+                    watch.told = Some(now.clone());
+                    if !tell(now) {
+                        return;
+                    }
+                }
+            }
+        })?;
+        Ok(())
+    }
+
+    /// New and vanished links, cables in and out, clients that ended.
+    fn scan(&mut self, hook: &Path) {
+        let present = link::wired(Path::new("/sys/class/net"));
+        self.links.retain(|name, link| {
+            let here = present.contains(name);
+            if !here {
+                end(link);
+            }
+            here
+        });
+        for name in present {
+            if !self.links.contains_key(&name) {
+                if let Err(error) = link::up(&name) {
+                    self.log.line("network", &format!("{name} cannot be brought up: {error}"));
+                    continue;
+                }
+                let fresh = Link { client: None, lease: None, carrier: false, unanswered: false };
+                self.links.insert(name.clone(), fresh);
+            }
+            let Some(link) = self.links.get_mut(&name) else { continue };
+            let carrier = link::carrier(Path::new("/sys/class/net"), &name);
+            if carrier
+                && !link.carrier
+                && let Some(client) = &link.client
+            {
+                // The cable came back, maybe in another network: ask at once instead of at half the lease.
+                dhcp::renew(client);
+            }
+            link.carrier = carrier;
+            let ended = match &mut link.client {
+                Some(client) => !matches!(client.try_wait(), Ok(None)),
+                None => true,
+            };
+            if ended && carrier {
+                match dhcp::client(&name, &self.hostname, hook) {
+                    Ok(client) => link.client = Some(client),
+                    Err(error) => self.log.line("network", &format!("no DHCP on {name}: {error}")),
+                }
+            }
+        }
+    }
+
+    /// Waits for a DHCP report, or a little.
+    fn hear(&mut self, reports: &UnixDatagram) {
+        let Some(report) = dhcp::receive(reports) else { return };
+        let Some(link) = self.links.get_mut(&report.interface) else { return };
+        let name = report.interface.as_str();
+        match report.lease {
+            Some(lease) => {
+                link.unanswered = false;
+                if link.lease.as_ref() != Some(&lease) {
+                    if let Err(error) = link::set_address(name, &lease) {
+                        self.log.line(
+                            "network",
+                            &format!("address {} cannot be set on {name}: {error}", lease.address),
+                        );
+                    }
+                    link.lease = Some(lease);
+                }
+            }
+            None if report.lost => {
+                link.lease = None;
+                let _ = link::clear_address(name);
+            }
+            None => link.unanswered = true,
+        }
+        self.write_resolv();
+    }
+
+    fn write_resolv(&self) {
+        let leases = self.links.values().filter_map(|link| link.lease.as_ref());
+        let text = dhcp::resolv_conf(leases);
+        if fs::read_to_string(RESOLV).ok().as_deref() != Some(text.as_str()) {
+            let fresh = format!("{RESOLV}.new");
+            if let Err(error) = fs::write(&fresh, text).and_then(|()| fs::rename(&fresh, RESOLV)) {
+                self.log.line("network", &format!("{RESOLV} cannot be written: {error}"));
+            }
+        }
+    }
+
+    fn summary(&self) -> Network {
+        let up = self.links.iter().find_map(|(name, link)| {
+            let lease = link.lease.as_ref().filter(|_| link.carrier)?;
+            Some(format!("{} ({name})", lease.address))
+        });
+        let detail = match &up {
+            Some(up) => format!("Network: {up}"),
+            None if self.links.is_empty() => {
+                "No network: no network card was found, or this image lacks its driver or firmware."
+                    .to_owned()
+            }
+            None if self.links.values().all(|link| !link.carrier) => {
+                format!("No network: no cable is plugged in ({}).", self.names())
+            }
+            None if self.links.values().any(|link| link.unanswered) => {
+                format!("No network: the cable is in, but no DHCP server answers ({}).", self.names())
+            }
+            None => format!("Network: asking for an address ({})", self.names()),
+        };
+        Network { up, detail }
+    }
+
+    fn names(&self) -> String {
+        self.links.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
+    }
+}
+
+fn end(link: &mut Link) {
+    if let Some(mut client) = link.client.take() {
+        let _ = client.kill();
+        let _ = client.wait();
+    }
+}
+
+/// Prefix length of a netmask; `None` for one with holes.
+pub fn prefix(mask: Ipv4Addr) -> Option<u32> {
+    let bits = u32::from(mask);
+    (bits.leading_ones() + bits.trailing_zeros() == 32 || bits == 0).then_some(bits.leading_ones())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes() {
+        assert_eq!(prefix(Ipv4Addr::new(255, 255, 255, 0)), Some(24));
+        assert_eq!(prefix(Ipv4Addr::new(0, 0, 0, 0)), Some(0));
+        assert_eq!(prefix(Ipv4Addr::new(255, 0, 255, 0)), None);
+    }
+
+    fn watch(links: &[(&str, bool, bool, bool)]) -> Watch {
+        let folder = tempfile::tempdir().unwrap();
+        let links = links
+            .iter()
+            .map(|&(name, carrier, leased, unanswered)| {
+                let lease = leased.then(|| Lease {
+                    address: Ipv4Addr::new(10, 0, 2, 15),
+                    mask: Ipv4Addr::new(255, 255, 255, 0),
+                    routers: vec![],
+                    dns: vec![],
+                });
+                (name.to_owned(), Link { client: None, lease, carrier, unanswered })
+            })
+            .collect();
+        Watch { links, hostname: String::new(), told: None, log: Log::open(folder.path(), None) }
+    }
+
+    #[test]
+    fn each_reason_has_its_sentence() {
+        assert!(watch(&[]).summary().detail.contains("no network card"));
+        assert!(watch(&[("eth0", false, false, false)]).summary().detail.contains("no cable"));
+        assert!(watch(&[("eth0", true, false, true)]).summary().detail.contains("no DHCP server"));
+        assert!(watch(&[("eth0", true, false, false)]).summary().detail.contains("asking"));
+        let up = watch(&[("eth0", false, false, false), ("eth1", true, true, false)]).summary();
+        assert_eq!(up.up.as_deref(), Some("10.0.2.15 (eth1)"));
+    }
+
+    #[test]
+    fn a_lease_without_a_cable_is_no_network() {
+        assert_eq!(watch(&[("eth0", false, true, false)]).summary().up, None);
+    }
+}

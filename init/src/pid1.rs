@@ -1,0 +1,133 @@
+//! PID 1: mounts, the manager, reaping, and nothing that can fail for good.
+//!
+//! Whatever ends the manager, PID 1 kills every process, reaps them, and starts a new manager, which begins with a
+//! wipe. If PID 1 itself cannot go on, the machine restarts: memory is lost then, which is the best wipe there is.
+
+use crate::{
+    backoff::Backoff,
+    clock, kmsg, manager,
+    mounts::{self, EARLY},
+    service,
+};
+use nix::{
+    errno::Errno,
+    sys::{
+        reboot::{RebootMode, reboot},
+        signal::{Signal, kill},
+        wait::{WaitPidFlag, WaitStatus, waitpid},
+    },
+    unistd::Pid,
+};
+use std::{
+    fs::OpenOptions,
+    io::Write,
+    os::unix::process::ExitStatusExt,
+    process::{Command, ExitStatus, Stdio},
+    time::Duration,
+};
+
+/// Never returns.
+pub fn run() -> ! {
+    let ended = std::panic::catch_unwind(serve);
+    say(&match ended {
+        Ok(()) => "restarting".to_owned(),
+        Err(_) => "PID 1 failed; restarting".to_owned(),
+    });
+    power(RebootMode::RB_AUTOBOOT)
+}
+
+fn serve() {
+    for wrong in mounts::mount_all(&EARLY) {
+        say(&wrong);
+    }
+    let mut backoff = Backoff::default();
+    let mut crashed = None;
+    loop {
+        backoff.started(clock::since_boot());
+        let ended = match start(crashed.as_deref()) {
+            Ok(pid) => until_ended(pid),
+            Err(error) => {
+                say(&format!("the manager cannot be started: {error}"));
+                None
+            }
+        };
+        kill_all();
+        match ended.and_then(|status| status.code()) {
+            Some(manager::EXIT_OFF) => power(RebootMode::RB_POWER_OFF),
+            Some(manager::EXIT_REBOOT) => power(RebootMode::RB_AUTOBOOT),
+            _ => {}
+        }
+        let how = ended.map_or_else(|| "it could not be started".to_owned(), service::told);
+        say(&format!("the manager ended ({how}); starting it again"));
+        crashed = Some(how);
+        std::thread::sleep(backoff.ended(clock::since_boot()));
+    }
+}
+
+fn start(crashed: Option<&str>) -> std::io::Result<Pid> {
+    let mut command = Command::new("/init");
+    command
+        .arg("manager")
+        .env_clear()
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("RUST_BACKTRACE", "1");
+    if let Some(how) = crashed {
+        command.env(manager::CRASHED, how);
+    }
+    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(kernel_log()).spawn()?;
+    Ok(Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX)))
+}
+
+/// What the manager cannot say in its own log is in the kernel's.
+fn kernel_log() -> Stdio {
+    OpenOptions::new().write(true).open("/dev/kmsg").map_or_else(|_| Stdio::null(), Stdio::from)
+}
+
+/// Reaps everything that ends until `manager` does.
+fn until_ended(manager: Pid) -> Option<ExitStatus> {
+    loop {
+        match waitpid(None, None) {
+            Ok(WaitStatus::Exited(pid, code)) if pid == manager => {
+                return Some(ExitStatus::from_raw((code & 0xff) << 8));
+            }
+            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == manager => {
+                return Some(ExitStatus::from_raw(signal as i32));
+            }
+            Err(Errno::ECHILD) => return None,
+            Ok(_) | Err(_) => {}
+        }
+    }
+}
+
+/// Kills every process but this one, and reaps them until none is left.
+fn kill_all() {
+    let until = clock::since_boot() + Duration::from_secs(30);
+    while clock::since_boot() < until {
+        // As PID 1, -1 means everyone else.
+        let killed = kill(Pid::from_raw(-1), Signal::SIGKILL);
+        loop {
+            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::StillAlive) => break,
+                Err(Errno::ECHILD) if killed == Err(Errno::ESRCH) => return,
+                Err(Errno::ECHILD) => break,
+                Ok(_) | Err(_) => {}
+            }
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn power(mode: RebootMode) -> ! {
+    nix::unistd::sync();
+    let _ = reboot(mode);
+    // Only without the right to restart, which PID 1 has. Nothing is left to do but to wait.
+    loop {
+        std::thread::sleep(Duration::from_secs(3600));
+    }
+}
+
+fn say(text: &str) {
+    if let Ok(mut kernel) = OpenOptions::new().write(true).open("/dev/kmsg") {
+        let _ = kernel.write_all(format!("<4>{}{text}\n", kmsg::OURS).as_bytes());
+    }
+}

@@ -1,0 +1,451 @@
+//! The session sequence: named phases, each with its undo, then wipe, verification and the next login.
+//!
+//! `steps` holds what each phase does, `wait` how it waits without ever wedging, and this file how phases follow
+//! each other. Nothing here touches the machine but through [`System`].
+
+mod steps;
+mod wait;
+
+pub use steps::{SESSION, Step, Undo};
+pub use wait::{cached_died, vmm_died};
+
+use crate::{
+    backoff::Backoff,
+    system::{Event, Live, Network, Power, Role, System, Ticket},
+};
+use parcel::{
+    id::Version,
+    tag::Inventory,
+    wire::{
+        WireError, daemon,
+        session::{Phase, PhaseRecord, State, WipeReport},
+        vmm::GuestState,
+    },
+};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
+
+/// Why a phase did not come to its end.
+#[derive(Debug)]
+pub enum Stop {
+    /// It failed: walk back to login and say so.
+    Failed(WireError),
+    /// The user gave the step up: walk back to login.
+    GaveUp,
+    /// The user logged out before anything was resumed.
+    LoggedOut,
+    /// The user wants the kiosk off or restarted.
+    Power(Power),
+    /// The machine could not be saved but is whole: undo down to [`Phase::Run`] and let it go on.
+    GoOn(WireError),
+}
+
+/// What follows a wipe whose verification failed, and who this kiosk is.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Name of the kiosk.
+    pub name: String,
+    /// Power off rather than return to login.
+    pub power_off_on_failure: bool,
+    /// How the previous manager ended, when this one is its successor.
+    pub crashed: Option<String>,
+}
+
+/// The kiosk as the sequence knows it.
+pub struct Kiosk<'a> {
+    sys: &'a mut dyn System,
+    settings: Settings,
+    state: State,
+    /// Programs that run.
+    alive: BTreeSet<Role>,
+    /// When programs that ended are started again.
+    due: BTreeMap<Role, Duration>,
+    backoff: BTreeMap<Role, Backoff>,
+    /// When the cache and the guest's network are tried again, if they could not be made ready.
+    prepare_due: Option<Duration>,
+    prepare_backoff: Backoff,
+    /// Events put aside while one particular answer was waited for.
+    held: VecDeque<Event>,
+    /// The last that `cached` told.
+    status: daemon::Status,
+    /// Why a step is tried again, shown as the reason for waiting.
+    retrying: Option<daemon::Waiting>,
+    parcel: Option<parcel::id::ParcelId>,
+    inventory: Option<Inventory>,
+    cold_boot: bool,
+    break_lock: bool,
+    guest: Option<GuestState>,
+    console_size: Option<(u16, u16)>,
+    live: Live,
+    committed: Option<Version>,
+    /// Undos are being run on the way to login, not back to the running machine.
+    walking: bool,
+}
+
+impl<'a> Kiosk<'a> {
+    /// A kiosk that has just booted, or whose manager was just restarted.
+    pub fn new(sys: &'a mut dyn System, settings: Settings, network: Network) -> Self {
+        let state = State {
+            kiosk: settings.name.clone(),
+            phase: Phase::Boot,
+            doing: "Starting".to_owned(),
+            progress: None,
+            network: network.up,
+            network_detail: network.detail,
+            parcel: None,
+            notice: None,
+            wishes_missed: Vec::new(),
+            waiting: None,
+            report: None,
+            console: false,
+            timeline: Vec::new(),
+        };
+        Self {
+            sys,
+            settings,
+            state,
+            alive: BTreeSet::new(),
+            due: BTreeMap::new(),
+            backoff: BTreeMap::new(),
+            prepare_due: None,
+            prepare_backoff: Backoff::default(),
+            held: VecDeque::new(),
+            status: daemon::Status::default(),
+            retrying: None,
+            parcel: None,
+            inventory: None,
+            cold_boot: false,
+            break_lock: false,
+            guest: None,
+            console_size: None,
+            live: Live { version: Version(0), unsaved: false, locked: false },
+            committed: None,
+            walking: false,
+        }
+    }
+
+    /// Sessions until the kiosk is powered off or restarted.
+    pub fn run(&mut self) -> Power {
+        if let Some(power) = self.boot() {
+            return power;
+        }
+        loop {
+            if let Some(power) = self.cycle() {
+                return power;
+            }
+        }
+    }
+
+    /// The first wipe, before anyone can log in; a predecessor's crash is told to the user.
+    pub fn boot(&mut self) -> Option<Power> {
+        self.sys.publish(&self.state);
+        if let Some(how) = self.settings.crashed.clone() {
+            let left = self.sys.recall();
+            self.sys.log(&format!("the session manager ended ({how}); starting from a wipe"));
+            if let Some(live) = left {
+                self.live = live;
+                let error = WireError::new(
+                    "kiosk-restarted",
+                    "This kiosk had to restart its software during your session.",
+                );
+                self.state.notice = Some(self.with_losses(error));
+            }
+            return self.wipe_and_verify();
+        }
+        self.sys.wipe();
+        let checks = self.sys.verify();
+        if checks.iter().any(|check| !check.ok) {
+            return self.judge(WipeReport { verified: false, committed: None, checks });
+        }
+        let seconds = self.sys.now().as_secs_f64();
+        self.record(Phase::Boot, seconds, (0, 0), true);
+        None
+    }
+
+    /// One session, from login to the end of the wipe's verification. `Some`: the kiosk ends.
+    pub fn cycle(&mut self) -> Option<Power> {
+        self.begin();
+        let mut entered: Vec<usize> = Vec::new();
+        let mut at = 0;
+        let mut power = None;
+        while let Some(step) = SESSION.get(at) {
+            entered.push(at);
+            match self.enter(step) {
+                Ok(()) => at += 1,
+                Err(Stop::GoOn(error)) => match self.back_to(Phase::Run, &mut entered) {
+                    Ok(run) => {
+                        self.state.notice = Some(error);
+                        at = run;
+                    }
+                    Err(worse) => {
+                        self.sys.log(&format!("{error}; going on failed: {worse}"));
+                        self.walk_back(&mut entered, Stop::Failed(error));
+                        break;
+                    }
+                },
+                Err(Stop::Power(how)) => {
+                    power = Some(how);
+                    self.walk_back(&mut entered, Stop::Power(how));
+                    break;
+                }
+                Err(stop) => {
+                    self.walk_back(&mut entered, stop);
+                    break;
+                }
+            }
+        }
+        self.wipe_and_verify().or(power)
+    }
+
+    /// Forgets the last session and brings the login screen up.
+    fn begin(&mut self) {
+        self.walking = false;
+        self.alive.clear();
+        self.due.clear();
+        self.held.clear();
+        self.prepare_due = None;
+        self.status = daemon::Status::default();
+        self.retrying = None;
+        self.parcel = None;
+        self.inventory = None;
+        self.console_size = None;
+        self.cold_boot = false;
+        self.break_lock = false;
+        self.guest = None;
+        self.live = Live { version: Version(0), unsaved: false, locked: false };
+        self.committed = None;
+        self.state.phase = Phase::Login;
+        self.state.parcel = None;
+        self.state.wishes_missed.clear();
+        self.state.progress = None;
+        self.state.waiting = None;
+        self.state.console = false;
+        self.start(Role::KioskUi);
+        self.prepare();
+    }
+
+    /// Runs one phase and records how it went.
+    fn enter(&mut self, step: &Step) -> Result<(), Stop> {
+        let began = self.sys.now();
+        let before = (self.status.bytes_in, self.status.bytes_out);
+        self.state.phase = step.phase;
+        self.state.doing = step.doing.to_owned();
+        self.state.progress = None;
+        self.sys.log(&format!("phase {}", name(step.phase)));
+        self.publish();
+        let went = (step.run)(self);
+        self.retrying = None;
+        self.refresh_status();
+        let seconds = self.sys.now().saturating_sub(began).as_secs_f64();
+        let bytes =
+            (self.status.bytes_in.saturating_sub(before.0), self.status.bytes_out.saturating_sub(before.1));
+        if step.phase == Phase::Login {
+            self.state.timeline.clear();
+        }
+        self.record(step.phase, seconds, bytes, went.is_ok());
+        if let Err(Stop::Failed(error) | Stop::GoOn(error)) = &went {
+            self.sys.log(&format!("phase {} failed: {error}", name(step.phase)));
+        }
+        went
+    }
+
+    /// Undoes everything entered, last first, and leaves the notice that explains it.
+    fn walk_back(&mut self, entered: &mut Vec<usize>, stop: Stop) {
+        self.walking = true;
+        while let Some(at) = entered.pop() {
+            let _ = self.undo(at);
+        }
+        self.state.notice = match stop {
+            Stop::Failed(error) | Stop::GoOn(error) => Some(self.with_losses(error)),
+            Stop::GaveUp if self.live.unsaved || self.live.locked => {
+                Some(self.with_losses(WireError::new("gave-up", "You gave the session up.")))
+            }
+            Stop::GaveUp | Stop::LoggedOut | Stop::Power(_) => None,
+        };
+    }
+
+    /// Undoes what was entered after `phase`; answers that phase's place in [`SESSION`].
+    fn back_to(&mut self, phase: Phase, entered: &mut Vec<usize>) -> Result<usize, WireError> {
+        while let Some(at) = entered.pop() {
+            match SESSION.get(at) {
+                Some(step) if step.phase == phase => return Ok(at),
+                _ => self.undo(at)?,
+            }
+        }
+        Err(WireError::new("no-way-back", format!("The session has no phase {}.", name(phase))))
+    }
+
+    fn undo(&mut self, at: usize) -> Result<(), WireError> {
+        let Some(step) = SESSION.get(at) else { return Ok(()) };
+        self.sys.log(&format!("undo {}: {}", name(step.phase), step.undo.what));
+        let undone = (step.undo.run)(self);
+        if let Err(error) = &undone {
+            self.sys.log(&format!("undo {} failed: {error}", name(step.phase)));
+        }
+        undone
+    }
+
+    /// Adds to an error what it cost the user.
+    fn with_losses(&self, mut error: WireError) -> WireError {
+        if self.live.unsaved && self.live.version == Version(0) {
+            error.message.push_str(
+                " Nothing of this machine had been saved yet: it starts from its beginning the next time.",
+            );
+        } else if self.live.unsaved {
+            error.message.push_str(&format!(
+                " What changed since version {} is lost; the machine resumes as it was then.",
+                self.live.version
+            ));
+        }
+        if self.live.locked {
+            error.message.push_str(
+                " The server still holds it locked for this kiosk; take the lock over at the next log-in.",
+            );
+        }
+        error
+    }
+
+    fn wipe_and_verify(&mut self) -> Option<Power> {
+        self.state.phase = Phase::Wipe;
+        self.state.doing = "Wiping this kiosk".to_owned();
+        self.state.console = false;
+        self.state.parcel = None;
+        self.state.progress = None;
+        self.state.waiting = None;
+        self.publish();
+        let began = self.sys.now();
+        self.sys.wipe();
+        self.alive.clear();
+        self.due.clear();
+        self.held.clear();
+        self.sys.remember(None);
+        let wiped = self.sys.now();
+        self.record(Phase::Wipe, wiped.saturating_sub(began).as_secs_f64(), (0, 0), true);
+        self.state.phase = Phase::Verify;
+        let checks = self.sys.verify();
+        let verified = checks.iter().all(|check| check.ok);
+        let seconds = self.sys.now().saturating_sub(wiped).as_secs_f64();
+        self.record(Phase::Verify, seconds, (0, 0), verified);
+        self.judge(WipeReport { verified, committed: self.committed, checks })
+    }
+
+    /// Shows a wipe's report; a failed one ends the kiosk where IT wants that.
+    fn judge(&mut self, report: WipeReport) -> Option<Power> {
+        self.log_json("wipe-report", &report);
+        for check in report.checks.iter().filter(|check| !check.ok) {
+            self.sys.log(&format!("wipe check failed: {}: {}", check.what, check.found));
+        }
+        let verified = report.verified;
+        self.state.report = Some(report);
+        if !verified && self.settings.power_off_on_failure {
+            self.sys.log("the wipe could not be verified: powering off, as configured");
+            return Some(Power::Off);
+        }
+        None
+    }
+
+    fn record(&mut self, phase: Phase, seconds: f64, (bytes_in, bytes_out): (u64, u64), ok: bool) {
+        let kiosk = self.settings.name.clone();
+        let record = PhaseRecord { kiosk, phase, seconds, bytes_in, bytes_out, ok };
+        self.log_json("timeline", &record);
+        self.state.timeline.push(record);
+    }
+
+    fn log_json<T: serde::Serialize>(&mut self, word: &str, value: &T) {
+        match serde_json::to_string(value) {
+            Ok(json) => self.sys.log(&format!("{word} {json}")),
+            Err(error) => self.sys.log(&format!("{word} could not be written: {error}")),
+        }
+    }
+
+    /// Makes cache and guest network ready and starts `cached` on them; on failure says so and tries again later.
+    fn prepare(&mut self) {
+        self.prepare_due = None;
+        let now = self.sys.now();
+        self.prepare_backoff.started(now);
+        match self.sys.prepare() {
+            Ok(()) => self.start(Role::Cached),
+            Err(error) => {
+                self.sys.log(&format!("this kiosk is not ready for a session: {error}"));
+                self.state.notice = Some(error);
+                self.prepare_due = Some(now + self.prepare_backoff.ended(now));
+            }
+        }
+        self.publish();
+    }
+
+    fn start(&mut self, role: Role) {
+        self.due.remove(&role);
+        let now = self.sys.now();
+        self.backoff.entry(role).or_default().started(now);
+        match self.sys.start(role) {
+            Ok(()) => {
+                self.alive.insert(role);
+            }
+            Err(error) => {
+                self.sys.log(&format!("{} cannot be started: {error}", role.name()));
+                self.restart_later(role);
+            }
+        }
+    }
+
+    fn restart_later(&mut self, role: Role) {
+        self.alive.remove(&role);
+        let now = self.sys.now();
+        let delay = self.backoff.entry(role).or_default().ended(now);
+        self.due.insert(role, now + delay);
+    }
+
+    fn publish(&mut self) {
+        self.state.waiting = self.retrying.clone().or_else(|| self.status.waiting.clone());
+        self.sys.publish(&self.state);
+    }
+
+    /// Asks `cached` for its counters, so that each phase's bytes are its own.
+    fn refresh_status(&mut self) {
+        if !self.alive.contains(&Role::Cached) || self.state.phase == Phase::Login {
+            return;
+        }
+        let ticket = self.sys.ask_cached(daemon::Request::Status);
+        if let Some(Ok(daemon::Reply::Status(status))) = self.answer_within(ticket, Duration::from_secs(1)) {
+            self.status = status;
+        }
+    }
+
+    /// The answer of `cached` to `ticket`, with all other events put aside; `None` when it does not come in time.
+    fn answer_within(&mut self, ticket: Ticket, limit: Duration) -> Option<Result<daemon::Reply, WireError>> {
+        let until = self.sys.now() + limit;
+        loop {
+            match self.sys.next_event(Some(until))? {
+                Event::Cached(got, reply) if got == ticket => return Some(reply),
+                gone @ Event::Exited { role: Role::Cached, .. } => {
+                    self.alive.remove(&Role::Cached);
+                    self.held.push_back(gone);
+                    return None;
+                }
+                other => self.held.push_back(other),
+            }
+        }
+    }
+}
+
+/// A phase's name as on the wire.
+pub fn name(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Boot => "boot",
+        Phase::Login => "login",
+        Phase::Choose => "choose",
+        Phase::Check => "check",
+        Phase::Lock => "lock",
+        Phase::Open => "open",
+        Phase::Restore => "restore",
+        Phase::Run => "run",
+        Phase::Save => "save",
+        Phase::Commit => "commit",
+        Phase::Unlock => "unlock",
+        Phase::Wipe => "wipe",
+        Phase::Verify => "verify",
+    }
+}

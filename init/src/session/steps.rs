@@ -1,0 +1,322 @@
+//! What each phase of a session does, and what takes it back.
+
+use super::{Kiosk, Stop};
+use crate::system::{Event, Role};
+use parcel::wire::{
+    WireError,
+    daemon::{self, Policy, Waiting},
+    session::{Command, Phase},
+    vmm::{self, GuestState},
+};
+use std::time::Duration;
+
+/// A phase of a session.
+pub struct Step {
+    /// Which.
+    pub phase: Phase,
+    /// What the traveller reads meanwhile.
+    pub doing: &'static str,
+    /// Does it.
+    pub(super) run: fn(&mut Kiosk<'_>) -> Result<(), Stop>,
+    /// Takes back what it did, also when it only did half.
+    pub undo: Undo,
+}
+
+/// What takes a phase back.
+pub struct Undo {
+    /// For the log.
+    pub what: &'static str,
+    pub(super) run: fn(&mut Kiosk<'_>) -> Result<(), WireError>,
+}
+
+/// A session between two wipes, in order. Wipe and verification follow always and need no undo.
+pub const SESSION: [Step; 10] = [
+    Step {
+        phase: Phase::Login,
+        doing: "Waiting for a traveller",
+        run: login,
+        undo: Undo { what: "forget the login", run: forget_login },
+    },
+    Step {
+        phase: Phase::Choose,
+        doing: "Choose what to resume",
+        run: choose,
+        undo: Undo { what: "forget the choice", run: forget_choice },
+    },
+    Step {
+        phase: Phase::Check,
+        doing: "Measuring this kiosk's hardware",
+        run: check,
+        undo: Undo { what: "nothing was taken", run: nothing },
+    },
+    Step {
+        phase: Phase::Lock,
+        doing: "Asking the server for your machine",
+        run: lock,
+        undo: Undo { what: "release the lock", run: release_lock },
+    },
+    Step {
+        phase: Phase::Open,
+        doing: "Opening your machine",
+        run: open,
+        undo: Undo { what: "nothing was changed on the server", run: nothing },
+    },
+    Step {
+        phase: Phase::Restore,
+        doing: "Bringing your machine back",
+        run: restore,
+        undo: Undo { what: "end the virtual machine", run: end_machine },
+    },
+    Step {
+        phase: Phase::Run,
+        doing: "Your machine is running",
+        run: work,
+        undo: Undo { what: "nothing was committed", run: nothing },
+    },
+    Step {
+        phase: Phase::Save,
+        doing: "Pausing your machine and taking it over",
+        run: save,
+        undo: Undo { what: "let the machine go on", run: go_on },
+    },
+    Step {
+        phase: Phase::Commit,
+        doing: "Sending your changes home",
+        run: commit,
+        undo: Undo { what: "the server keeps the version before", run: nothing },
+    },
+    Step {
+        phase: Phase::Unlock,
+        doing: "Giving the lock back",
+        run: unlock,
+        undo: Undo { what: "the version committed stands", run: nothing },
+    },
+];
+
+/// How long an undo waits for the server before it leaves the lock to be broken later.
+const RELEASE_LIMIT: Duration = Duration::from_secs(10);
+const RETRY_FIRST: Duration = Duration::from_secs(2);
+const RETRY_MOST: Duration = Duration::from_secs(15);
+
+/// Commit errors that trying again cannot mend: the server has refused for good.
+const FINAL: [&str; 8] = [
+    "stale-epoch",
+    "lock-lost",
+    "not-locked",
+    "not-owner",
+    "no-such-parcel",
+    "bad-request",
+    "nothing-saved",
+    "not-open",
+];
+
+fn nothing(_: &mut Kiosk<'_>) -> Result<(), WireError> {
+    Ok(())
+}
+
+fn login(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
+    loop {
+        if let Some(Event::Command(Command::LoggedIn { .. })) = kiosk.next(None)? {
+            kiosk.state.report = None;
+            kiosk.state.notice = None;
+            return Ok(());
+        }
+    }
+}
+
+fn forget_login(kiosk: &mut Kiosk<'_>) -> Result<(), WireError> {
+    if kiosk.alive.contains(&Role::Cached) {
+        kiosk.cached_within(daemon::Request::Quit, Duration::from_secs(2))?;
+    }
+    Ok(())
+}
+
+fn choose(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
+    loop {
+        if let Some(Event::Command(Command::Resume { parcel, name, cold_boot, break_lock })) =
+            kiosk.next(None)?
+        {
+            kiosk.parcel = Some(parcel);
+            kiosk.state.parcel = Some(name);
+            kiosk.cold_boot = cold_boot;
+            kiosk.break_lock = break_lock;
+            kiosk.state.notice = None;
+            return Ok(());
+        }
+    }
+}
+
+fn forget_choice(kiosk: &mut Kiosk<'_>) -> Result<(), WireError> {
+    kiosk.parcel = None;
+    kiosk.state.parcel = None;
+    Ok(())
+}
+
+fn check(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
+    let ticket = kiosk.sys.inventory();
+    loop {
+        if let Some(Event::Inventory(got, reply)) = kiosk.next(None)?
+            && got == ticket
+        {
+            kiosk.inventory = Some(reply.map_err(Stop::Failed)?);
+            return Ok(());
+        }
+    }
+}
+
+fn lock(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
+    let (Some(parcel), Some(inventory)) = (kiosk.parcel, kiosk.inventory.take()) else {
+        return Err(out_of_order("lock"));
+    };
+    let kiosk_name = kiosk.settings.name.clone();
+    // Until the answer is here the lock may be ours: an undo has to release it.
+    kiosk.live.locked = true;
+    let request =
+        daemon::Request::Lock { parcel, kiosk: kiosk_name, inventory, break_lock: kiosk.break_lock };
+    match kiosk.try_cached(request)? {
+        Ok(daemon::Reply::Locked(reply)) => {
+            kiosk.live.version = reply.version;
+            kiosk.state.wishes_missed = reply.misses;
+            kiosk.sys.remember(Some(&kiosk.live));
+            Ok(())
+        }
+        Ok(_) => Err(unexpected("the lock")),
+        Err(error) => {
+            kiosk.live.locked = false;
+            Err(Stop::Failed(error))
+        }
+    }
+}
+
+fn release_lock(kiosk: &mut Kiosk<'_>) -> Result<(), WireError> {
+    if kiosk.live.locked {
+        kiosk.cached_within(daemon::Request::Unlock, RELEASE_LIMIT)?;
+        kiosk.live.locked = false;
+    }
+    Ok(())
+}
+
+fn open(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
+    let Some(parcel) = kiosk.parcel else { return Err(out_of_order("open")) };
+    let policy = Policy::default();
+    kiosk.cached(daemon::Request::Open { parcel, policy, cold_boot: kiosk.cold_boot })?;
+    Ok(())
+}
+
+fn restore(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
+    kiosk.live.unsaved = true;
+    kiosk.sys.remember(Some(&kiosk.live));
+    kiosk.guest = Some(GuestState::Starting);
+    kiosk.sys.start(Role::Vmm).map_err(Stop::Failed)?;
+    kiosk.alive.insert(Role::Vmm);
+    while !matches!(kiosk.guest, Some(GuestState::Running | GuestState::PoweredOff)) {
+        kiosk.next(None)?;
+    }
+    if let Some((cols, rows)) = kiosk.console_size {
+        kiosk.sys.ask_vmm(vmm::Request::ConsoleSize { cols, rows });
+    }
+    Ok(())
+}
+
+fn end_machine(kiosk: &mut Kiosk<'_>) -> Result<(), WireError> {
+    kiosk.end_vmm();
+    Ok(())
+}
+
+fn work(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
+    kiosk.state.console = true;
+    kiosk.publish();
+    while kiosk.guest != Some(GuestState::PoweredOff) {
+        if let Some(Event::Command(Command::Suspend)) = kiosk.next(None)? {
+            kiosk.state.notice = None;
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn save(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
+    kiosk.state.console = false;
+    kiosk.publish();
+    // A guest that powered itself off has told `cached` so: there is a disk to commit and no memory.
+    if kiosk.guest != Some(GuestState::PoweredOff)
+        && let Err(error) = kiosk.try_vmm(vmm::Request::Save)?
+    {
+        return Err(Stop::GoOn(error));
+    }
+    kiosk.end_vmm();
+    Ok(())
+}
+
+/// Only after a failed save is there a machine that can go on.
+fn go_on(kiosk: &mut Kiosk<'_>) -> Result<(), WireError> {
+    if kiosk.walking || !kiosk.alive.contains(&Role::Vmm) {
+        return Ok(());
+    }
+    match kiosk.try_vmm(vmm::Request::Resume) {
+        Ok(answer) => answer.map(|_| ()),
+        Err(Stop::Failed(error) | Stop::GoOn(error)) => Err(error),
+        Err(_) => Err(WireError::new("gave-up", "You gave the session up.")),
+    }
+}
+
+fn commit(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
+    let reply = until_it_works(kiosk, || daemon::Request::Commit)?;
+    let daemon::Reply::Committed { version, bytes } = reply else { return Err(unexpected("the commit")) };
+    kiosk.sys.log(&format!("version {version} committed, {bytes} bytes sent"));
+    kiosk.committed = Some(version);
+    kiosk.live.version = version;
+    kiosk.live.unsaved = false;
+    kiosk.sys.remember(Some(&kiosk.live));
+    Ok(())
+}
+
+fn unlock(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
+    until_it_works(kiosk, || daemon::Request::Unlock)?;
+    kiosk.live.locked = false;
+    kiosk.sys.remember(None);
+    Ok(())
+}
+
+/// Asks again while the server is away, with the reason on the screen: only the user gives up.
+fn until_it_works(
+    kiosk: &mut Kiosk<'_>,
+    request: impl Fn() -> daemon::Request,
+) -> Result<daemon::Reply, Stop> {
+    let began = kiosk.sys.now();
+    let mut delay = RETRY_FIRST;
+    loop {
+        let error = match kiosk.try_cached(request())? {
+            Ok(reply) => return Ok(reply),
+            Err(error) if FINAL.contains(&error.code.as_str()) => return Err(Stop::Failed(error)),
+            Err(error) => error,
+        };
+        kiosk.sys.log(&format!("trying again in {} s: {error}", delay.as_secs()));
+        let now = kiosk.sys.now();
+        kiosk.retrying = Some(Waiting {
+            pieces: 1,
+            seconds: now.saturating_sub(began).as_secs(),
+            reason: error.message,
+            code: error.code,
+        });
+        kiosk.publish();
+        let until = now + delay;
+        while kiosk.sys.now() < until {
+            kiosk.next(Some(until))?;
+        }
+        delay = (delay * 2).min(RETRY_MOST);
+    }
+}
+
+fn unexpected(what: &str) -> Stop {
+    Stop::Failed(WireError::new(
+        "bad-answer",
+        format!(
+            "The client engine's answer about {what} was not understood; this kiosk's image is damaged or mixed."
+        ),
+    ))
+}
+
+fn out_of_order(phase: &str) -> Stop {
+    Stop::Failed(WireError::new("out-of-order", format!("Phase {phase} began without what it needs.")))
+}

@@ -1,0 +1,220 @@
+//! Waiting: every phase waits here, so that in every phase a dead program, a lost network or a user who gives up
+//! is noticed at once.
+
+use super::{Kiosk, Stop};
+use crate::system::{Event, Power, Role};
+use parcel::wire::{
+    WireError, daemon,
+    session::{Command, Phase},
+    vmm::{self, GuestState},
+};
+use std::time::Duration;
+
+impl Kiosk<'_> {
+    /// The next event that the phase itself must handle; `None` at `until`.
+    pub(super) fn next(&mut self, until: Option<Duration>) -> Result<Option<Event>, Stop> {
+        loop {
+            self.restart_what_is_due();
+            let wake = self.due.values().copied().chain(self.prepare_due).chain(until).min();
+            let event = match self.held.pop_front() {
+                Some(event) => event,
+                None => match self.sys.next_event(wake) {
+                    Some(event) => event,
+                    None if until.is_some_and(|until| self.sys.now() >= until) => return Ok(None),
+                    None => continue,
+                },
+            };
+            if let Some(event) = self.common(event)? {
+                return Ok(Some(event));
+            }
+        }
+    }
+
+    fn restart_what_is_due(&mut self) {
+        let now = self.sys.now();
+        let due: Vec<Role> = self.due.iter().filter(|(_, at)| **at <= now).map(|(role, _)| *role).collect();
+        for role in due {
+            self.start(role);
+        }
+        if self.prepare_due.is_some_and(|at| at <= now) {
+            self.prepare();
+        }
+    }
+
+    /// Handles what every phase handles alike; gives back what is left for the phase.
+    fn common(&mut self, event: Event) -> Result<Option<Event>, Stop> {
+        match event {
+            Event::Network(network) => {
+                self.state.network = network.up;
+                self.state.network_detail = network.detail;
+                self.publish();
+            }
+            Event::Status(status) => {
+                self.state.progress = match self.state.phase {
+                    Phase::Open | Phase::Restore | Phase::Save | Phase::Commit => status.progress,
+                    _ => None,
+                };
+                self.status = status;
+                self.publish();
+            }
+            Event::Guest(state) => {
+                self.guest = Some(state);
+                return Ok(Some(Event::Guest(state)));
+            }
+            Event::Exited { role, how } => return self.exited(role, &how),
+            Event::Command(command) => return self.command(command),
+            answer @ (Event::Cached(..) | Event::Vmm(..) | Event::Inventory(..)) => return Ok(Some(answer)),
+        }
+        Ok(None)
+    }
+
+    fn exited(&mut self, role: Role, how: &str) -> Result<Option<Event>, Stop> {
+        self.sys.log(&format!("{} ended: {how}", role.name()));
+        self.alive.remove(&role);
+        let phase = self.state.phase;
+        match role {
+            Role::KioskUi if phase == Phase::Choose => Err(Stop::Failed(WireError::new(
+                "screen-died",
+                "The screen program stopped, and your log-in with it. Please log in again.",
+            ))),
+            Role::KioskUi => {
+                self.restart_later(role);
+                Ok(None)
+            }
+            Role::Cached if phase == Phase::Login => {
+                self.restart_later(role);
+                Ok(None)
+            }
+            Role::Cached => Err(Stop::Failed(cached_died(how))),
+            // The guest is off and `cached` knows: nothing is lost with the VMM.
+            Role::Vmm if self.guest == Some(GuestState::PoweredOff) => {
+                Ok(Some(Event::Exited { role, how: how.to_owned() }))
+            }
+            Role::Vmm => Err(Stop::Failed(vmm_died(how))),
+        }
+    }
+
+    fn command(&mut self, command: Command) -> Result<Option<Event>, Stop> {
+        let phase = self.state.phase;
+        match command {
+            Command::Dismiss => {
+                self.state.notice = None;
+                self.state.report = None;
+                self.publish();
+            }
+            Command::ConsoleSize { cols, rows } => {
+                self.console_size = Some((cols, rows));
+                if self.state.console {
+                    self.sys.ask_vmm(vmm::Request::ConsoleSize { cols, rows });
+                }
+            }
+            Command::GiveUp | Command::LogOut if phase == Phase::Choose => return Err(Stop::LoggedOut),
+            Command::GiveUp if phase > Phase::Choose => return Err(Stop::GaveUp),
+            Command::PowerOff if phase == Phase::Login => return Err(Stop::Power(Power::Off)),
+            Command::Reboot if phase == Phase::Login => return Err(Stop::Power(Power::Reboot)),
+            wanted @ (Command::LoggedIn { .. } | Command::Resume { .. } | Command::Suspend) => {
+                return Ok(Some(Event::Command(wanted)));
+            }
+            Command::GiveUp | Command::LogOut | Command::PowerOff | Command::Reboot => {
+                self.sys.log(&format!("a command does not fit phase {}: ignored", super::name(phase)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Asks `cached` and waits as long as it takes; its own errors are the inner result.
+    pub(super) fn try_cached(
+        &mut self,
+        request: daemon::Request,
+    ) -> Result<Result<daemon::Reply, WireError>, Stop> {
+        if !self.alive.contains(&Role::Cached) {
+            return Err(Stop::Failed(cached_died("before it was asked")));
+        }
+        let ticket = self.sys.ask_cached(request);
+        loop {
+            if let Some(Event::Cached(got, reply)) = self.next(None)?
+                && got == ticket
+            {
+                return match reply {
+                    Ok(daemon::Reply::Error(error)) => Ok(Err(error)),
+                    Ok(reply) => Ok(Ok(reply)),
+                    Err(error) => Err(Stop::Failed(error)),
+                };
+            }
+        }
+    }
+
+    /// Asks `cached`; any error ends the phase.
+    pub(super) fn cached(&mut self, request: daemon::Request) -> Result<daemon::Reply, Stop> {
+        self.try_cached(request)?.map_err(Stop::Failed)
+    }
+
+    /// Asks `cached` while walking back: an answer that does not come within `limit` is an error.
+    pub(super) fn cached_within(
+        &mut self,
+        request: daemon::Request,
+        limit: Duration,
+    ) -> Result<daemon::Reply, WireError> {
+        if !self.alive.contains(&Role::Cached) {
+            return Err(cached_died("before it was asked"));
+        }
+        let ticket = self.sys.ask_cached(request);
+        match self.answer_within(ticket, limit) {
+            Some(Ok(daemon::Reply::Error(error)) | Err(error)) => Err(error),
+            Some(Ok(reply)) => Ok(reply),
+            None => Err(WireError::new("no-answer", "The client engine did not answer in time.")),
+        }
+    }
+
+    /// Asks the VMM and waits as long as it takes; its own errors are the inner result.
+    pub(super) fn try_vmm(&mut self, request: vmm::Request) -> Result<Result<vmm::Reply, WireError>, Stop> {
+        let ticket = self.sys.ask_vmm(request);
+        loop {
+            if let Some(Event::Vmm(got, reply)) = self.next(None)?
+                && got == ticket
+            {
+                return match reply {
+                    Ok(vmm::Reply::Error(error)) => Ok(Err(error)),
+                    Ok(reply) => Ok(Ok(reply)),
+                    Err(error) => Err(Stop::Failed(error)),
+                };
+            }
+        }
+    }
+
+    /// Tells the VMM to end and waits a little; then ends it.
+    pub(super) fn end_vmm(&mut self) {
+        if self.alive.contains(&Role::Vmm) {
+            self.guest = None;
+            self.sys.ask_vmm(vmm::Request::Quit);
+            let until = self.sys.now() + Duration::from_secs(3);
+            while self.alive.contains(&Role::Vmm) {
+                let Some(event) = self.sys.next_event(Some(until)) else { break };
+                match event {
+                    Event::Exited { role: Role::Vmm, .. } => {
+                        self.alive.remove(&Role::Vmm);
+                    }
+                    Event::Guest(_) | Event::Vmm(..) => {}
+                    other => self.held.push_back(other),
+                }
+            }
+        }
+        self.sys.stop(Role::Vmm);
+        self.alive.remove(&Role::Vmm);
+        self.guest = None;
+        self.state.console = false;
+    }
+}
+
+/// `cached` is gone.
+pub fn cached_died(how: &str) -> WireError {
+    WireError::new(
+        "cached-died",
+        format!("The part of this kiosk that keeps your machine's data stopped unexpectedly ({how})."),
+    )
+}
+
+/// The VMM is gone.
+pub fn vmm_died(how: &str) -> WireError {
+    WireError::new("vmm-died", format!("The virtual machine stopped unexpectedly ({how})."))
+}

@@ -1,0 +1,125 @@
+//! What the session sequence needs of the machine, as a trait, so that the sequence is tested without being root.
+
+use parcel::{
+    id::Version,
+    tag::Inventory,
+    wire::{
+        WireError, daemon,
+        session::{Command, State, WipeCheck},
+        vmm::{self, GuestState},
+    },
+};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// A supervised program of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Role {
+    /// The client engine.
+    Cached,
+    /// The screens.
+    KioskUi,
+    /// The virtual machine.
+    Vmm,
+}
+
+impl Role {
+    /// Its name in the log.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cached => "cached",
+            Self::KioskUi => "kiosk-ui",
+            Self::Vmm => "vmm",
+        }
+    }
+}
+
+/// Pairs a request with its answer.
+pub type Ticket = u64;
+
+/// Whether the kiosk has a network, and what the traveller should know of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Network {
+    /// Address and link, such as `10.0.2.15 (eth0)`; `None` while there is none.
+    pub up: Option<String>,
+    /// One line: the state, or why there is none.
+    pub detail: String,
+}
+
+/// Something happened.
+#[derive(Debug)]
+pub enum Event {
+    /// The user wants something.
+    Command(Command),
+    /// A supervised program ended by itself.
+    Exited {
+        /// Which.
+        role: Role,
+        /// How, for people: `exit status 1`, `signal 9`.
+        how: String,
+    },
+    /// `cached` answered.
+    Cached(Ticket, Result<daemon::Reply, WireError>),
+    /// The VMM answered.
+    Vmm(Ticket, Result<vmm::Reply, WireError>),
+    /// `vmm inventory` ended.
+    Inventory(Ticket, Result<Inventory, WireError>),
+    /// `cached` tells how it is.
+    Status(daemon::Status),
+    /// The guest's state changed.
+    Guest(GuestState),
+    /// The network came or went.
+    Network(Network),
+}
+
+/// What a crashed manager leaves to the next one, so that the user learns what was lost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Live {
+    /// The version that can be resumed.
+    pub version: Version,
+    /// `true` from the start of the guest until its changes are committed.
+    pub unsaved: bool,
+    /// `true` while the server holds the parcel locked for this kiosk.
+    pub locked: bool,
+}
+
+/// How the kiosk ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Power {
+    /// Off.
+    Off,
+    /// Restart.
+    Reboot,
+}
+
+/// The machine, as the sequence sees it. Nothing here panics; failures are answers.
+pub trait System {
+    /// Time since the kernel started.
+    fn now(&mut self) -> Duration;
+    /// Adds a line to the kiosk's log.
+    fn log(&mut self, line: &str);
+    /// Sends the state to every `kiosk-ui` that listens.
+    fn publish(&mut self, state: &State);
+    /// The next event; `None` when the clock reaches `until` first.
+    fn next_event(&mut self, until: Option<Duration>) -> Option<Event>;
+    /// Makes the cache and the guest's network ready for a session. Idempotent.
+    fn prepare(&mut self) -> Result<(), WireError>;
+    /// Starts a program; a running one of the same role is ended first.
+    fn start(&mut self, role: Role) -> Result<(), WireError>;
+    /// Ends a program now; no [`Event::Exited`] follows.
+    fn stop(&mut self, role: Role);
+    /// Starts measuring the hardware; the answer is [`Event::Inventory`].
+    fn inventory(&mut self) -> Ticket;
+    /// Asks `cached`; the answer is [`Event::Cached`].
+    fn ask_cached(&mut self, request: daemon::Request) -> Ticket;
+    /// Asks the VMM; the answer is [`Event::Vmm`].
+    fn ask_vmm(&mut self, request: vmm::Request) -> Ticket;
+    /// Keeps `live` where a successor finds it; `None`: nothing to tell.
+    fn remember(&mut self, live: Option<&Live>);
+    /// What a crashed predecessor left.
+    fn recall(&mut self) -> Option<Live>;
+    /// Destroys everything of a session. Idempotent; events of that session are dropped.
+    fn wipe(&mut self);
+    /// Looks for what the wipe should have destroyed.
+    fn verify(&mut self) -> Vec<WipeCheck>;
+}
