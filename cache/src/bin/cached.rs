@@ -1,2 +1,55 @@
-//! Entry point.
-fn main() {}
+//! `cached`: the client engine of a kiosk, one process a session.
+
+use anyhow::Context as _;
+use cache::{
+    api::Api,
+    daemon::{self, Daemon, Settings},
+    harden,
+    status::{Board, Traffic},
+};
+use clap::Parser;
+use std::{path::PathBuf, sync::Arc};
+
+/// Fetches a parcel's pieces, serves a guest's disk and memory, and commits what changed.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// Folder of the sockets.
+    #[arg(long, default_value = "/run/waystation")]
+    run_dir: PathBuf,
+    /// Folder of the local store.
+    #[arg(long, default_value = "/var/cache/waystation")]
+    cache_dir: PathBuf,
+    /// Address of the parcel server, https://…
+    #[arg(long, env = "WAYSTATION_SERVER")]
+    server: String,
+    /// PEM file with the certificate of the server's CA.
+    #[arg(long, env = "WAYSTATION_CA", default_value = "/etc/waystation/ca.pem")]
+    ca: PathBuf,
+    /// zstd level of what is sealed.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..=19))]
+    zstd_level: i32,
+    /// What is logged to the standard error, such as info or cache=debug.
+    #[arg(long, default_value = "info")]
+    log: String,
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    harden::process().context("the process cannot be protected")?;
+    let filter = tracing_subscriber::EnvFilter::try_new(&arguments.log).context("--log")?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(async {
+        let traffic = Arc::new(Traffic::default());
+        let api = Api::new(&arguments.server, &arguments.ca, traffic.clone())?;
+        let settings = Settings::sized(arguments.run_dir, arguments.cache_dir, arguments.zstd_level);
+        let folder = settings.cache_dir.display().to_string();
+        let daemon = Daemon::new(settings, api, Board::new(traffic))
+            .with_context(|| format!("cache folder {folder}"))?;
+        daemon::run(daemon).await.context("control socket")
+    });
+    // Blocked fetches must not hold the process: there is nothing left to save.
+    runtime.shutdown_background();
+    result
+}

@@ -1,0 +1,442 @@
+//! HTTPS client of the parcel server. One per process; cheap to clone.
+//!
+//! Trusts only the certificate authority it is given, counts the bytes it moves, and tells errors that go away by
+//! themselves ([`ApiError::transient`]) from those that need a person.
+
+use crate::status::Traffic;
+use bytes::Bytes;
+use parcel::{
+    id::{ChunkName, Epoch, ParcelId, Version},
+    wire::{
+        WireError,
+        http::{CreateParcel, Health, LockReply, LockRequest, ParcelInfo, SessionReply, VersionInfo},
+    },
+};
+use reqwest::{Client, Method, RequestBuilder, StatusCode, header};
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+use serde::de::DeserializeOwned;
+use std::{
+    path::Path,
+    sync::{Arc, RwLock},
+    time::Duration,
+};
+use tokio::sync::watch;
+use zeroize::Zeroizing;
+
+/// How long a connection may take to come up.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How long the server may be silent within an answer.
+const SILENCE: Duration = Duration::from_secs(20);
+/// The slowest upload that is not taken for a dead one, in bytes a second.
+const SLOWEST: u64 = 4096;
+/// The largest answer that is accepted: a list of parcels or a version record; chunks are far smaller.
+const MAX_ANSWER: usize = 64 << 20;
+/// What headers cost, about, in each direction.
+const HEADERS: u64 = 256;
+
+/// Why a request to the parcel server did not succeed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ApiError {
+    /// No connection, or it broke.
+    #[error("the parcel server {server} cannot be reached ({cause}); check the network")]
+    Unreachable {
+        /// Host of the server.
+        server: String,
+        /// What the network says.
+        cause: String,
+    },
+    /// The server's certificate is not from the authority that this client trusts.
+    #[error("the certificate of {server} is not trusted ({cause}); check the CA file and the clock")]
+    Certificate {
+        /// Host of the server.
+        server: String,
+        /// What TLS says.
+        cause: String,
+    },
+    /// The server answered with an error.
+    #[error("{error}")]
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// What the server says.
+        error: WireError,
+    },
+    /// The answer is not one of a parcel server.
+    #[error("{server} does not answer like a parcel server ({cause}); check its address")]
+    Protocol {
+        /// Host of the server.
+        server: String,
+        /// What is wrong with the answer.
+        cause: String,
+    },
+}
+
+impl ApiError {
+    /// `true` when the same request may succeed later without anybody doing anything.
+    pub fn transient(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Refused { status, .. } => matches!(status, 408 | 425 | 429 | 500 | 502 | 503 | 504),
+            Self::Certificate { .. } | Self::Protocol { .. } => false,
+        }
+    }
+
+    /// `true` when a new log-in is needed.
+    pub fn session_ended(&self) -> bool {
+        matches!(self, Self::Refused { status: 401, .. })
+    }
+
+    /// `true` when the thing asked for is not there.
+    pub fn not_found(&self) -> bool {
+        matches!(self, Self::Refused { status: 404, .. })
+    }
+
+    /// `true` when the server's state is not what the request builds on.
+    pub fn conflict(&self) -> bool {
+        matches!(self, Self::Refused { status: 409 | 412, .. })
+    }
+
+    /// The code for IT.
+    pub fn code(&self) -> &str {
+        match self {
+            Self::Unreachable { .. } => "server-unreachable",
+            Self::Certificate { .. } => "server-certificate",
+            Self::Refused { error, .. } => &error.code,
+            Self::Protocol { .. } => "server-protocol",
+        }
+    }
+
+    /// The error as it travels over a local socket.
+    pub fn to_wire(&self) -> WireError {
+        match self {
+            Self::Refused { error, .. } => error.clone(),
+            other => WireError::new(other.code(), other.to_string()),
+        }
+    }
+}
+
+/// Why a client could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The CA file cannot be used.
+    #[error("CA certificate {path}: {cause}; give a PEM file with the certificate of the server's CA")]
+    Ca {
+        /// Where.
+        path: String,
+        /// Why.
+        cause: String,
+    },
+    /// The address of the server cannot be used.
+    #[error("server address {url:?}: {cause}; it looks like https://parcels.example.org")]
+    Url {
+        /// As given.
+        url: String,
+        /// Why.
+        cause: String,
+    },
+    /// TLS cannot be set up.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(String),
+}
+
+/// HTTPS client of one parcel server.
+#[derive(Clone)]
+pub struct Api {
+    http: Client,
+    base: reqwest::Url,
+    server: String,
+    traffic: Arc<Traffic>,
+    token: Arc<RwLock<Option<Zeroizing<String>>>>,
+    renewed: Arc<watch::Sender<u64>>,
+}
+
+impl Api {
+    /// A client of the server at `url` (`https://host[:port]`) that trusts only the certificates in the PEM file `ca`.
+    pub fn new(url: &str, ca: &Path, traffic: Arc<Traffic>) -> Result<Self, SetupError> {
+        let bad_url = |cause: &str| SetupError::Url { url: url.to_owned(), cause: cause.to_owned() };
+        let base = reqwest::Url::parse(url).map_err(|e| bad_url(&e.to_string()))?;
+        if base.scheme() != "https" {
+            return Err(bad_url("not an https:// address"));
+        }
+        let host = base.host_str().ok_or_else(|| bad_url("it names no host"))?;
+        let server = host.to_owned();
+        let http = Client::builder()
+            .tls_backend_preconfigured(tls_config(ca)?)
+            .https_only(true)
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT)
+            .tcp_nodelay(true)
+            .tcp_keepalive(Duration::from_secs(10))
+            .http2_adaptive_window(true)
+            .http2_keep_alive_interval(Duration::from_secs(5))
+            .http2_keep_alive_timeout(Duration::from_secs(10))
+            .build()
+            .map_err(|e| SetupError::Tls(e.to_string()))?;
+        let renewed = Arc::new(watch::Sender::new(0));
+        Ok(Self { http, base, server, traffic, token: Arc::default(), renewed })
+    }
+
+    /// Host name of the server, as its Kerberos principal has it.
+    pub fn host(&self) -> &str {
+        &self.server
+    }
+
+    /// The bearer token for what follows.
+    pub fn set_token(&self, token: Zeroizing<String>) {
+        if let Ok(mut slot) = self.token.write() {
+            *slot = Some(token);
+        }
+        self.renewed.send_modify(|n| *n += 1);
+    }
+
+    /// Forgets the bearer token.
+    pub fn forget_token(&self) {
+        if let Ok(mut slot) = self.token.write() {
+            *slot = None;
+        }
+    }
+
+    /// Changes whenever a new token was set, so that a waiting fetch is tried again at once.
+    pub fn token_renewals(&self) -> watch::Receiver<u64> {
+        self.renewed.subscribe()
+    }
+
+    /// `GET /v1/health`: is the server there, and what time is it there?
+    pub async fn health(&self) -> Result<Health, ApiError> {
+        self.json(self.request(Method::GET, &["health"]), 0).await
+    }
+
+    /// `POST /v1/session` with one SPNEGO token.
+    pub(crate) async fn session(&self, negotiate: &str) -> Result<SessionReply, ApiError> {
+        let mut value = header::HeaderValue::from_str(&format!("Negotiate {negotiate}"))
+            .map_err(|e| self.protocol(e.to_string()))?;
+        value.set_sensitive(true);
+        let sent = negotiate.len() as u64;
+        let request = self.http.post(self.url(&["session"])).header(header::AUTHORIZATION, value);
+        self.json(request, sent).await
+    }
+
+    /// The caller's parcels.
+    pub async fn parcels(&self) -> Result<Vec<ParcelInfo>, ApiError> {
+        self.json(self.request(Method::GET, &["parcels"]), 0).await
+    }
+
+    /// One parcel.
+    pub async fn parcel(&self, id: &ParcelId) -> Result<ParcelInfo, ApiError> {
+        self.json(self.request(Method::GET, &["parcels", &id.to_string()]), 0).await
+    }
+
+    /// Makes an empty parcel and takes its lock.
+    pub async fn create(&self, body: &CreateParcel) -> Result<LockReply, ApiError> {
+        self.json(self.request(Method::POST, &["parcels"]).json(body), HEADERS).await
+    }
+
+    /// The versions of a parcel.
+    pub async fn versions(&self, id: &ParcelId) -> Result<Vec<VersionInfo>, ApiError> {
+        self.json(self.request(Method::GET, &["parcels", &id.to_string(), "versions"]), 0).await
+    }
+
+    /// A version record, sealed.
+    pub async fn version(&self, id: &ParcelId, version: Version) -> Result<Bytes, ApiError> {
+        let path = ["parcels", &id.to_string(), "versions", &version.to_string()];
+        self.send(self.request(Method::GET, &path), 0).await
+    }
+
+    /// Commits `record` as `version` under `epoch`.
+    pub async fn commit(
+        &self,
+        id: &ParcelId,
+        version: Version,
+        epoch: Epoch,
+        record: Bytes,
+    ) -> Result<ParcelInfo, ApiError> {
+        let path = ["parcels", &id.to_string(), "versions", &version.to_string()];
+        let size = record.len() as u64;
+        let request = self.under(Method::PUT, &path, epoch).body(record);
+        self.json(request, size).await
+    }
+
+    /// Takes the lock, or breaks another session's.
+    pub async fn lock(
+        &self,
+        id: &ParcelId,
+        body: &LockRequest,
+        breaking: bool,
+    ) -> Result<LockReply, ApiError> {
+        let id = id.to_string();
+        let path: &[&str] =
+            if breaking { &["parcels", &id, "lock", "break"] } else { &["parcels", &id, "lock"] };
+        self.json(self.request(Method::POST, path).json(body), 2048).await
+    }
+
+    /// Releases the lock.
+    pub async fn unlock(&self, id: &ParcelId, epoch: Epoch) -> Result<(), ApiError> {
+        let path = ["parcels", &id.to_string(), "lock"];
+        self.send(self.under(Method::DELETE, &path, epoch), 0).await.map(drop)
+    }
+
+    /// The key slots, JSON of `slot::Slots`.
+    pub async fn slots(&self, id: &ParcelId) -> Result<Bytes, ApiError> {
+        self.send(self.request(Method::GET, &["parcels", &id.to_string(), "slots"]), 0).await
+    }
+
+    /// Stores key slots, under the lock's epoch if one is held.
+    pub async fn put_slots(&self, id: &ParcelId, epoch: Option<Epoch>, slots: Bytes) -> Result<(), ApiError> {
+        let size = slots.len() as u64;
+        let id = id.to_string();
+        let path = ["parcels", &id, "slots"];
+        let request = match epoch {
+            Some(epoch) => self.under(Method::PUT, &path, epoch),
+            None => self.request(Method::PUT, &path),
+        };
+        let request = request.header(header::CONTENT_TYPE, "application/json").body(slots);
+        self.send(request, size).await.map(drop)
+    }
+
+    /// A sealed object by its name; whether it is the right one, its opener decides.
+    pub async fn chunk(&self, name: &ChunkName) -> Result<Bytes, ApiError> {
+        self.send(self.request(Method::GET, &["chunks", &name.to_string()]), 0).await
+    }
+
+    /// Stores a sealed object.
+    pub async fn put_chunk(
+        &self,
+        id: &ParcelId,
+        epoch: Epoch,
+        name: &ChunkName,
+        sealed: Bytes,
+    ) -> Result<(), ApiError> {
+        let path = ["parcels", &id.to_string(), "chunks", &name.to_string()];
+        let size = sealed.len() as u64;
+        let request = self.under(Method::PUT, &path, epoch).body(sealed);
+        self.send(request, size).await.map(drop)
+    }
+
+    /// Which of `names` does the server have? One answer a name, in order.
+    pub async fn have(&self, id: &ParcelId, names: &[ChunkName]) -> Result<Vec<bool>, ApiError> {
+        let path = ["parcels", &id.to_string(), "chunks", "have"];
+        let body: Vec<u8> = names.iter().flat_map(|name| *name.as_bytes()).collect();
+        let size = body.len() as u64;
+        let answer = self.send(self.request(Method::POST, &path).body(body), size).await?;
+        if answer.len() != names.len() || answer.iter().any(|b| *b > 1) {
+            return Err(self.protocol(format!("{} answers to {} names", answer.len(), names.len())));
+        }
+        Ok(answer.iter().map(|b| *b == 1).collect())
+    }
+
+    fn url(&self, path: &[&str]) -> reqwest::Url {
+        let mut url = self.base.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().push("v1").extend(path);
+        }
+        url
+    }
+
+    fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {
+        self.authorized(method, self.url(path))
+    }
+
+    fn under(&self, method: Method, path: &[&str], epoch: Epoch) -> RequestBuilder {
+        let mut url = self.url(path);
+        url.set_query(Some(&format!("epoch={epoch}")));
+        self.authorized(method, url)
+    }
+
+    fn authorized(&self, method: Method, url: reqwest::Url) -> RequestBuilder {
+        let request = self.http.request(method, url);
+        match self.token.read().ok().and_then(|slot| slot.clone()) {
+            Some(token) => request.bearer_auth(token.as_str()),
+            None => request,
+        }
+    }
+
+    async fn json<T: DeserializeOwned>(&self, request: RequestBuilder, sent: u64) -> Result<T, ApiError> {
+        let body = self.send(request, sent).await?;
+        serde_json::from_slice(&body).map_err(|e| self.protocol(e.to_string()))
+    }
+
+    async fn send(&self, request: RequestBuilder, sent: u64) -> Result<Bytes, ApiError> {
+        self.traffic.sent(sent + HEADERS);
+        let patience = SILENCE + Duration::from_secs(sent / SLOWEST);
+        let silent = || self.unreachable(format!("no answer for {} s", SILENCE.as_secs()));
+        let mut response = match tokio::time::timeout(patience, request.send()).await {
+            Ok(answer) => answer.map_err(|e| self.failure(&e))?,
+            Err(_) => return Err(silent()),
+        };
+        let status = response.status();
+        self.traffic.received(HEADERS);
+        let mut body = Vec::with_capacity(response.content_length().unwrap_or(0).min(1 << 20) as usize);
+        loop {
+            let next = match tokio::time::timeout(SILENCE, response.chunk()).await {
+                Ok(next) => next.map_err(|e| self.failure(&e))?,
+                Err(_) => return Err(silent()),
+            };
+            let Some(part) = next else { break };
+            self.traffic.received(part.len() as u64);
+            if body.len() + part.len() > MAX_ANSWER {
+                return Err(self.protocol("the answer is larger than any".into()));
+            }
+            body.extend_from_slice(&part);
+        }
+        if status.is_success() {
+            return Ok(body.into());
+        }
+        Err(self.refusal(status, &body))
+    }
+
+    fn refusal(&self, status: StatusCode, body: &[u8]) -> ApiError {
+        let error = serde_json::from_slice(body).unwrap_or_else(|_| match status {
+            StatusCode::UNAUTHORIZED => {
+                WireError::new("session-expired", "the log-in has ended; log in again".to_owned())
+            }
+            _ => WireError::new("server-error", format!("{} answered {status}", self.server)),
+        });
+        ApiError::Refused { status: status.as_u16(), error }
+    }
+
+    fn failure(&self, error: &reqwest::Error) -> ApiError {
+        let mut cause = error.to_string();
+        let mut source = std::error::Error::source(error);
+        let mut certificate = false;
+        while let Some(inner) = source {
+            cause = inner.to_string();
+            let tls = inner.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+            if let Some(tls) = tls.and_then(|e| e.downcast_ref::<rustls::Error>()) {
+                certificate = matches!(tls, rustls::Error::InvalidCertificate(_));
+                cause = tls.to_string();
+            }
+            source = inner.source();
+        }
+        match certificate {
+            true => ApiError::Certificate { server: self.server.clone(), cause },
+            false => self.unreachable(cause),
+        }
+    }
+
+    fn unreachable(&self, cause: String) -> ApiError {
+        ApiError::Unreachable { server: self.server.clone(), cause }
+    }
+
+    fn protocol(&self, cause: String) -> ApiError {
+        ApiError::Protocol { server: self.server.clone(), cause }
+    }
+}
+
+fn tls_config(ca: &Path) -> Result<rustls::ClientConfig, SetupError> {
+    let bad = |cause: String| SetupError::Ca { path: ca.display().to_string(), cause };
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(ca).map_err(|e| bad(e.to_string()))? {
+        let certificate = certificate.map_err(|e| bad(e.to_string()))?;
+        roots.add(certificate).map_err(|e| bad(e.to_string()))?;
+    }
+    if roots.is_empty() {
+        return Err(bad("it holds no certificate".into()));
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    Ok(rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|e| SetupError::Tls(e.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth())
+}

@@ -1,0 +1,266 @@
+//! Committing: what changed since the version that was opened becomes the next version, and nothing else is sent.
+//!
+//! Order: pieces, then keyring leaves, then the record, which moves the head. Everything can be done again: sealing the
+//! same bytes gives the same names, and the server says what it has already.
+
+pub mod upload;
+
+use crate::{
+    fetch::Plain,
+    keyring::Keyring,
+    memory::SharedMemory,
+    open::{OpenParcel, Saved},
+    remote::Sink,
+    status::Step,
+};
+use bytes::Bytes;
+use parcel::{
+    chunk::CHUNK_SIZE,
+    id::{ChunkName, Version},
+    keyring::{ChunkRef, ImageKind, LEAF_REFS, Leaf, leaves_for, locate},
+    pages::PAGE_SIZE,
+    record::{ImageInfo, Private, Public, Record},
+    wire::WireError,
+};
+use std::{collections::BTreeMap, io, sync::Arc};
+use upload::{Job, Uploader};
+use zeroize::Zeroizing;
+
+/// Who commits, for the record.
+#[derive(Debug, Clone)]
+pub struct Author {
+    /// Name of the kiosk.
+    pub kiosk: String,
+    /// Vendor of its CPU, which the saved machine needs from now on.
+    pub vendor: String,
+    /// Version of its VMM's device model.
+    pub device_model: u32,
+    /// Seconds since 1970.
+    pub now: u64,
+}
+
+/// What a commit has done.
+#[derive(Debug, Clone)]
+pub struct Committed {
+    /// The new version.
+    pub version: Version,
+    /// Bytes of objects that were sent for it.
+    pub bytes: u64,
+}
+
+/// What changes in an image: chunk index → its new reference.
+type Changes = upload::Refs;
+
+/// Commits what `open` has: its changed disk chunks, and what the VMM saved.
+pub async fn commit(
+    open: &Arc<OpenParcel>,
+    author: &Author,
+    level: i32,
+    sink: Arc<dyn Sink>,
+) -> Result<Committed, WireError> {
+    let saved = open.saved().ok_or_else(|| {
+        WireError::new(
+            "nothing-saved",
+            "the machine was not saved, so there is nothing to commit; save it first",
+        )
+    })?;
+    let board = open.keyring.engine().board().clone();
+    let base = &open.record;
+    let secret = base.private.secrets.first().cloned().ok_or_else(|| internal("the record has no secret"))?;
+    let step = board.step(0);
+    let uploader = Uploader::new(sink, board.clone(), secret, level);
+    let writer = Writer { open, uploader: &uploader, step: &step };
+
+    let mut images = vec![writer.disk().await?];
+    let mut working_set = Vec::new();
+    if let Saved::Suspended { memory, state, dirty } = &saved {
+        let (mut memory_images, order) = writer.memory(memory, dirty).await?;
+        images.append(&mut memory_images);
+        images.push(writer.state(state).await?);
+        working_set = order;
+    }
+    let kept = [ImageKind::Kernel, ImageKind::Initrd];
+    images.extend(base.public.images.iter().filter(|image| kept.contains(&image.kind)).cloned());
+
+    let mut tag = base.public.tag.clone();
+    let suspended = matches!(saved, Saved::Suspended { .. });
+    tag.cpu.vendor = suspended.then(|| author.vendor.clone());
+    tag.device_model = author.device_model;
+    let version = base.public.version.next();
+    let record = Record {
+        public: Public {
+            format: parcel::record::FORMAT,
+            parcel: base.public.parcel,
+            version,
+            parent: base.public.version,
+            created_at: author.now,
+            kiosk: author.kiosk.clone(),
+            tag,
+            machine: base.public.machine.clone(),
+            images,
+        },
+        private: Private {
+            secrets: base.private.secrets.clone(),
+            cmdline: base.private.cmdline.clone(),
+            working_set,
+        },
+    };
+    let record = record.seal(&open.key).map_err(internal)?;
+    let bytes = uploader.sent() + record.len() as u64;
+    move_head(&uploader, version, record.into()).await?;
+    board.set_dirty(0);
+    Ok(Committed { version, bytes })
+}
+
+/// Puts the record. An answer that was lost is no failure: if the version is there and is ours, it is committed.
+pub async fn move_head(uploader: &Uploader, version: Version, record: Bytes) -> Result<(), WireError> {
+    let put = uploader.again(|| uploader.sink().commit(version, record.clone())).await;
+    let Err(failed) = put else { return Ok(()) };
+    if failed.conflict {
+        let there = uploader.again(|| uploader.sink().record(version)).await;
+        if there.is_ok_and(|there| there == record) {
+            return Ok(());
+        }
+    }
+    Err(failed.error)
+}
+
+fn internal(why: impl ToString) -> WireError {
+    WireError::new("internal-error", format!("the commit cannot be made: {}", why.to_string()))
+}
+
+struct Writer<'a> {
+    open: &'a Arc<OpenParcel>,
+    uploader: &'a Uploader,
+    step: &'a Step,
+}
+
+impl Writer<'_> {
+    async fn disk(&self) -> Result<ImageInfo, WireError> {
+        let bytes = self.open.disk.bytes();
+        let jobs = self.open.disk.dirty_chunks().into_iter().map(|index| {
+            let disk = self.open.disk.clone();
+            Job { index, bytes: CHUNK_SIZE as u64, load: Box::new(move || disk.dirty_bytes(index)) }
+        });
+        let changes = self.send(jobs.collect()).await?;
+        self.image(ImageKind::Disk, bytes, changes, Some(&self.open.keyring)).await
+    }
+
+    /// Packs and page map, and the packs written, in the order in which they are likely to be wanted.
+    async fn memory(
+        &self,
+        memory: &SharedMemory,
+        dirty: &Arc<Vec<u8>>,
+    ) -> Result<(Vec<ImageInfo>, Vec<u32>), WireError> {
+        let (planned, marks) = (memory.clone(), dirty.clone());
+        let plan = tokio::task::spawn_blocking(move || planned.plan(&marks)).await.map_err(internal)??;
+        let order: Vec<u32> = plan.packs.iter().map(|pack| pack.index).collect();
+        // A cold boot has nothing to do with the memory that the version had.
+        let old = self.open.restored.then_some(&self.open.keyring);
+
+        let jobs = plan.packs.into_iter().map(|pack| {
+            let memory = memory.clone();
+            let bytes = (pack.pages.len() * PAGE_SIZE) as u64;
+            let load = move || -> io::Result<_> { Ok(Some(memory.pack(&pack.pages))) };
+            Job { index: u64::from(pack.index), bytes, load: Box::new(load) }
+        });
+        let mut packs = self.send(jobs.collect()).await?;
+        packs.extend(plan.freed.iter().map(|index| (u64::from(*index), None)));
+        let pack_bytes = u64::from(plan.map.pack_count()) * CHUNK_SIZE as u64;
+        let pack_image = self.image(ImageKind::Packs, pack_bytes, packs, old).await?;
+
+        let jobs = plan.map_chunks.iter().map(|chunk| {
+            let bytes = plan.map.chunk_bytes(*chunk).map(Zeroizing::new);
+            let size = bytes.as_ref().map_or(0, |bytes| bytes.len() as u64);
+            Job { index: *chunk as u64, bytes: size, load: Box::new(move || Ok(bytes)) }
+        });
+        let changes = self.send(jobs.collect()).await?;
+        let map_image = self.image(ImageKind::PageMap, plan.map.len() * 4, changes, old).await?;
+        Ok((vec![pack_image, map_image], order))
+    }
+
+    async fn state(&self, state: &Arc<Plain>) -> Result<ImageInfo, WireError> {
+        let jobs = (0..state.len().div_ceil(CHUNK_SIZE)).map(|chunk| {
+            let state = state.clone();
+            let range = chunk * CHUNK_SIZE..state.len().min((chunk + 1) * CHUNK_SIZE);
+            let bytes = range.len() as u64;
+            let load = move || Ok(Some(Zeroizing::new(state[range].to_vec())));
+            Job { index: chunk as u64, bytes, load: Box::new(load) }
+        });
+        let changes = self.send(jobs.collect()).await?;
+        self.image(ImageKind::State, state.len() as u64, changes, None).await
+    }
+
+    async fn send(&self, jobs: Vec<Job>) -> Result<Changes, WireError> {
+        self.step.grow(jobs.iter().map(|job| job.bytes).sum());
+        self.uploader.pieces(jobs, self.step).await
+    }
+
+    async fn image(
+        &self,
+        kind: ImageKind,
+        bytes: u64,
+        changes: Changes,
+        old: Option<&Arc<Keyring>>,
+    ) -> Result<ImageInfo, WireError> {
+        let place = Place { key: &self.open.key, parcel: self.open.record.public.parcel };
+        let (image, objects) = place.image(kind, bytes, changes, old).await?;
+        self.uploader.objects(objects, |_| {}).await?;
+        Ok(image)
+    }
+}
+
+/// Whose leaves are sealed.
+pub struct Place<'a> {
+    /// The parcel key.
+    pub key: &'a parcel::secret::ParcelKey,
+    /// The parcel.
+    pub parcel: parcel::id::ParcelId,
+}
+
+impl Place<'_> {
+    /// Applies changes to an image's keyring: its description, and the leaves to be stored for it.
+    pub async fn image(
+        &self,
+        kind: ImageKind,
+        bytes: u64,
+        changes: Changes,
+        old: Option<&Arc<Keyring>>,
+    ) -> Result<(ImageInfo, Vec<(ChunkName, Bytes)>), WireError> {
+        let count = leaves_for(bytes) as usize;
+        let chunks = bytes.div_ceil(CHUNK_SIZE as u64);
+        let mut leaves = old.map_or_else(Vec::new, |old| old.leaf_names(kind));
+        let shrunk = old.and_then(|old| old.bytes(kind)).unwrap_or(0) > bytes;
+        leaves.resize(count, None);
+        let mut by_leaf = BTreeMap::<u32, Vec<(usize, Option<ChunkRef>)>>::new();
+        for (chunk, to) in changes {
+            if chunk < chunks {
+                let (leaf, place) = locate(chunk);
+                by_leaf.entry(leaf).or_default().push((place, to));
+            }
+        }
+        if shrunk && count > 0 {
+            by_leaf.entry(count as u32 - 1).or_default();
+        }
+        let mut objects = Vec::new();
+        for (index, changes) in by_leaf {
+            let mut leaf = match old {
+                Some(old) => Leaf::clone(&*old.leaf(kind, index).await),
+                None => Leaf::default(),
+            };
+            let size = LEAF_REFS.min((chunks - u64::from(index) * LEAF_REFS as u64) as usize);
+            leaf.refs.resize(size, None);
+            for (place, to) in changes {
+                leaf.refs[place] = to;
+            }
+            if leaf.refs.iter().all(Option::is_none) {
+                leaves[index as usize] = None;
+                continue;
+            }
+            let object = leaf.seal(self.key, &self.parcel, kind, index).map_err(internal)?;
+            leaves[index as usize] = Some(object.name);
+            objects.push((object.name, Bytes::from(object.bytes)));
+        }
+        Ok((ImageInfo { kind, bytes, leaves }, objects))
+    }
+}

@@ -1,0 +1,201 @@
+//! The virtual disk of an open parcel: what it holds ([`Disk`]), and the vhost-user device that shows it to a guest.
+
+pub mod device;
+pub mod dirty;
+mod queue;
+pub mod serve;
+
+use crate::{
+    fetch::{Class, Plain},
+    keyring::Keyring,
+    status::lock,
+};
+use dirty::{Dirty, Held};
+use parcel::{chunk::CHUNK_SIZE, keyring::ImageKind};
+use std::{
+    collections::HashMap,
+    io,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
+use zeroize::Zeroizing;
+
+/// Bytes of a chunk, as offsets are counted.
+const CHUNK: u64 = CHUNK_SIZE as u64;
+/// Chunks that are read ahead of a sequential reader.
+const AHEAD: u64 = 3;
+
+/// The disk image of a version with what the guest has written since. Every read sees the newest bytes.
+pub struct Disk {
+    bytes: u64,
+    keyring: Arc<Keyring>,
+    dirty: Mutex<Dirty>,
+    busy: Mutex<HashMap<u64, Arc<AsyncMutex<()>>>>,
+    next: AtomicU64,
+}
+
+impl Disk {
+    /// The disk of `keyring`'s version, with no changes yet; `dirty` will hold them.
+    pub fn new(keyring: Arc<Keyring>, dirty: Dirty) -> Arc<Self> {
+        let bytes = keyring.bytes(ImageKind::Disk).unwrap_or(0);
+        Arc::new(Self {
+            bytes,
+            keyring,
+            dirty: Mutex::new(dirty),
+            busy: Mutex::default(),
+            next: AtomicU64::new(u64::MAX),
+        })
+    }
+
+    /// Size in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Numbers of the changed chunks, ascending.
+    pub fn dirty_chunks(&self) -> Vec<u64> {
+        lock(&self.dirty).chunks()
+    }
+
+    /// What a changed chunk holds now: its bytes up to the end of the disk, or `None` when it is all zeros.
+    pub fn dirty_bytes(&self, chunk: u64) -> io::Result<Option<Plain>> {
+        let Some(mut plain) = lock(&self.dirty).read(chunk)? else { return Ok(None) };
+        plain.truncate((self.bytes - chunk * CHUNK).min(CHUNK) as usize);
+        Ok(plain.iter().any(|byte| *byte != 0).then_some(plain))
+    }
+
+    /// Reads `into.len()` bytes at `offset`; the caller has checked that they are within the disk.
+    pub async fn read(self: &Arc<Self>, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        self.within(offset, into.len() as u64)?;
+        let mut parts = Vec::new();
+        let (mut at, mut rest) = (offset, into);
+        while !rest.is_empty() {
+            let room = (CHUNK - at % CHUNK).min(rest.len() as u64) as usize;
+            let (part, later) = rest.split_at_mut(room);
+            parts.push(self.read_part(at / CHUNK, (at % CHUNK) as usize, part));
+            (at, rest) = (at + room as u64, later);
+        }
+        futures::future::try_join_all(parts).await?;
+        self.read_ahead(offset, at);
+        Ok(())
+    }
+
+    async fn read_part(&self, chunk: u64, from: usize, into: &mut [u8]) -> io::Result<()> {
+        let _alone = self.alone(chunk).await;
+        if lock(&self.dirty).read_into(chunk, from, into)? {
+            return Ok(());
+        }
+        match self.keyring.chunk(ImageKind::Disk, chunk, Class::Demand, true).await {
+            Some(plain) => copy_padded(&plain, from, into),
+            None => into.fill(0),
+        }
+        Ok(())
+    }
+
+    /// A reader that goes on where it stopped gets the next chunks early.
+    fn read_ahead(self: &Arc<Self>, from: u64, to: u64) {
+        let sequential = self.next.swap(to, Relaxed) == from;
+        if !sequential || from / CHUNK == to / CHUNK {
+            return;
+        }
+        let last = self.bytes.div_ceil(CHUNK);
+        for chunk in (to / CHUNK..last).take(AHEAD as usize) {
+            if lock(&self.dirty).has(chunk) {
+                continue;
+            }
+            let keyring = self.keyring.clone();
+            tokio::spawn(async move { keyring.chunk(ImageKind::Disk, chunk, Class::Prefetch, true).await });
+        }
+    }
+
+    /// Writes `from` at `offset`; the caller has checked that it is within the disk.
+    pub async fn write(&self, offset: u64, from: &[u8]) -> io::Result<()> {
+        self.within(offset, from.len() as u64)?;
+        let (mut at, mut rest) = (offset, from);
+        while !rest.is_empty() {
+            let room = (CHUNK - at % CHUNK).min(rest.len() as u64) as usize;
+            let (part, later) = rest.split_at(room);
+            self.change(at / CHUNK, (at % CHUNK) as usize, room, |bytes| bytes.copy_from_slice(part)).await?;
+            (at, rest) = (at + room as u64, later);
+        }
+        Ok(())
+    }
+
+    /// Makes `len` bytes at `offset` zeros; whole chunks become holes.
+    pub async fn zero(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.within(offset, len)?;
+        let (mut at, end) = (offset, offset + len);
+        while at < end {
+            let room = (CHUNK - at % CHUNK).min(end - at) as usize;
+            self.change(at / CHUNK, (at % CHUNK) as usize, room, |bytes| bytes.fill(0)).await?;
+            at += room as u64;
+        }
+        Ok(())
+    }
+
+    /// Changes `len` bytes of a chunk; the rest of it is fetched first unless it is overwritten or held already.
+    async fn change(
+        &self,
+        chunk: u64,
+        from: usize,
+        len: usize,
+        with: impl FnOnce(&mut [u8]),
+    ) -> io::Result<()> {
+        let _alone = self.alone(chunk).await;
+        let end = (self.bytes - chunk * CHUNK).min(CHUNK) as usize;
+        if !lock(&self.dirty).has(chunk) {
+            let mut whole = Zeroizing::new(vec![0; CHUNK_SIZE]);
+            if from != 0 || len != end {
+                let old = self.keyring.chunk(ImageKind::Disk, chunk, Class::Demand, false).await;
+                if let Some(old) = old {
+                    copy_padded(&old, 0, &mut whole);
+                }
+            }
+            with(&mut whole[from..from + len]);
+            return lock(&self.dirty).put(chunk, Held::Ram(whole));
+        }
+        lock(&self.dirty).change(chunk, |bytes| with(&mut bytes[from..from + len]))
+    }
+
+    fn within(&self, offset: u64, len: u64) -> io::Result<()> {
+        match offset.checked_add(len) {
+            Some(end) if end <= self.bytes => Ok(()),
+            _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "beyond the end of the disk")),
+        }
+    }
+
+    /// One at a time on a chunk: a change reads, waits and writes.
+    async fn alone(&self, chunk: u64) -> Alone<'_> {
+        let mutex = lock(&self.busy).entry(chunk).or_default().clone();
+        Alone { disk: self, chunk, guard: Some(mutex.lock_owned().await) }
+    }
+}
+
+/// The right to work on a chunk; the last one out removes its lock.
+struct Alone<'a> {
+    disk: &'a Disk,
+    chunk: u64,
+    guard: Option<OwnedMutexGuard<()>>,
+}
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        let mut busy = lock(&self.disk.busy);
+        self.guard = None;
+        if busy.get(&self.chunk).is_some_and(|mutex| Arc::strong_count(mutex) == 1) {
+            busy.remove(&self.chunk);
+        }
+    }
+}
+
+/// Copies from a chunk that may be shorter than a full one: beyond its end are zeros.
+fn copy_padded(plain: &[u8], from: usize, into: &mut [u8]) {
+    let have = plain.len().saturating_sub(from).min(into.len());
+    if have > 0 {
+        into[..have].copy_from_slice(&plain[from..from + have]);
+    }
+    into[have..].fill(0);
+}

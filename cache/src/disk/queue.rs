@@ -1,0 +1,273 @@
+//! One virtio queue of the block device: requests are taken off it, worked on concurrently, and finished in any order.
+//!
+//! Nothing on the ring is trusted. When the front end stops the ring, requests that cannot finish now (their pieces
+//! cannot be had) are put back: their heads are written again into the avail ring's last, long consumed, places, so
+//! that whoever starts the ring next meets them first. So a suspend never waits for a piece.
+
+use super::Disk;
+use crate::{fetch::Plain, status::lock};
+use std::{
+    collections::BTreeMap,
+    io::{self, Read as _, Write as _},
+    sync::{Arc, Condvar, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::{runtime::Handle, sync::Semaphore, task::AbortHandle};
+use vhost_user_backend::{VringMutex, VringT as _, bitmap::BitmapMmapRegion};
+use virtio_bindings::virtio_blk::{
+    VIRTIO_BLK_ID_BYTES, VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK, VIRTIO_BLK_S_UNSUPP, VIRTIO_BLK_T_DISCARD,
+    VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_GET_ID, VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_WRITE_ZEROES,
+};
+use virtio_queue::{DescriptorChain, QueueT as _, Reader, Writer};
+use vm_memory::{Address as _, Bytes as _, GuestAddressSpace as _, GuestMemoryAtomic, GuestMemoryMmap};
+use zeroize::Zeroizing;
+
+/// Guest memory as the device sees it; writes go into the log that the front end asked for.
+pub type Memory = GuestMemoryMmap<BitmapMmapRegion>;
+/// The ring, behind a lock.
+pub type Ring = VringMutex<GuestMemoryAtomic<Memory>>;
+type Chain = DescriptorChain<Arc<Memory>>;
+
+/// Bytes of a sector, by the virtio specification.
+pub const SECTOR: u64 = 512;
+/// The most data in a request; the configuration space promises no more to the guest.
+pub const MAX_DATA: usize = 4 << 20;
+/// The most segments of a discard or write-zeroes request.
+pub const MAX_RANGES: usize = 16;
+/// Memory for data under way, in units of [`UNIT`].
+const BUDGET: usize = 4096;
+const UNIT: usize = 8192;
+/// How long requests may go on finishing after the ring was stopped.
+const GRACE: Duration = Duration::from_secs(2);
+
+struct Flight {
+    head: u16,
+    task: Option<AbortHandle>,
+}
+
+#[derive(Default)]
+struct Flights {
+    next: u64,
+    live: BTreeMap<u64, Flight>,
+}
+
+/// What a request asks.
+enum Ask {
+    Read { offset: u64, len: usize },
+    Write { offset: u64, data: Plain },
+    Zero { ranges: Vec<(u64, u64)> },
+    Flush,
+    Id,
+    Bad(u32),
+}
+
+/// The requests of one queue that are under way.
+pub struct Queue {
+    disk: Arc<Disk>,
+    id: [u8; VIRTIO_BLK_ID_BYTES as usize],
+    runtime: Handle,
+    budget: Arc<Semaphore>,
+    flights: Mutex<Flights>,
+    landed: Condvar,
+}
+
+impl Queue {
+    /// A queue over `disk`; `id` is the disk's serial number.
+    pub fn new(disk: Arc<Disk>, id: [u8; VIRTIO_BLK_ID_BYTES as usize], runtime: Handle) -> Arc<Self> {
+        let budget = Arc::new(Semaphore::new(BUDGET));
+        Arc::new(Self { disk, id, runtime, budget, flights: Mutex::default(), landed: Condvar::new() })
+    }
+
+    /// Takes all that is on the ring and starts work on it.
+    pub fn take(self: &Arc<Self>, ring: &Ring, memory: &GuestMemoryAtomic<Memory>) -> io::Result<()> {
+        loop {
+            ring.disable_notification().map_err(io::Error::other)?;
+            loop {
+                // One lock for taking and noting down, so that stopping sees either neither or both.
+                let mut flights = lock(&self.flights);
+                let memory = memory.memory().into_inner();
+                let Some(chain) = ring.get_mut().get_queue_mut().pop_descriptor_chain(memory.clone()) else {
+                    break;
+                };
+                flights.next += 1;
+                let number = flights.next;
+                let head = chain.head_index();
+                let work = self.clone().work(number, ring.clone(), memory, chain);
+                flights.live.insert(number, Flight { head, task: None });
+                let task = self.runtime.spawn(work).abort_handle();
+                if let Some(flight) = flights.live.get_mut(&number) {
+                    flight.task = Some(task);
+                }
+            }
+            if !ring.enable_notification().map_err(io::Error::other)? {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn work(self: Arc<Self>, number: u64, ring: Ring, memory: Arc<Memory>, chain: Chain) {
+        let units = data_bytes(&chain).min(MAX_DATA).div_ceil(UNIT) as u32;
+        let Ok(_room) = self.budget.acquire_many(units).await else { return };
+        let ask = parse(&chain, &memory);
+        let (status, data) = self.answer(ask).await;
+        self.finish(number, &ring, &memory, chain, status, &data);
+    }
+
+    async fn answer(&self, ask: Ask) -> (u32, Plain) {
+        let mut data = Plain::default();
+        let done = match ask {
+            Ask::Read { offset, len } => {
+                data = Zeroizing::new(vec![0; len]);
+                self.disk.read(offset, &mut data).await
+            }
+            Ask::Write { offset, data } => self.disk.write(offset, &data).await,
+            Ask::Zero { ranges } => self.zero(&ranges).await,
+            // Nothing is promised beyond the commit, and the changes of a session live no longer than `cached`.
+            Ask::Flush => Ok(()),
+            Ask::Id => {
+                data = Zeroizing::new(self.id.to_vec());
+                Ok(())
+            }
+            Ask::Bad(status) => return (status, data),
+        };
+        match done {
+            Ok(()) => (VIRTIO_BLK_S_OK, data),
+            Err(error) => {
+                tracing::warn!(%error, "a request of the guest's disk fails");
+                (VIRTIO_BLK_S_IOERR, Plain::default())
+            }
+        }
+    }
+
+    async fn zero(&self, ranges: &[(u64, u64)]) -> io::Result<()> {
+        for (offset, len) in ranges {
+            self.disk.zero(*offset, *len).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes the answer into the guest, unless the request was put back meanwhile.
+    fn finish(&self, number: u64, ring: &Ring, memory: &Memory, chain: Chain, status: u32, data: &[u8]) {
+        let mut flights = lock(&self.flights);
+        let Some(flight) = flights.live.remove(&number) else { return };
+        let written = answer_into(memory, chain, status, data).unwrap_or(0);
+        let told = ring.add_used(flight.head, written).map_err(io::Error::other).and_then(|()| {
+            match ring.needs_notification().map_err(io::Error::other)? {
+                true => ring.signal_used_queue(),
+                false => Ok(()),
+            }
+        });
+        if let Err(error) = told {
+            tracing::warn!(%error, "the guest's disk queue is broken");
+        }
+        self.landed.notify_all();
+    }
+
+    /// Waits a moment for what is under way, and puts back what is still not done.
+    pub fn stop(&self, ring: &Ring, memory: &GuestMemoryAtomic<Memory>) -> io::Result<()> {
+        let busy = |flights: &mut Flights| !flights.live.is_empty();
+        let mut flights = self
+            .landed
+            .wait_timeout_while(lock(&self.flights), GRACE, busy)
+            .unwrap_or_else(PoisonError::into_inner)
+            .0;
+        let stuck: Vec<_> = std::mem::take(&mut flights.live).into_values().collect();
+        if stuck.is_empty() {
+            return Ok(());
+        }
+        tracing::info!(
+            requests = stuck.len(),
+            "disk requests that wait for pieces are put back on their ring"
+        );
+        for task in stuck.iter().filter_map(|flight| flight.task.as_ref()) {
+            task.abort();
+        }
+        let heads: Vec<u16> = stuck.iter().map(|flight| flight.head).collect();
+        put_back(ring, &memory.memory(), &heads)
+    }
+}
+
+/// Writes `heads` into the avail ring just before the next entry to be read, and steps back to the first of them.
+fn put_back(ring: &Ring, memory: &Memory, heads: &[u16]) -> io::Result<()> {
+    let mut state = ring.get_mut();
+    let queue = state.get_queue_mut();
+    let size = queue.size();
+    if size == 0 || heads.len() > usize::from(size) {
+        return Err(io::Error::other("more requests than the ring has places"));
+    }
+    let first = queue.next_avail().wrapping_sub(heads.len() as u16);
+    for (i, head) in heads.iter().enumerate() {
+        // The ring follows two 16-bit words, flags and index (virtio 1.2, section 2.7.6).
+        let place = u64::from(first.wrapping_add(i as u16) % size);
+        let at = vm_memory::GuestAddress(queue.avail_ring())
+            .checked_add(4 + 2 * place)
+            .ok_or_else(|| io::Error::other("the avail ring is beyond the end of memory"))?;
+        memory.write_obj(head.to_le(), at).map_err(io::Error::other)?;
+    }
+    queue.set_next_avail(first);
+    Ok(())
+}
+
+/// Bytes that the chain moves either way.
+fn data_bytes(chain: &Chain) -> usize {
+    chain.clone().map(|descriptor| descriptor.len() as usize).fold(0, usize::saturating_add)
+}
+
+fn parse(chain: &Chain, memory: &Memory) -> Ask {
+    try_parse(chain, memory).unwrap_or(Ask::Bad(VIRTIO_BLK_S_IOERR))
+}
+
+fn try_parse(chain: &Chain, memory: &Memory) -> io::Result<Ask> {
+    let mut reader: Reader<'_, _> = chain.clone().reader(memory).map_err(io::Error::other)?;
+    let writer: Writer<'_, _> = chain.clone().writer(memory).map_err(io::Error::other)?;
+    let mut header = [0; 16];
+    reader.read_exact(&mut header)?;
+    let kind = u32::from_le_bytes([header[0], header[1], header[2], header[3]]);
+    let sector = u64::from_le_bytes([
+        header[8], header[9], header[10], header[11], header[12], header[13], header[14], header[15],
+    ]);
+    // The last byte that may be written is the status.
+    let len = writer.available_bytes().checked_sub(1).ok_or(io::ErrorKind::InvalidData)?;
+    let out = reader.available_bytes();
+    let offset = sector.checked_mul(SECTOR).ok_or(io::ErrorKind::InvalidData)?;
+    let whole = |len: usize| len <= MAX_DATA && (len as u64).is_multiple_of(SECTOR);
+    Ok(match kind {
+        VIRTIO_BLK_T_IN if whole(len) => Ask::Read { offset, len },
+        VIRTIO_BLK_T_OUT if whole(out) => {
+            let mut data = Zeroizing::new(vec![0; out]);
+            reader.read_exact(&mut data)?;
+            Ask::Write { offset, data }
+        }
+        VIRTIO_BLK_T_DISCARD | VIRTIO_BLK_T_WRITE_ZEROES if out <= 16 * MAX_RANGES && out % 16 == 0 => {
+            let mut ranges = Vec::new();
+            for _ in 0..out / 16 {
+                let mut range = [0; 16];
+                reader.read_exact(&mut range)?;
+                let (start, rest) = range.split_at(8);
+                let start = start.try_into().map_or(0, u64::from_le_bytes);
+                let sectors = rest[..4].try_into().map_or(0, u32::from_le_bytes);
+                let start = start.checked_mul(SECTOR).ok_or(io::ErrorKind::InvalidData)?;
+                ranges.push((start, u64::from(sectors) * SECTOR));
+            }
+            Ask::Zero { ranges }
+        }
+        VIRTIO_BLK_T_FLUSH => Ask::Flush,
+        VIRTIO_BLK_T_GET_ID if len >= VIRTIO_BLK_ID_BYTES as usize => Ask::Id,
+        VIRTIO_BLK_T_IN
+        | VIRTIO_BLK_T_OUT
+        | VIRTIO_BLK_T_DISCARD
+        | VIRTIO_BLK_T_WRITE_ZEROES
+        | VIRTIO_BLK_T_GET_ID => Ask::Bad(VIRTIO_BLK_S_IOERR),
+        _ => Ask::Bad(VIRTIO_BLK_S_UNSUPP),
+    })
+}
+
+/// Writes data and status; returns how many bytes were written.
+fn answer_into(memory: &Memory, chain: Chain, status: u32, data: &[u8]) -> io::Result<u32> {
+    let mut writer: Writer<'_, _> = chain.writer(memory).map_err(io::Error::other)?;
+    let room = writer.available_bytes().checked_sub(1).ok_or(io::ErrorKind::InvalidData)?;
+    let mut last = writer.split_at(room).map_err(io::Error::other)?;
+    writer.write_all(data)?;
+    last.write_all(&[status as u8])?;
+    Ok((data.len() + 1) as u32)
+}

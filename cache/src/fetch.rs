@@ -1,0 +1,305 @@
+//! The fetch engine: one path from an image's piece to its plaintext, through the local store and the server.
+//!
+//! A source may be absent, slow, stale or lying: whatever it gives is opened before it is believed. A piece that cannot
+//! be had is asked for again for ever, and the board says why; nobody above ever sees an error. Identical requests
+//! share one fetch, and a prefetch that somebody now waits for is moved to the front.
+
+use crate::{
+    ram::RamCache,
+    remote::PAUSES,
+    status::{Board, lock},
+    store::Store,
+};
+use bytes::Bytes;
+use futures::{
+    FutureExt as _,
+    future::{BoxFuture, Shared, WeakShared},
+};
+use parcel::{
+    chunk::{self, OpenError},
+    id::ChunkName,
+    keyring::{ChunkRef, LeafError},
+    secret::Secret,
+};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
+use tokio::sync::{Semaphore, watch};
+use zeroize::Zeroizing;
+
+/// Plaintext; zeroed when the last holder lets go.
+pub type Plain = Zeroizing<Vec<u8>>;
+
+/// Fetches that somebody waits for, at once.
+const DEMANDS: usize = 16;
+/// Fetches ahead of need, at once.
+const PREFETCHES: usize = 3;
+
+/// What a fetch is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// Somebody waits for it.
+    Demand,
+    /// It is likely to be wanted soon.
+    Prefetch,
+}
+
+/// Why a source has not given a piece, for the traveller and for IT.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceError {
+    /// `piece-missing`, `server-unreachable`, `session-expired`, …
+    pub code: String,
+    /// As a sentence.
+    pub reason: String,
+}
+
+/// Somewhere that sealed objects come from.
+pub trait Source: Send + Sync + 'static {
+    /// The object of that name, or what claims to be it.
+    fn get<'a>(&'a self, name: &'a ChunkName) -> BoxFuture<'a, Result<Bytes, SourceError>>;
+
+    /// Changes when it is worth asking again at once.
+    fn hints(&self) -> watch::Receiver<u64>;
+}
+
+/// Why an opener has refused bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// `piece-damaged`, or `piece-unreadable` when the right bytes are not understood.
+    pub code: &'static str,
+    /// As a sentence.
+    pub reason: String,
+}
+
+impl From<OpenError> for Refused {
+    fn from(error: OpenError) -> Self {
+        if error.other_source_may_help() {
+            return Self::damaged();
+        }
+        let reason = format!("a piece cannot be read by this program: {error}");
+        Self { code: "piece-unreadable", reason }
+    }
+}
+
+impl From<LeafError> for Refused {
+    fn from(error: LeafError) -> Self {
+        match error {
+            LeafError::Format(_) => Self { code: "piece-unreadable", reason: error.to_string() },
+            _ => Self::damaged(),
+        }
+    }
+}
+
+impl Refused {
+    /// The bytes are not the ones that were asked for.
+    pub fn damaged() -> Self {
+        let reason =
+            "a piece arrives damaged from the parcel server; it is asked for again until it is whole";
+        Self { code: "piece-damaged", reason: reason.into() }
+    }
+}
+
+#[derive(Clone)]
+struct Flight {
+    result: WeakShared<BoxFuture<'static, Arc<Plain>>>,
+    urgent: Arc<watch::Sender<bool>>,
+}
+
+/// The fetch engine. One per process.
+pub struct Engine {
+    store: Arc<Store>,
+    source: Arc<dyn Source>,
+    board: Arc<Board>,
+    ram: Mutex<RamCache>,
+    flights: Mutex<HashMap<ChunkName, Flight>>,
+    demands: Semaphore,
+    prefetches: Semaphore,
+}
+
+impl Engine {
+    /// An engine that keeps at most `ram_bytes` of opened chunks.
+    pub fn new(store: Arc<Store>, source: Arc<dyn Source>, board: Arc<Board>, ram_bytes: usize) -> Arc<Self> {
+        Arc::new(Self {
+            store,
+            source,
+            board,
+            ram: Mutex::new(RamCache::new(ram_bytes)),
+            flights: Mutex::default(),
+            demands: Semaphore::new(DEMANDS),
+            prefetches: Semaphore::new(PREFETCHES),
+        })
+    }
+
+    /// The local store.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// The status board.
+    pub fn board(&self) -> &Arc<Board> {
+        &self.board
+    }
+
+    /// Forgets all plaintext.
+    pub fn forget(&self) {
+        lock(&self.ram).clear();
+        lock(&self.flights).clear();
+    }
+
+    /// A chunk's plaintext; waits until it can be had. `keep`: it may be read again soon.
+    pub async fn chunk(
+        self: &Arc<Self>,
+        secrets: &Arc<Vec<Secret>>,
+        want: &ChunkRef,
+        class: Class,
+        keep: bool,
+    ) -> Arc<Plain> {
+        let name = want.name;
+        if let Some(plain) = lock(&self.ram).get(&name) {
+            return plain;
+        }
+        let (result, urgent) = self.flight(secrets, want, keep);
+        if class == Class::Demand {
+            urgent.send_replace(true);
+        }
+        result.await
+    }
+
+    fn flight(
+        self: &Arc<Self>,
+        secrets: &Arc<Vec<Secret>>,
+        want: &ChunkRef,
+        keep: bool,
+    ) -> (Shared<BoxFuture<'static, Arc<Plain>>>, Arc<watch::Sender<bool>>) {
+        let mut flights = lock(&self.flights);
+        if flights.len() > 4096 {
+            flights.retain(|_, flight| flight.result.upgrade().is_some());
+        }
+        if let Some(flight) = flights.get(&want.name)
+            && let Some(result) = flight.result.upgrade()
+        {
+            return (result, flight.urgent.clone());
+        }
+        let urgent = Arc::new(watch::Sender::new(false));
+        let (engine, want, secrets) = (self.clone(), want.clone(), secrets.clone());
+        let (name, watched) = (want.name, urgent.subscribe());
+        let work = async move {
+            let open = move |sealed: &[u8]| {
+                let secret = secrets.get(usize::from(want.secret)).ok_or(Refused {
+                    code: "piece-unreadable",
+                    reason: "the keyring names a secret that the version record does not hold".into(),
+                })?;
+                Ok(Zeroizing::new(chunk::open(secret, &want.name, &want.key, sealed)?))
+            };
+            let plain = Arc::new(engine.object(&name, watched, open).await);
+            if keep {
+                lock(&engine.ram).put(name, plain.clone());
+            }
+            lock(&engine.flights).remove(&name);
+            plain
+        };
+        let result = work.boxed().shared();
+        if let Some(weak) = result.downgrade() {
+            flights.insert(name, Flight { result: weak, urgent: urgent.clone() });
+        }
+        (result, urgent)
+    }
+
+    /// Any sealed object, opened by `open`; waits until one is had that opens.
+    pub async fn object<T: Send + 'static>(
+        self: &Arc<Self>,
+        name: &ChunkName,
+        mut urgent: watch::Receiver<bool>,
+        open: impl Fn(&[u8]) -> Result<T, Refused> + Send + Sync + 'static,
+    ) -> T {
+        let open = Arc::new(open);
+        if let Some(found) = self.from_store(name, open.clone()).await {
+            return found;
+        }
+        let mut hints = self.source.hints();
+        let mut wait = self.board.waiter();
+        let mut pause = PAUSES.0;
+        loop {
+            let (code, reason) = match self.from_source(name, &mut urgent, open.clone()).await {
+                Ok(found) => return found,
+                Err(why) => why,
+            };
+            tracing::debug!(%name, code, "a piece is not had");
+            if *urgent.borrow() {
+                wait.set(&code, &reason);
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                Ok(()) = hints.changed() => {}
+            }
+            pause = (pause * 2).min(PAUSES.1);
+        }
+    }
+
+    /// An object that somebody waits for.
+    pub async fn demand<T: Send + 'static>(
+        self: &Arc<Self>,
+        name: &ChunkName,
+        open: impl Fn(&[u8]) -> Result<T, Refused> + Send + Sync + 'static,
+    ) -> T {
+        let urgent = watch::Sender::new(true);
+        self.object(name, urgent.subscribe(), open).await
+    }
+
+    async fn from_store<T: Send + 'static>(
+        &self,
+        name: &ChunkName,
+        open: Arc<impl Fn(&[u8]) -> Result<T, Refused> + Send + Sync + 'static>,
+    ) -> Option<T> {
+        if !self.store.has(name) {
+            return None;
+        }
+        let (store, name) = (self.store.clone(), *name);
+        let found = tokio::task::spawn_blocking(move || {
+            let sealed = store.get(&name)?;
+            match open(&sealed) {
+                Ok(found) => Some(found),
+                Err(refused) => {
+                    tracing::warn!(%name, code = refused.code, "a piece in the local store is thrown away");
+                    store.remove(&name);
+                    None
+                }
+            }
+        });
+        found.await.ok().flatten()
+    }
+
+    async fn from_source<T: Send + 'static>(
+        &self,
+        name: &ChunkName,
+        urgent: &mut watch::Receiver<bool>,
+        open: Arc<impl Fn(&[u8]) -> Result<T, Refused> + Send + Sync + 'static>,
+    ) -> Result<T, (String, String)> {
+        let permit = tokio::select! {
+            biased;
+            () = becomes_true(urgent) => self.demands.acquire().await,
+            permit = self.prefetches.acquire() => permit,
+        };
+        let sealed = self.source.get(name).await.map_err(|e| (e.code, e.reason))?;
+        drop(permit);
+        let (store, name) = (self.store.clone(), *name);
+        let opened = tokio::task::spawn_blocking(move || {
+            let found = open(&sealed)?;
+            store.put(&name, &sealed);
+            Ok(found)
+        });
+        match opened.await {
+            Ok(Ok(found)) => Ok(found),
+            Ok(Err(Refused { code, reason })) => Err((code.to_owned(), reason)),
+            Err(panic) => Err(("internal-error".into(), panic.to_string())),
+        }
+    }
+}
+
+async fn becomes_true(urgent: &mut watch::Receiver<bool>) {
+    if urgent.wait_for(|urgent| *urgent).await.is_err() {
+        // Nobody can make it urgent any more.
+        std::future::pending().await
+    }
+}

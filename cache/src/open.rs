@@ -1,0 +1,144 @@
+//! An open parcel: one version of it, its disk, and what the VMM has of it.
+
+use crate::{
+    disk::{Disk, dirty::Dirty},
+    fetch::{Class, Engine, Plain},
+    keyring::Keyring,
+    memory::SharedMemory,
+    status::lock,
+};
+use futures::{FutureExt as _, StreamExt as _, stream};
+use parcel::{
+    chunk::CHUNK_SIZE,
+    id::{ParcelId, Version},
+    keyring::ImageKind,
+    record::{Record, RecordError},
+    secret::ParcelKey,
+    wire::{WireError, daemon::Policy},
+};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex},
+};
+
+/// What the VMM handed over at the end.
+#[derive(Clone)]
+pub enum Saved {
+    /// It was paused, with its memory.
+    Suspended {
+        /// The memory.
+        memory: SharedMemory,
+        /// The VMM's own state.
+        state: Arc<Plain>,
+        /// One bit a page: may have changed since the start.
+        dirty: Arc<Vec<u8>>,
+    },
+    /// The guest powered itself off.
+    PoweredOff,
+}
+
+/// A version of a parcel that a machine runs from.
+pub struct OpenParcel {
+    /// The version's record.
+    pub record: Record,
+    /// The parcel key.
+    pub key: ParcelKey,
+    /// Where its pieces are.
+    pub keyring: Arc<Keyring>,
+    /// Its disk.
+    pub disk: Arc<Disk>,
+    /// `true`: its memory is resumed; `false`: it boots.
+    pub restored: bool,
+    saved: Mutex<Option<Saved>>,
+}
+
+/// How a version is opened.
+pub struct Opening<'a> {
+    /// Which parcel.
+    pub parcel: ParcelId,
+    /// Which version.
+    pub version: Version,
+    /// Boot although memory was saved.
+    pub cold_boot: bool,
+    /// The cache folder.
+    pub cache: &'a Path,
+    /// Changed chunks kept in memory, at most.
+    pub dirty_in_ram: usize,
+}
+
+impl OpenParcel {
+    /// Opens the version whose sealed record is `record`.
+    pub fn new(
+        engine: &Arc<Engine>,
+        key: ParcelKey,
+        record: &[u8],
+        how: &Opening<'_>,
+    ) -> Result<Arc<Self>, WireError> {
+        let record = Record::open(record, &key, &how.parcel).map_err(|error| {
+            let code = match error {
+                RecordError::Sealed => "wrong-key",
+                RecordError::Format(_) => "format-too-new",
+                _ => "bad-record",
+            };
+            WireError::new(code, error.to_string())
+        })?;
+        if record.public.version != how.version {
+            let text = format!(
+                "the server gave version {} for version {}; ask your administrator",
+                record.public.version, how.version
+            );
+            return Err(WireError::new("bad-record", text));
+        }
+        let secrets = Arc::new(record.private.secrets.clone());
+        let keyring = Keyring::new(engine.clone(), how.parcel, key.clone(), secrets, &record.public.images)
+            .map_err(|e| WireError::new("bad-record", e.to_string()))?;
+        let keyring = Arc::new(keyring);
+        let dirty = Dirty::new(how.cache, engine.store().clone(), engine.board().clone(), how.dirty_in_ram)
+            .map_err(|e| WireError::new("cache-medium", format!("{}: {e}", how.cache.display())))?;
+        let disk = Disk::new(keyring.clone(), dirty);
+        let restored = record.public.suspended() && !how.cold_boot;
+        Ok(Arc::new(Self { record, key, keyring, disk, restored, saved: Mutex::new(None) }))
+    }
+
+    /// Memory in pages.
+    pub fn pages(&self) -> u64 {
+        self.record.public.machine.memory_mib << 8
+    }
+
+    /// What the VMM handed over, if it did.
+    pub fn saved(&self) -> Option<Saved> {
+        lock(&self.saved).clone()
+    }
+
+    /// Takes over what the VMM hands over.
+    pub fn save(&self, saved: Saved) {
+        *lock(&self.saved) = Some(saved);
+    }
+
+    /// Gets what `policy` wants here before the start.
+    pub async fn prepare(self: &Arc<Self>, policy: Policy) {
+        if policy == Policy::Demand {
+            return;
+        }
+        let memory = self.restored.then_some([ImageKind::PageMap, ImageKind::Packs, ImageKind::State]);
+        let boot = (!self.restored).then_some([ImageKind::Kernel, ImageKind::Initrd]);
+        let kinds = std::iter::once(ImageKind::Disk)
+            .chain(memory.into_iter().flatten())
+            .chain(boot.into_iter().flatten());
+        let step = self.keyring.engine().board().step(0);
+        for kind in kinds {
+            let refs = self.keyring.references(kind).await;
+            let here: Vec<u64> = (0..).zip(refs).filter_map(|(chunk, one)| one.map(|_| chunk)).collect();
+            step.grow((here.len() * CHUNK_SIZE) as u64);
+            let fetching =
+                stream::iter(here).map(|chunk| self.keyring.chunk(kind, chunk, Class::Demand, false).boxed());
+            fetching
+                .buffer_unordered(12)
+                .for_each(|_| {
+                    step.add(CHUNK_SIZE as u64);
+                    std::future::ready(())
+                })
+                .await;
+        }
+    }
+}

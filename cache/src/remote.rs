@@ -1,0 +1,142 @@
+//! The parcel server as a source of pieces, and as the place that they are committed to.
+
+use crate::{
+    api::{Api, ApiError},
+    fetch::{Source, SourceError},
+    status::Board,
+};
+use bytes::Bytes;
+use futures::{FutureExt as _, future::BoxFuture};
+use parcel::{
+    id::{ChunkName, Epoch, ParcelId, Version},
+    wire::WireError,
+};
+use std::{sync::Arc, time::Duration};
+use tokio::sync::watch;
+
+/// The first pause before something is tried again, and the longest.
+pub const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(4));
+
+/// Tries until it succeeds or fails for good; meanwhile the board says why it waits. A change of `hints` ends a pause.
+pub async fn again<'a, T>(
+    board: Arc<Board>,
+    mut hints: watch::Receiver<u64>,
+    mut attempt: impl FnMut() -> BoxFuture<'a, Result<T, SinkError>>,
+) -> Result<T, SinkError> {
+    let mut wait = board.waiter();
+    let mut pause = PAUSES.0;
+    loop {
+        let error = match attempt().await {
+            Ok(value) => return Ok(value),
+            Err(error) if !error.transient => return Err(error),
+            Err(error) => error,
+        };
+        wait.set(&error.error.code, &error.error.message);
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            Ok(()) = hints.changed() => {}
+        }
+        pause = (pause * 2).min(PAUSES.1);
+    }
+}
+
+/// Fetches pieces from the parcel server.
+pub struct ServerSource(pub Api);
+
+impl Source for ServerSource {
+    fn get<'a>(&'a self, name: &'a ChunkName) -> BoxFuture<'a, Result<Bytes, SourceError>> {
+        async move { self.0.chunk(name).await.map_err(|error| source_error(&error)) }.boxed()
+    }
+
+    fn hints(&self) -> watch::Receiver<u64> {
+        self.0.token_renewals()
+    }
+}
+
+fn source_error(error: &ApiError) -> SourceError {
+    let (code, reason) = match error {
+        _ if error.session_ended() => {
+            ("session-expired", "the log-in to the parcel server has ended; log in again to go on".to_owned())
+        }
+        _ if error.not_found() => (
+            "piece-missing",
+            "a piece is missing on the parcel server; it is asked for until it is back".to_owned(),
+        ),
+        other => (other.code(), other.to_string()),
+    };
+    SourceError { code: code.to_owned(), reason }
+}
+
+/// Why an attempt to store something did not succeed.
+#[derive(Debug, Clone)]
+pub struct SinkError {
+    /// As it travels.
+    pub error: WireError,
+    /// Worth trying again as it is.
+    pub transient: bool,
+    /// The version to be committed is there already, or the lock is no longer ours.
+    pub conflict: bool,
+}
+
+impl From<ApiError> for SinkError {
+    fn from(error: ApiError) -> Self {
+        let transient = error.transient() || error.session_ended();
+        let error_on_the_wire = match error.session_ended() {
+            true => {
+                WireError::new("session-expired", "the log-in to the parcel server has ended; log in again")
+            }
+            false => error.to_wire(),
+        };
+        Self { transient, conflict: error.conflict(), error: error_on_the_wire }
+    }
+}
+
+/// Where a commit goes. Every call may be made again.
+pub trait Sink: Send + Sync + 'static {
+    /// Which of these objects are there already?
+    fn have<'a>(&'a self, names: &'a [ChunkName]) -> BoxFuture<'a, Result<Vec<bool>, SinkError>>;
+    /// Stores an object.
+    fn put<'a>(&'a self, name: &'a ChunkName, bytes: Bytes) -> BoxFuture<'a, Result<(), SinkError>>;
+    /// Moves the head to `version`.
+    fn commit<'a>(&'a self, version: Version, record: Bytes) -> BoxFuture<'a, Result<(), SinkError>>;
+    /// The record of a version, to see whether a commit whose answer was lost has happened.
+    fn record<'a>(&'a self, version: Version) -> BoxFuture<'a, Result<Bytes, SinkError>>;
+    /// Changes when it is worth trying again at once.
+    fn hints(&self) -> watch::Receiver<u64>;
+}
+
+/// A locked parcel on the parcel server.
+pub struct ServerSink {
+    /// The server.
+    pub api: Api,
+    /// The parcel.
+    pub parcel: ParcelId,
+    /// The lock.
+    pub epoch: Epoch,
+}
+
+impl Sink for ServerSink {
+    fn have<'a>(&'a self, names: &'a [ChunkName]) -> BoxFuture<'a, Result<Vec<bool>, SinkError>> {
+        async move { Ok(self.api.have(&self.parcel, names).await?) }.boxed()
+    }
+
+    fn put<'a>(&'a self, name: &'a ChunkName, bytes: Bytes) -> BoxFuture<'a, Result<(), SinkError>> {
+        async move { Ok(self.api.put_chunk(&self.parcel, self.epoch, name, bytes).await?) }.boxed()
+    }
+
+    fn commit<'a>(&'a self, version: Version, record: Bytes) -> BoxFuture<'a, Result<(), SinkError>> {
+        async move {
+            self.api.commit(&self.parcel, version, self.epoch, record).await?;
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn record<'a>(&'a self, version: Version) -> BoxFuture<'a, Result<Bytes, SinkError>> {
+        async move { Ok(self.api.version(&self.parcel, version).await?) }.boxed()
+    }
+
+    fn hints(&self) -> watch::Receiver<u64> {
+        self.api.token_renewals()
+    }
+}
