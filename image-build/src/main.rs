@@ -1,2 +1,116 @@
-//! Entry point.
-fn main() {}
+//! `image-build`: builds the kiosk appliance from a kiosk.toml.
+
+use clap::{Parser, Subcommand};
+use image_build::build::{self, Job};
+use image_build::config;
+use image_build::error::BuildError;
+use image_build::progress::Progress;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Builds the Waystation kiosk appliance from a kiosk.toml.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Builds kiosk.efi, kiosk.img and netboot/ from Debian packages and the release binaries.
+    Build {
+        /// The kiosk's configuration.
+        #[arg(long)]
+        config: PathBuf,
+        /// Folder for the result; made if absent, an earlier build in it is replaced.
+        #[arg(long)]
+        out: PathBuf,
+        /// Folder of the release binaries [default: where image-build is].
+        #[arg(long)]
+        binaries: Option<PathBuf>,
+        /// Folder where Debian packages are kept [default: waystation/packages in the user's cache folder].
+        #[arg(long)]
+        cache: Option<PathBuf>,
+        /// Print the manifest as JSON on standard output, and nothing on standard error but errors.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Says what is wrong with a kiosk.toml, if anything.
+    Check {
+        /// The kiosk's configuration.
+        #[arg(long)]
+        config: PathBuf,
+        /// Print {"ok":…,"mistakes":[…]} as JSON on standard output.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Build { config, out, binaries, cache, json } => {
+            let binaries = binaries.unwrap_or_else(beside);
+            run_build(config, out, binaries, cache.unwrap_or_else(user_cache), json)
+        }
+        Command::Check { config, json } => run_check(config, json),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("{error}");
+            // Mistakes in what was given are 2, as for the command line; what went wrong on the way is 1.
+            ExitCode::from(if matches!(error, BuildError::Config(_)) { 2 } else { 1 })
+        }
+    }
+}
+
+fn run_build(
+    config: PathBuf,
+    out: PathBuf,
+    binaries: PathBuf,
+    cache: PathBuf,
+    json: bool,
+) -> Result<ExitCode, BuildError> {
+    let progress = Progress::new(json);
+    let job = Job { config: config::load(&config)?, out, binaries, cache };
+    let manifest = build::build(&job, &progress)?;
+    if json {
+        println!("{}", serde_json::to_string(&manifest).unwrap_or_default());
+    } else {
+        println!("Built in {:.0} s, kernel {}:", progress.seconds(), manifest.kernel);
+        for (name, file) in &manifest.files {
+            println!("  {:<32} {:>7.1} MB", job.out.join(name).display(), file.bytes as f64 / 1e6);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_check(path: PathBuf, json: bool) -> Result<ExitCode, BuildError> {
+    let result = config::load(&path);
+    if json {
+        let mistakes: Vec<String> = match &result {
+            Ok(_) => Vec::new(),
+            Err(mistakes) => mistakes.0.iter().map(ToString::to_string).collect(),
+        };
+        println!("{}", serde_json::json!({ "ok": mistakes.is_empty(), "mistakes": mistakes }));
+        return Ok(ExitCode::from(if mistakes.is_empty() { 0 } else { 2 }));
+    }
+    result?;
+    println!("{}: no mistakes", path.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The folder that this program is in: `target/release` on a machine that builds, `/usr/bin` on one that installed.
+fn beside() -> PathBuf {
+    let own = std::env::current_exe().ok();
+    own.and_then(|path| path.parent().map(PathBuf::from)).unwrap_or_else(|| PathBuf::from("."))
+}
+
+fn user_cache() -> PathBuf {
+    let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    from("XDG_CACHE_HOME")
+        .or_else(|| from("HOME").map(|home| home.join(".cache")))
+        .unwrap_or_else(std::env::temp_dir)
+        .join("waystation/packages")
+}

@@ -30,7 +30,10 @@ pub(super) fn title(title: &str) -> Result<String, String> {
 
 pub(super) fn realm(name: &str) -> Result<String, String> {
     if name.bytes().any(|byte| byte.is_ascii_lowercase()) {
-        return Err(format!("is {name:?}, but Kerberos realms are upper case: write {:?}", name.to_ascii_uppercase()));
+        return Err(format!(
+            "is {name:?}, but Kerberos realms are upper case: write {:?}",
+            name.to_ascii_uppercase()
+        ));
     }
     match host_name(&name.to_ascii_lowercase()) {
         Ok(_) => Ok(name.to_owned()),
@@ -49,7 +52,9 @@ pub(super) fn host_name(name: &str) -> Result<String, String> {
     if name.len() <= 253 && name.split('.').all(label) {
         Ok(name.to_owned())
     } else {
-        Err(format!("names {name:?}, not a host name: write lower-case labels with dots, such as \"parcels.example.org\""))
+        Err(format!(
+            "names {name:?}, not a host name: write lower-case labels with dots, such as \"parcels.example.org\""
+        ))
     }
 }
 
@@ -61,7 +66,9 @@ pub(super) fn host_and_port(text: &str) -> Result<String, String> {
     let (host, port) = text.rsplit_once(':').ok_or_else(bad)?;
     host_name(host).map_err(|_| bad())?;
     // A number-like host that is no address is a mistyped address.
-    if host.split('.').all(|label| label.bytes().all(|byte| byte.is_ascii_digit())) && host.parse::<IpAddr>().is_err() {
+    if host.split('.').all(|label| label.bytes().all(|byte| byte.is_ascii_digit()))
+        && host.parse::<IpAddr>().is_err()
+    {
         return Err(bad());
     }
     match port.parse::<u16>() {
@@ -76,18 +83,23 @@ pub(super) fn address(text: &str) -> Result<IpAddr, String> {
 
 pub(super) fn server_url(text: &str) -> Result<String, String> {
     let example = "\"https://parcels.example.org\"";
-    let url = url::Url::parse(text).map_err(|error| format!("is {text:?}, not a URL ({error}): write one such as {example}"))?;
+    let url = url::Url::parse(text)
+        .map_err(|error| format!("is {text:?}, not a URL ({error}): write one such as {example}"))?;
     match url.scheme() {
         "https" => {}
         "http" => {
             let better = text.replacen("http:", "https:", 1);
-            return Err(format!("is http, which would send tickets and tokens in the clear: write {better:?}"));
+            return Err(format!(
+                "is http, which would send tickets and tokens in the clear: write {better:?}"
+            ));
         }
         other => return Err(format!("has the scheme {other:?}: write one such as {example}")),
     }
     match url.host() {
         Some(url::Host::Domain(name)) => {
-            host_name(name).map_err(|_| format!("is {text:?}, whose host is not a host name: write one such as {example}"))?;
+            host_name(name).map_err(|_| {
+                format!("is {text:?}, whose host is not a host name: write one such as {example}")
+            })?;
         }
         _ => {
             return Err(
@@ -117,7 +129,9 @@ pub(super) fn terminal(name: &str) -> Result<String, String> {
     if name != "tty0" && (numbered("tty", 63) || numbered("ttyS", 31) || numbered("hvc", 7)) {
         Ok(name.to_owned())
     } else {
-        Err(format!("is {name:?}, not a terminal: write tty1 for screen and keyboard or ttyS0 for the first serial port"))
+        Err(format!(
+            "is {name:?}, not a terminal: write tty1 for screen and keyboard or ttyS0 for the first serial port"
+        ))
     }
 }
 
@@ -133,7 +147,10 @@ pub(super) fn cache_kind(name: &str) -> Result<CacheKind, String> {
 /// Words for the kernel: printable ASCII, since they also stand in an iPXE script, which has its own meaning for `${`.
 pub(super) fn cmdline(text: &str) -> Result<String, String> {
     if text.len() > 1024 {
-        return Err(format!("has {} bytes: the kernel reads about 2000 in all, keep it under 1024", text.len()));
+        return Err(format!(
+            "has {} bytes: the kernel reads about 2000 in all, keep it under 1024",
+            text.len()
+        ));
     }
     if let Some(bad) = text.chars().find(|c| !matches!(c, ' '..='~')) {
         return Err(format!("holds {bad:?}: write printable ASCII on one line"));
@@ -157,7 +174,8 @@ pub(super) fn cmdline(text: &str) -> Result<String, String> {
 }
 
 pub(super) fn module_name(name: &str) -> Result<String, String> {
-    let good = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
+    let good = !name.is_empty()
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
     if good && !name.ends_with(".ko") {
         Ok(name.to_owned())
     } else {
@@ -168,7 +186,9 @@ pub(super) fn module_name(name: &str) -> Result<String, String> {
 pub(super) fn package_name(name: &str) -> Result<String, String> {
     let good = name.len() >= 2
         && name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
-        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+-.".contains(&byte));
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+-.".contains(&byte));
     if good {
         Ok(name.to_owned())
     } else {

@@ -32,7 +32,8 @@ pub(super) fn read_text(path: &Path) -> Result<String, String> {
 /// A file of one or more CA certificates, as it goes into the image.
 pub(super) fn ca(path: &Path) -> Result<Vec<u8>, String> {
     let name = path.display();
-    let bytes = read(path).map_err(|why| format!("names {name}, which {why}: write the path of the CA's certificate"))?;
+    let bytes = read(path)
+        .map_err(|why| format!("names {name}, which {why}: write the path of the CA's certificate"))?;
     let blocks = pem_blocks(&bytes);
     if blocks.iter().any(|block| block.label.contains("PRIVATE KEY")) {
         return Err(format!(
@@ -46,7 +47,9 @@ pub(super) fn ca(path: &Path) -> Result<Vec<u8>, String> {
     for block in &blocks {
         let certificate = match block.parse_x509() {
             Ok(certificate) if block.label == "CERTIFICATE" => certificate,
-            _ => return Err(format!("names {name}, which holds a block that is not a certificate: {remedy}")),
+            _ => {
+                return Err(format!("names {name}, which holds a block that is not a certificate: {remedy}"));
+            }
         };
         let subject = certificate.subject().to_string();
         if !certificate.is_ca() {
@@ -68,24 +71,30 @@ pub(super) fn ca(path: &Path) -> Result<Vec<u8>, String> {
 /// A private key that sbsign can use without asking.
 pub(super) fn private_key(path: &Path) -> Result<PathBuf, String> {
     let name = path.display();
-    let bytes = read(path).map_err(|why| format!("names {name}, which {why}: write the path of the signing key"))?;
+    let bytes =
+        read(path).map_err(|why| format!("names {name}, which {why}: write the path of the signing key"))?;
     let blocks = pem_blocks(&bytes);
     match blocks.iter().find(|block| block.label.ends_with("PRIVATE KEY")) {
-        Some(block) if block.label == "ENCRYPTED PRIVATE KEY" => {
-            Err(format!("names {name}, which needs a passphrase: write the path of a key without one, readable by you only"))
-        }
+        Some(block) if block.label == "ENCRYPTED PRIVATE KEY" => Err(format!(
+            "names {name}, which needs a passphrase: write the path of a key without one, readable by you only"
+        )),
         Some(_) => Ok(path.to_owned()),
-        None => Err(format!("names {name}, which holds no private key in PEM: write the path of the signing key")),
+        None => {
+            Err(format!("names {name}, which holds no private key in PEM: write the path of the signing key"))
+        }
     }
 }
 
 /// The certificate of the signing key.
 pub(super) fn certificate(path: &Path) -> Result<PathBuf, String> {
     let name = path.display();
-    let bytes = read(path).map_err(|why| format!("names {name}, which {why}: write the path of the key's certificate"))?;
+    let bytes = read(path)
+        .map_err(|why| format!("names {name}, which {why}: write the path of the key's certificate"))?;
     match pem_blocks(&bytes).first() {
         Some(block) if block.label == "CERTIFICATE" && block.parse_x509().is_ok() => Ok(path.to_owned()),
-        _ => Err(format!("names {name}, which is not a certificate in PEM: write the path of the key's certificate")),
+        _ => Err(format!(
+            "names {name}, which is not a certificate in PEM: write the path of the key's certificate"
+        )),
     }
 }
 

@@ -76,7 +76,18 @@ pub fn parse(path: &Path, text: &str) -> Result<Config, Mistakes> {
 /// `None` where something required is missing or wrong, which then is among the mistakes.
 fn read(root: &Section<'_, '_>, folder: &Path) -> Option<Config> {
     root.only(&[
-        "name", "title", "realm", "server", "hosts", "console", "cache", "wipe", "boot", "modules", "hardware", "image",
+        "name",
+        "title",
+        "realm",
+        "server",
+        "hosts",
+        "console",
+        "cache",
+        "wipe",
+        "boot",
+        "modules",
+        "hardware",
+        "image",
         "secure_boot",
     ]);
     let name = root.string("name").and_then(|found| checked(root, found, check::kiosk_name));
@@ -155,7 +166,11 @@ fn checked<T>(
     }
 }
 
-fn checked_list(section: &Section<'_, '_>, key: &str, check: fn(&str) -> Result<String, String>) -> Vec<String> {
+fn checked_list(
+    section: &Section<'_, '_>,
+    key: &str,
+    check: fn(&str) -> Result<String, String>,
+) -> Vec<String> {
     let mut list = Vec::new();
     for found in section.strings(key) {
         list.extend(checked(section, found, check));
@@ -165,8 +180,9 @@ fn checked_list(section: &Section<'_, '_>, key: &str, check: fn(&str) -> Result<
 
 fn read_realm(section: &Section<'_, '_>) -> Option<Realm> {
     section.only(&["name", "kdc", "kpasswd"]);
-    let name =
-        section.required_string("name", "\"EXAMPLE.ORG\"").and_then(|found| checked(section, found, check::realm));
+    let name = section
+        .required_string("name", "\"EXAMPLE.ORG\"")
+        .and_then(|found| checked(section, found, check::realm));
     let kdc = checked_list(section, "kdc", check::host_and_port);
     let kpasswd = section.string("kpasswd").and_then(|found| checked(section, found, check::host_and_port));
     Some(Realm { name: name?, kdc, kpasswd })
@@ -195,7 +211,10 @@ fn read_console(section: &Section<'_, '_>) -> (String, Option<String>) {
     let log = section.string("log").and_then(|found| {
         let log = checked(section, found.clone(), check::terminal)?;
         if log == screen {
-            section.wrong(&found, format!("is {log}, where the login screen is: name another terminal or leave it out"));
+            section.wrong(
+                &found,
+                format!("is {log}, where the login screen is: name another terminal or leave it out"),
+            );
             return None;
         }
         Some(log)
@@ -214,12 +233,21 @@ fn read_cache(section: &Section<'_, '_>) -> Cache {
         && size.value > 0
         && kind == CacheKind::Disk
     {
-        section.wrong(size, "limits a cache in memory, but cache.kind is \"disk\": leave it out, the partition's size counts");
+        section.wrong(
+            size,
+            "limits a cache in memory, but cache.kind is \"disk\": leave it out, the partition's size counts",
+        );
     }
     if let Some(size) = &size
         && (1..64).contains(&size.value)
     {
-        section.wrong(size, format!("is {}, too little to hold a session: write 0 (half of the memory) or at least 64", size.value));
+        section.wrong(
+            size,
+            format!(
+                "is {}, too little to hold a session: write 0 (half of the memory) or at least 64",
+                size.value
+            ),
+        );
     }
     Cache {
         kind,
@@ -237,9 +265,12 @@ fn read_wipe(section: &Section<'_, '_>) -> Wipe {
 }
 
 fn read_cache_partition(section: &Section<'_, '_>) -> u64 {
-    let Some(size) = section.integer("cache_partition_mib", 0..=1 << 24) else { return 0 };
+    let Some(size) = section.integer("cache_partition_mib", 0..=65_536) else { return 0 };
     if (1..64).contains(&size.value) {
-        section.wrong(&size, format!("is {}, too little for a cache: write 0 (none) or at least 64", size.value));
+        section.wrong(
+            &size,
+            format!("is {}, too little for a cache: write 0 (none) or at least 64", size.value),
+        );
     }
     size.value as u64
 }

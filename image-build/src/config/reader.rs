@@ -43,7 +43,11 @@ impl<'t> Doc<'t> {
             Err(error) => {
                 let offset = error.span().map_or(0, |span| span.start);
                 let what = error.message().lines().collect::<Vec<_>>().join(", ");
-                self.mistake(offset, "", format!("this is not TOML ({what}): compare the line with the example kiosk.toml"));
+                self.mistake(
+                    offset,
+                    "",
+                    format!("this is not TOML ({what}): compare the line with the example kiosk.toml"),
+                );
                 None
             }
         }
@@ -54,8 +58,15 @@ impl<'t> Doc<'t> {
     }
 
     pub(super) fn mistake(&self, offset: usize, key: &str, text: impl Into<String>) {
-        let line = self.text.as_bytes()[..offset.min(self.text.len())].iter().filter(|byte| **byte == b'\n').count() + 1;
-        self.mistakes.borrow_mut().push(Mistake { file: self.file.clone(), line, key: key.to_owned(), text: text.into() });
+        let line =
+            self.text.as_bytes()[..offset.min(self.text.len())].iter().filter(|byte| **byte == b'\n').count()
+                + 1;
+        self.mistakes.borrow_mut().push(Mistake {
+            file: self.file.clone(),
+            line,
+            key: key.to_owned(),
+            text: text.into(),
+        });
     }
 
     /// The mistakes in the order of their lines.
@@ -74,8 +85,13 @@ impl<'d, 't> Section<'d, 't> {
 
     /// Where a value of this table is missing, the table's own place is the nearest one to name.
     fn missing(&self, key: &str, example: &str) {
-        let section = if self.path.is_empty() { "at the top".to_owned() } else { format!("under [{}]", self.path) };
-        self.doc.mistake(self.offset, &self.full(key), format!("is missing: write {key} = {example} {section}"));
+        let section =
+            if self.path.is_empty() { "at the top".to_owned() } else { format!("under [{}]", self.path) };
+        self.doc.mistake(
+            self.offset,
+            &self.full(key),
+            format!("is missing: write {key} = {example} {section}"),
+        );
     }
 
     fn full(&self, key: &str) -> String {
@@ -150,7 +166,8 @@ impl<'d, 't> Section<'d, 't> {
                 Some(text) => {
                     strings.push(Found { value: text.to_owned(), key: found.key, offset: found.offset });
                 }
-                None => self.wrong(&found, format!("holds {} where a string in quotes belongs", a_type(found.value))),
+                None => self
+                    .wrong(&found, format!("holds {} where a string in quotes belongs", a_type(found.value))),
             }
         }
         strings
@@ -189,7 +206,11 @@ impl<'d, 't> Section<'d, 't> {
                 Some(near) => format!("did you mean {near}?"),
                 None => format!("known here are {}", known.join(", ")),
             };
-            self.doc.mistake(key.span().start, &self.full(name), format!("is not a key of kiosk.toml: {remedy}"));
+            self.doc.mistake(
+                key.span().start,
+                &self.full(name),
+                format!("is not a key of kiosk.toml: {remedy}"),
+            );
         }
     }
 }

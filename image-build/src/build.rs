@@ -1,0 +1,251 @@
+//! From a checked configuration to the output folder.
+
+use crate::apt::{self, Package};
+use crate::config::Config;
+use crate::error::BuildError;
+use crate::manifest::{FileEntry, Manifest, PackageEntry, sha256};
+use crate::modules::Index;
+use crate::output::{MANIFEST, Staging};
+use crate::progress::Progress;
+use crate::tree::{Kind, Tree};
+use crate::{cmdline, cpio, deb, rootfs};
+use firmware::{disk, netboot, sign, uki};
+use sha2::{Digest as _, Sha256};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::thread;
+
+/// Packages whose programs or files the image uses. Their libraries follow.
+const PACKAGES: [&str; 10] = [
+    "linux-image-amd64",
+    "busybox-static",
+    "kmod",
+    "nftables",
+    "dnsmasq-base",
+    "cryptsetup-bin",
+    "e2fsprogs",
+    "libgcc-s1",
+    "libgssapi-krb5-2",
+    "systemd-boot-efi",
+];
+/// systemd's EFI stub, by its merged-/usr path.
+const STUB: &str = "usr/lib/systemd/boot/efi/linuxx64.efi.stub";
+
+/// What is to be built, from what, and where.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// The checked configuration.
+    pub config: Config,
+    /// The output folder.
+    pub out: PathBuf,
+    /// Folder of the release binaries.
+    pub binaries: PathBuf,
+    /// Folder of the package cache.
+    pub cache: PathBuf,
+}
+
+/// Builds the image and puts it in place.
+///
+/// # Errors
+/// Whatever goes wrong; the output folder then is as it was.
+pub fn build(job: &Job, progress: &Progress) -> Result<Manifest, BuildError> {
+    let config = &job.config;
+    rootfs::check_binaries(&job.binaries)?;
+    fs::create_dir_all(&job.cache).map_err(BuildError::io(&job.cache, "making the package cache"))?;
+    let staging = Staging::begin(&job.out)?;
+    let scratch =
+        tempfile::tempdir_in(staging.path()).map_err(BuildError::io(&job.out, "making a folder"))?;
+
+    let firmware = config.firmware.iter().map(String::as_str);
+    let wanted: Vec<&str> = PACKAGES.into_iter().chain(firmware).collect();
+    let packages = apt::fetch(&job.cache, &wanted, progress)?;
+    let unpacked = progress.step("Unpacking packages", || unpack(&packages))?;
+    let index = progress.step("Reading kernel modules", || Index::read(&unpacked.tree))?;
+    let image = progress.step("Laying out the file system", || {
+        rootfs::build(&rootfs::Parts {
+            config,
+            binaries: &job.binaries,
+            packages: &unpacked.tree,
+            index: &index,
+            scratch: scratch.path(),
+        })
+    })?;
+    let initrd = progress.step("Compressing the initrd", || compress(&image, config.zstd_level))?;
+    let cmdline = cmdline::build(config);
+    let kernel_path = format!("boot/vmlinuz-{}", index.release());
+    let kernel = unpacked.file(&kernel_path, "linux-image")?;
+    let stub = unpacked.file(STUB, "systemd-boot-efi")?;
+    let efi = progress.step("Making kiosk.efi", || -> Result<Vec<u8>, BuildError> {
+        let efi = uki::build(&uki::Parts {
+            stub: &stub,
+            os_release: &rootfs::os_release(),
+            cmdline: &cmdline,
+            uname: index.release(),
+            initrd: &initrd,
+            linux: &kernel,
+        })?;
+        match &config.secure_boot {
+            Some(keys) => Ok(sign::sign(&efi, &keys.key, &keys.cert, scratch.path())?),
+            None => Ok(efi),
+        }
+    })?;
+    drop(scratch);
+
+    let script = netboot::script(&cmdline);
+    let mut files = BTreeMap::new();
+    progress.step("Writing the output", || -> Result<(), BuildError> {
+        let written: [(&str, &[u8]); 4] = [
+            ("kiosk.efi", &efi),
+            ("netboot/vmlinuz", &kernel),
+            ("netboot/initrd", &initrd),
+            ("netboot/boot.ipxe", script.as_bytes()),
+        ];
+        for (name, bytes) in written {
+            staging.write(name, bytes)?;
+            files.insert(name.to_owned(), FileEntry::of(bytes));
+        }
+        files.insert("kiosk.img".to_owned(), write_disk(&staging, job, &efi)?);
+        Ok(())
+    })?;
+    let manifest = describe(job, &packages, &unpacked, &index, &image, cmdline, files)?;
+    let mut json = serde_json::to_vec_pretty(&manifest).map_err(|error| BuildError::Io {
+        path: job.out.join(MANIFEST),
+        doing: "writing",
+        source: error.into(),
+    })?;
+    json.push(b'\n');
+    staging.write(MANIFEST, &json)?;
+    staging.finish()?;
+    Ok(manifest)
+}
+
+/// Everything in the packages, and which package has what.
+struct Unpacked {
+    tree: Tree,
+    owners: BTreeMap<String, String>,
+}
+
+impl Unpacked {
+    fn file(&self, path: &str, package: &str) -> Result<std::sync::Arc<[u8]>, BuildError> {
+        let lacks = || BuildError::Lacks { package: package.to_owned(), file: path.to_owned() };
+        self.tree.resolve(path).map(|(_, bytes)| bytes).ok_or_else(lacks)
+    }
+}
+
+/// Unpacks into memory, the kernel (most of the bytes) beside the others.
+fn unpack(packages: &[Package]) -> Result<Unpacked, BuildError> {
+    let (kernels, others): (Vec<&Package>, Vec<&Package>) =
+        packages.iter().partition(|package| package.name.starts_with("linux-image-"));
+    let read = |list: &[&Package]| -> Result<Vec<(String, Tree)>, BuildError> {
+        list.iter().map(|package| Ok((package.name.clone(), deb::read(&package.path, is_useful)?))).collect()
+    };
+    let (kernels, others) = thread::scope(|scope| {
+        let kernels = scope.spawn(|| read(&kernels));
+        let others = read(&others);
+        (kernels.join(), others)
+    });
+    // A panic over there is a panic here.
+    let kernels = kernels.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+    let mut unpacked = Unpacked { tree: Tree::default(), owners: BTreeMap::new() };
+    for (name, tree) in others?.into_iter().chain(kernels) {
+        for (path, node) in tree.iter() {
+            if !matches!(node.kind, Kind::Folder) {
+                unpacked.owners.insert(path.to_owned(), name.clone());
+            }
+        }
+        unpacked.tree.merge(tree);
+    }
+    Ok(unpacked)
+}
+
+/// Documentation and translations are a tenth of the bytes and none of the image.
+fn is_useful(path: &str) -> bool {
+    !path.starts_with("usr/share/")
+}
+
+/// The archive, compressed on every core. The kernel's decompressor allows windows up to 128 MiB; zstd stays below
+/// that at every level up to 19.
+fn compress(image: &Tree, level: i32) -> Result<Vec<u8>, BuildError> {
+    let compress = || -> io::Result<Vec<u8>> {
+        let mut out = zstd::Encoder::new(Vec::new(), level)?;
+        // Any number of workers gives the same bytes, as long as there is one.
+        let workers = thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
+        out.multithread(workers)?;
+        out.include_checksum(true)?;
+        cpio::write(image, &mut out)?;
+        out.finish()
+    };
+    compress().map_err(|source| BuildError::Io { path: "initrd".into(), doing: "compressing", source })
+}
+
+fn write_disk(staging: &Staging, job: &Job, efi: &[u8]) -> Result<FileEntry, BuildError> {
+    let path = staging.path().join("kiosk.img");
+    let place = job.out.join("kiosk.img");
+    let mut file = fs::File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(&path)
+        .map_err(BuildError::io(&place, "writing"))?;
+    disk::write(&mut file, efi, job.config.cache_partition_mib)?;
+    digest_file(&path).map_err(BuildError::io(&place, "reading back"))
+}
+
+fn digest_file(path: &Path) -> io::Result<FileEntry> {
+    let mut file = fs::File::open(path)?;
+    let mut hasher = Sha256::new();
+    let mut block = vec![0; 1 << 20];
+    let mut bytes = 0;
+    loop {
+        let count = file.read(&mut block)?;
+        if count == 0 {
+            return Ok(FileEntry { bytes, sha256: hex::encode(hasher.finalize()) });
+        }
+        hasher.update(&block[..count]);
+        bytes += count as u64;
+    }
+}
+
+fn describe(
+    job: &Job,
+    packages: &[Package],
+    unpacked: &Unpacked,
+    index: &Index,
+    image: &Tree,
+    cmdline: String,
+    files: BTreeMap<String, FileEntry>,
+) -> Result<Manifest, BuildError> {
+    let mut used: BTreeSet<&str> = BTreeSet::from(["systemd-boot-efi"]);
+    let kernel = format!("boot/vmlinuz-{}", index.release());
+    for path in image.iter().map(|(path, _)| path).chain([kernel.as_str()]) {
+        used.extend(unpacked.owners.get(path).map(String::as_str));
+    }
+    let mut binaries = BTreeMap::new();
+    for (name, path) in rootfs::BINARIES {
+        if let Some((_, bytes)) = image.resolve(path) {
+            binaries.insert(name.to_owned(), sha256(&bytes));
+        }
+    }
+    let modules = image.iter().filter_map(|(path, _)| path.strip_suffix(".ko"));
+    Ok(Manifest {
+        image_build: env!("CARGO_PKG_VERSION").to_owned(),
+        kernel: index.release().to_owned(),
+        cmdline,
+        signed: job.config.secure_boot.is_some(),
+        modules: modules.map(|stem| stem.rsplit('/').next().unwrap_or(stem).to_owned()).collect(),
+        unpacked_bytes: image.bytes(),
+        packages: packages
+            .iter()
+            .filter(|package| used.contains(package.name.as_str()))
+            .map(|package| PackageEntry {
+                name: package.name.clone(),
+                version: package.version.clone(),
+                sha256: package.sha256.clone(),
+            })
+            .collect(),
+        binaries,
+        files,
+    })
+}

@@ -1,0 +1,64 @@
+//! What a Debian package holds, read into memory.
+
+use crate::error::BuildError;
+use crate::tree::{Kind, Node, Tree, usr_merged};
+use std::io::Read as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// Reads the files of a package for which `wanted` holds, by their merged-/usr paths.
+///
+/// # Errors
+/// When `dpkg-deb` cannot unpack it.
+pub fn read(package: &Path, wanted: impl Fn(&str) -> bool) -> Result<Tree, BuildError> {
+    let mut child = Command::new("dpkg-deb")
+        .arg("--fsys-tarfile")
+        .arg(package)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|source| BuildError::tool("dpkg-deb", "dpkg", source))?;
+    let stdout = child.stdout.take().ok_or_else(|| BuildError::package(package, "dpkg-deb has no output"))?;
+    let read = read_tar(stdout, &wanted);
+    let output = child.wait_with_output().map_err(|source| BuildError::tool("dpkg-deb", "dpkg", source))?;
+    if !output.status.success() {
+        return Err(BuildError::package(package, String::from_utf8_lossy(&output.stderr).trim()));
+    }
+    read.map_err(|error| BuildError::package(package, error))
+}
+
+fn read_tar(stream: impl std::io::Read, wanted: &impl Fn(&str) -> bool) -> std::io::Result<Tree> {
+    let mut tree = Tree::default();
+    let mut archive = tar::Archive::new(std::io::BufReader::with_capacity(1 << 18, stream));
+    for entry in archive.entries()? {
+        let mut entry = entry?;
+        let path = usr_merged(&String::from_utf8_lossy(&entry.path_bytes()));
+        if path.is_empty() || !wanted(&path) {
+            continue;
+        }
+        let header = entry.header();
+        let mode = header.mode()? & 0o7777;
+        let target = |entry: &tar::Entry<'_, _>| {
+            entry
+                .link_name_bytes()
+                .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+                .unwrap_or_default()
+        };
+        let kind = match header.entry_type() {
+            tar::EntryType::Directory => Kind::Folder,
+            tar::EntryType::Regular => {
+                let mut bytes = Vec::with_capacity(usize::try_from(entry.size()).unwrap_or(0).min(1 << 28));
+                entry.read_to_end(&mut bytes)?;
+                Kind::File(bytes.into())
+            }
+            tar::EntryType::Symlink => Kind::Link(target(&entry)),
+            // A hard link names a path from the archive's root.
+            tar::EntryType::Link => Kind::Link(format!("/{}", target(&entry).trim_start_matches("./"))),
+            _ => continue,
+        };
+        tree.put_owned(&path, Node { kind, mode, uid: 0, gid: 0 });
+    }
+    // What follows the archive's end must be read too, or dpkg-deb dies of a closed pipe.
+    std::io::copy(&mut archive.into_inner(), &mut std::io::sink())?;
+    Ok(tree)
+}

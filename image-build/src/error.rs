@@ -1,0 +1,130 @@
+//! Why no image came of it.
+
+use crate::config::Mistakes;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why a build failed. The output folder is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The kiosk.toml has mistakes.
+    #[error("{0}")]
+    Config(#[from] Mistakes),
+    /// A program of the building machine is missing or cannot start.
+    #[error("{tool} cannot be started ({source}): apt-get install {package}")]
+    Tool {
+        /// Which.
+        tool: &'static str,
+        /// The Debian package that has it.
+        package: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// apt knows no such package, or none that can be had.
+    #[error(
+        "apt cannot provide the packages of the image: {output}: run `apt-get update` as root, and see that the sources hold Debian 12 ({hint})"
+    )]
+    Apt {
+        /// What apt said.
+        output: String,
+        /// What else may be the reason.
+        hint: String,
+    },
+    /// A package file is damaged.
+    #[error("package {path} cannot be unpacked ({why}): delete the file and build again")]
+    Package {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// A package lacks a file that the image needs.
+    #[error("package {package} has no {file}: this build of image-build is for Debian 12")]
+    Lacks {
+        /// Which package.
+        package: String,
+        /// Which file.
+        file: String,
+    },
+    /// A release binary is missing.
+    #[error(
+        "{path} is missing: build it with `cargo build --release`, or name the folder of the binaries with --binaries"
+    )]
+    Binary {
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// A binary cannot run in the image.
+    #[error("{path} cannot run in the image: {why}")]
+    Unfit {
+        /// Which.
+        path: String,
+        /// Why, with the remedy.
+        why: String,
+    },
+    /// A module or firmware that the configuration names does not exist.
+    #[error("{0}")]
+    Missing(String),
+    /// depmod failed.
+    #[error("depmod could not index the kernel modules: {0}")]
+    Depmod(String),
+    /// The boot file could not be made.
+    #[error("kiosk.efi could not be made: {0}")]
+    Uki(#[from] firmware::uki::UkiError),
+    /// The boot file could not be signed.
+    #[error("kiosk.efi could not be signed: {0}")]
+    Sign(#[from] firmware::sign::SignError),
+    /// The stick's image could not be made.
+    #[error("kiosk.img: {0}{remedy}", remedy = space(.0))]
+    Disk(#[from] firmware::disk::DiskError),
+    /// The output folder holds other things.
+    #[error(
+        "{path} holds files that are not from an earlier build: name an empty or a new folder with --out"
+    )]
+    Occupied {
+        /// Which.
+        path: PathBuf,
+    },
+    /// A file or folder could not be read or written.
+    #[error("{path}: {doing} failed ({source}){remedy}", remedy = full(.source))]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// What was being done.
+        doing: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl BuildError {
+    pub(crate) fn tool(tool: &'static str, package: &'static str, source: io::Error) -> Self {
+        Self::Tool { tool, package, source }
+    }
+
+    pub(crate) fn package(path: &Path, why: impl ToString) -> Self {
+        Self::Package { path: path.to_owned(), why: why.to_string() }
+    }
+
+    /// For `map_err` around a file operation.
+    pub(crate) fn io<'p>(path: &'p Path, doing: &'static str) -> impl FnOnce(io::Error) -> Self + 'p {
+        move |source| Self::Io { path: path.to_owned(), doing, source }
+    }
+}
+
+fn full(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            ": make room or name another place; a build takes about 500 MB in the output folder and the cache together"
+        }
+        io::ErrorKind::PermissionDenied => ": name a folder that this user may write",
+        _ => "",
+    }
+}
+
+fn space(error: &firmware::disk::DiskError) -> &'static str {
+    use firmware::disk::DiskError::{Esp, Table, Write};
+    match error {
+        Esp(source) | Table(source) | Write(source) => full(source),
+    }
+}

@@ -1,0 +1,210 @@
+//! The kernel's modules: which of them the kiosk carries, with all that they need, and their index for `modprobe`.
+
+mod usual;
+
+use crate::error::BuildError;
+use crate::tree::{Kind, Tree};
+use object::{Object as _, ObjectSection as _};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+/// What the modules of one kernel say of themselves.
+#[derive(Debug)]
+pub struct Index {
+    /// Kernel release, such as `6.1.0-56-amd64`.
+    release: String,
+    modules: BTreeMap<String, Module>,
+    builtin: BTreeSet<String>,
+}
+
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+struct Module {
+    path: String,
+    depends: Vec<String>,
+    /// Wanted before or after, without being linked with it.
+    soft: Vec<String>,
+    firmware: Vec<String>,
+}
+
+/// Which modules are carried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selection {
+    /// Paths of the modules.
+    pub paths: BTreeSet<String>,
+    /// Names of the firmware files that these modules may ask for.
+    pub firmware: BTreeSet<String>,
+    /// Modules to load at boot.
+    pub load: Vec<String>,
+}
+
+impl Index {
+    /// Reads the modules of an unpacked kernel package.
+    ///
+    /// # Errors
+    /// When there are none, or one is damaged.
+    pub fn read(kernel: &Tree) -> Result<Self, BuildError> {
+        let lacks =
+            |file: &str| BuildError::Lacks { package: "linux-image".to_owned(), file: file.to_owned() };
+        let root = "usr/lib/modules/";
+        let release = kernel
+            .below(root)
+            .find_map(|(path, _)| path[root.len()..].split_once('/').map(|(release, _)| release.to_owned()))
+            .ok_or_else(|| lacks(root))?;
+        let mut modules = BTreeMap::new();
+        for (path, node) in kernel.below(&format!("{root}{release}/kernel/")) {
+            if let (Some(stem), Kind::File(bytes)) = (path.strip_suffix(".ko"), &node.kind) {
+                let name = plain(stem.rsplit('/').next().unwrap_or(stem));
+                let module =
+                    describe(path, bytes).map_err(|why| BuildError::Unfit { path: path.to_owned(), why })?;
+                modules.insert(name, module);
+            }
+        }
+        if modules.is_empty() {
+            return Err(lacks("*.ko files"));
+        }
+        let builtin = format!("{root}{release}/modules.builtin");
+        let (_, list) = kernel.resolve(&builtin).ok_or_else(|| lacks(&builtin))?;
+        let builtin = String::from_utf8_lossy(&list)
+            .lines()
+            .filter_map(|line| Some(plain(line.rsplit('/').next()?.strip_suffix(".ko")?)))
+            .collect();
+        Ok(Self { release, modules, builtin })
+    }
+
+    /// The kernel's release.
+    pub fn release(&self) -> &str {
+        &self.release
+    }
+
+    /// Selects the usual modules and those that kiosk.toml adds.
+    ///
+    /// # Errors
+    /// When the kernel has no module of a name.
+    pub fn select(&self, extra: &[String], load: &[String]) -> Result<Selection, BuildError> {
+        let mut load_all: Vec<String> = usual::LOAD.iter().map(|name| (*name).to_owned()).collect();
+        load_all
+            .extend(load.iter().map(|name| plain(name)).filter(|name| !usual::LOAD.contains(&name.as_str())));
+        for (key, list) in [("extra", extra), ("load", load)] {
+            for name in list {
+                if !self.has(&plain(name)) {
+                    return Err(BuildError::Missing(format!(
+                        "modules.{key} names {name:?}, which kernel {} does not have: see `modinfo {name}` on a Debian 12 machine, or leave it out",
+                        self.release
+                    )));
+                }
+            }
+        }
+        let usual = usual::NAMES.iter().map(|name| (*name).to_owned());
+        let wanted = usual.chain(extra.iter().map(|name| plain(name))).chain(load_all.iter().cloned());
+        let mut names = BTreeSet::new();
+        let mut queue: Vec<String> = wanted.collect();
+        while let Some(name) = queue.pop() {
+            let Some(module) = self.modules.get(&name) else {
+                if self.builtin.contains(&name) {
+                    continue;
+                }
+                return Err(BuildError::Missing(format!(
+                    "kernel {} has no module {name}, which a kiosk needs: this build of image-build is for Debian 12",
+                    self.release
+                )));
+            };
+            if names.insert(name) {
+                queue.extend(module.depends.iter().cloned());
+                queue.extend(module.soft.iter().filter(|soft| self.modules.contains_key(*soft)).cloned());
+            }
+        }
+        let chosen = || names.iter().filter_map(|name| self.modules.get(name));
+        Ok(Selection {
+            paths: chosen().map(|module| module.path.clone()).collect(),
+            firmware: chosen().flat_map(|module| module.firmware.iter().cloned()).collect(),
+            load: load_all.into_iter().filter(|name| self.modules.contains_key(name)).collect(),
+        })
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.modules.contains_key(name) || self.builtin.contains(name)
+    }
+}
+
+/// Module names have `_` where file names may have `-`.
+fn plain(name: &str) -> String {
+    name.replace('-', "_")
+}
+
+/// Reads a module's `.modinfo` section: strings `key=value`, each ended by a zero byte.
+fn describe(path: &str, bytes: &[u8]) -> Result<Module, String> {
+    let file = object::File::parse(bytes).map_err(|error| format!("the module is damaged ({error})"))?;
+    let section = file.section_by_name(".modinfo").ok_or("the module does not describe itself")?;
+    let data = section.data().map_err(|error| format!("the module is damaged ({error})"))?;
+    let mut module = Module { path: path.to_owned(), ..Module::default() };
+    for line in data.split(|byte| *byte == 0) {
+        let line = String::from_utf8_lossy(line);
+        let Some((key, value)) = line.split_once('=') else { continue };
+        match key {
+            "depends" => module.depends.extend(value.split(',').filter(|name| !name.is_empty()).map(plain)),
+            "softdep" => {
+                module.soft.extend(value.split_whitespace().filter(|word| !word.ends_with(':')).map(plain));
+            }
+            "firmware" => module.firmware.push(value.to_owned()),
+            _ => {}
+        }
+    }
+    Ok(module)
+}
+
+/// Copies the selected modules and makes their index.
+///
+/// # Errors
+/// When `depmod` is missing or fails.
+pub fn install(
+    image: &mut Tree,
+    kernel: &Tree,
+    index: &Index,
+    selection: &Selection,
+    scratch: &Path,
+) -> Result<(), BuildError> {
+    let release = index.release();
+    let folder = tempfile::tempdir_in(scratch).map_err(BuildError::io(scratch, "making a folder"))?;
+    let lists = ["modules.order", "modules.builtin", "modules.builtin.modinfo"];
+    let lists = lists.iter().map(|name| format!("usr/lib/modules/{release}/{name}"));
+    for path in selection.paths.iter().cloned().chain(lists) {
+        let Some((_, bytes)) = kernel.resolve(&path) else { continue };
+        // depmod looks in lib/modules below its base folder.
+        let place = folder.path().join(path.trim_start_matches("usr/"));
+        let parent = place.parent().unwrap_or(folder.path());
+        fs::create_dir_all(parent).map_err(BuildError::io(parent, "making a folder"))?;
+        fs::write(&place, &bytes).map_err(BuildError::io(&place, "writing"))?;
+        if path.ends_with(".ko") {
+            image.file(&path, 0o644, bytes);
+        }
+    }
+    let output = depmod()
+        .arg("-b")
+        .arg(folder.path())
+        .arg(release)
+        .output()
+        .map_err(|source| BuildError::tool("depmod", "kmod", source))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() || said.contains("needs unknown symbol") {
+        return Err(BuildError::Depmod(said.trim().to_owned()));
+    }
+    let made = folder.path().join("lib/modules").join(release);
+    for entry in fs::read_dir(&made).map_err(BuildError::io(&made, "reading"))?.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        // What modprobe reads is in the .bin files; of the others it wants only these.
+        let wanted = name.ends_with(".bin") || matches!(name.as_str(), "modules.softdep" | "modules.devname");
+        if wanted {
+            let bytes = fs::read(entry.path()).map_err(BuildError::io(&entry.path(), "reading"))?;
+            image.file(&format!("usr/lib/modules/{release}/{name}"), 0o644, bytes);
+        }
+    }
+    Ok(())
+}
+
+/// depmod is in sbin, which is not in every user's PATH.
+fn depmod() -> Command {
+    let sbin = ["/usr/sbin/depmod", "/sbin/depmod"].into_iter().find(|path| Path::new(path).exists());
+    Command::new(sbin.unwrap_or("depmod"))
+}
