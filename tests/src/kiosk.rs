@@ -14,13 +14,17 @@ use std::{path::Path, time::Duration};
 /// What is read on the screens.
 pub mod words {
     /// On the log-in form.
-    pub const LOGIN: &str = "Password";
-    /// Over the list of parcels.
-    pub const PARCELS: &str = "Your computers";
+    pub const LOGIN: &str = "Realm";
     /// On the session menu.
     pub const MENU: &str = "Suspend: save it";
     /// On the report of a wipe that was verified.
-    pub const WIPED: &str = "Nothing of yours is left";
+    pub const WIPED: &str = "the wipe is verified";
+    /// Under the list of parcels, where one can be resumed.
+    pub const RESUME: &str = "Enter resumes it";
+    /// Likewise, where one can be started from its disk.
+    pub const START: &str = "Enter starts it";
+    /// Likewise, where another kiosk holds the lock.
+    pub const BREAK: &str = "Enter offers to break";
 }
 
 /// From power-on to the login screen, emulated.
@@ -78,11 +82,11 @@ impl Kiosk {
         self.keys(&format!("{password}\r"))
     }
 
-    /// Logs a user of the rig in and waits for the list of parcels.
+    /// Logs a user of the rig in and waits for the list of parcels, with its cursor on the first.
     pub fn log_in(&mut self, user: &str) -> Result<()> {
         let password = USERS.iter().find(|(name, _)| *name == user).context("no such user in the rig")?.1;
         self.type_login(user, password)?;
-        self.expect(words::PARCELS, ASK)
+        self.expect_any(&[words::RESUME, words::START, words::BREAK], ASK).map(drop)
     }
 
     /// Chooses the first parcel and waits for the guest's prompt or, where a program of the guest has the console, for

@@ -18,6 +18,7 @@ pub mod paths;
 pub mod process;
 pub mod qmp;
 pub mod realm;
+pub mod saboteur;
 pub mod screen;
 pub mod search;
 pub mod server;
