@@ -76,6 +76,8 @@ impl ApiError {
     pub fn transient(&self) -> bool {
         match self {
             Self::Unreachable { .. } => true,
+            // An object that arrived under another name was damaged on its way.
+            Self::Refused { error, .. } if error.code == "bad-name" => true,
             Self::Refused { status, .. } => matches!(status, 408 | 425 | 429 | 500 | 502 | 503 | 504),
             Self::Certificate { .. } | Self::Protocol { .. } => false,
         }

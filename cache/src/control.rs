@@ -66,11 +66,11 @@ impl Client {
     /// Asks, and waits for the answer; an error that `cached` answers is `Err`.
     pub fn ask(&mut self, request: &Request) -> Result<Reply, ControlError> {
         self.stream.get_mut().write_all(&line_of(request)?)?;
-        self.next()
+        self.read()
     }
 
     /// The next line, for [`Request::Watch`].
-    pub fn next(&mut self) -> Result<Reply, ControlError> {
+    pub fn read(&mut self) -> Result<Reply, ControlError> {
         let mut line = Vec::new();
         let limit = MAX_LINE as u64 + 1;
         Read::take(&mut self.stream, limit).read_until(b'\n', &mut line)?;
@@ -88,7 +88,7 @@ impl Client {
 
 /// An asynchronous connection to `cached`.
 pub struct AsyncClient {
-    read: tokio::io::BufReader<tokio::net::unix::OwnedReadHalf>,
+    input: tokio::io::BufReader<tokio::net::unix::OwnedReadHalf>,
     write: tokio::net::unix::OwnedWriteHalf,
 }
 
@@ -96,19 +96,19 @@ impl AsyncClient {
     /// Connects to the socket at `path`.
     pub async fn connect(path: &Path) -> io::Result<Self> {
         let (read, write) = tokio::net::UnixStream::connect(path).await?.into_split();
-        Ok(Self { read: tokio::io::BufReader::new(read), write })
+        Ok(Self { input: tokio::io::BufReader::new(read), write })
     }
 
     /// Asks, and waits for the answer; an error that `cached` answers is `Err`.
     pub async fn ask(&mut self, request: &Request) -> Result<Reply, ControlError> {
         self.write.write_all(&line_of(request)?).await?;
-        self.next().await
+        self.read().await
     }
 
     /// The next line, for [`Request::Watch`].
-    pub async fn next(&mut self) -> Result<Reply, ControlError> {
+    pub async fn read(&mut self) -> Result<Reply, ControlError> {
         let mut line = Vec::new();
-        (&mut self.read).take(MAX_LINE as u64 + 1).read_until(b'\n', &mut line).await?;
+        (&mut self.input).take(MAX_LINE as u64 + 1).read_until(b'\n', &mut line).await?;
         parse(&line)
     }
 }

@@ -214,14 +214,14 @@ impl Engine {
         open: impl Fn(&[u8]) -> Result<T, Refused> + Send + Sync + 'static,
     ) -> T {
         let open = Arc::new(open);
-        if let Some(found) = self.from_store(name, open.clone()).await {
+        if let Some(found) = self.stored(name, open.clone()).await {
             return found;
         }
         let mut hints = self.source.hints();
         let mut wait = self.board.waiter();
         let mut pause = PAUSES.0;
         loop {
-            let (code, reason) = match self.from_source(name, &mut urgent, open.clone()).await {
+            let (code, reason) = match self.sourced(name, &mut urgent, open.clone()).await {
                 Ok(found) => return found,
                 Err(why) => why,
             };
@@ -247,7 +247,7 @@ impl Engine {
         self.object(name, urgent.subscribe(), open).await
     }
 
-    async fn from_store<T: Send + 'static>(
+    async fn stored<T: Send + 'static>(
         &self,
         name: &ChunkName,
         open: Arc<impl Fn(&[u8]) -> Result<T, Refused> + Send + Sync + 'static>,
@@ -270,7 +270,7 @@ impl Engine {
         found.await.ok().flatten()
     }
 
-    async fn from_source<T: Send + 'static>(
+    async fn sourced<T: Send + 'static>(
         &self,
         name: &ChunkName,
         urgent: &mut watch::Receiver<bool>,

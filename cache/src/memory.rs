@@ -123,7 +123,7 @@ pub fn check_regions(regions: &[Region], pages: u64) -> Result<(), WireError> {
     spans.sort_unstable();
     let gapless = spans.iter().try_fold(0, |at, (from, to)| (*from == at).then_some(*to));
     if gapless != Some(pages * page) {
-        return Err(bad(&format!("the file is not the machine's {} MiB, each once", pages * page >> 20)));
+        return Err(bad(&format!("the file is not the machine's {} MiB, each once", (pages * page) >> 20)));
     }
     Ok(())
 }

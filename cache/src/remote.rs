@@ -78,16 +78,23 @@ pub struct SinkError {
     pub conflict: bool,
 }
 
-impl From<ApiError> for SinkError {
-    fn from(error: ApiError) -> Self {
-        let transient = error.transient() || error.session_ended();
-        let error_on_the_wire = match error.session_ended() {
+impl SinkError {
+    /// Within a session, where only the user gives up: a new log-in, and space on the server, are waited for too.
+    pub fn patient(error: ApiError) -> Self {
+        let full = matches!(&error, ApiError::Refused { status: 507, .. });
+        let transient = error.transient() || error.session_ended() || full;
+        let wire = match error.session_ended() {
             true => {
                 WireError::new("session-expired", "the log-in to the parcel server has ended; log in again")
             }
             false => error.to_wire(),
         };
-        Self { transient, conflict: error.conflict(), error: error_on_the_wire }
+        Self { transient, conflict: error.conflict(), error: wire }
+    }
+
+    /// For a command, whose user reads the error and starts it again.
+    pub fn hasty(error: ApiError) -> Self {
+        Self { transient: error.transient(), conflict: error.conflict(), error: error.to_wire() }
     }
 }
 
@@ -113,27 +120,29 @@ pub struct ServerSink {
     pub parcel: ParcelId,
     /// The lock.
     pub epoch: Epoch,
+    /// Which errors are waited out: [`SinkError::patient`] or [`SinkError::hasty`].
+    pub judge: fn(ApiError) -> SinkError,
 }
 
 impl Sink for ServerSink {
     fn have<'a>(&'a self, names: &'a [ChunkName]) -> BoxFuture<'a, Result<Vec<bool>, SinkError>> {
-        async move { Ok(self.api.have(&self.parcel, names).await?) }.boxed()
+        async move { self.api.have(&self.parcel, names).await.map_err(self.judge) }.boxed()
     }
 
     fn put<'a>(&'a self, name: &'a ChunkName, bytes: Bytes) -> BoxFuture<'a, Result<(), SinkError>> {
-        async move { Ok(self.api.put_chunk(&self.parcel, self.epoch, name, bytes).await?) }.boxed()
+        async move { self.api.put_chunk(&self.parcel, self.epoch, name, bytes).await.map_err(self.judge) }
+            .boxed()
     }
 
     fn commit<'a>(&'a self, version: Version, record: Bytes) -> BoxFuture<'a, Result<(), SinkError>> {
         async move {
-            self.api.commit(&self.parcel, version, self.epoch, record).await?;
-            Ok(())
+            self.api.commit(&self.parcel, version, self.epoch, record).await.map(drop).map_err(self.judge)
         }
         .boxed()
     }
 
     fn record<'a>(&'a self, version: Version) -> BoxFuture<'a, Result<Bytes, SinkError>> {
-        async move { Ok(self.api.version(&self.parcel, version).await?) }.boxed()
+        async move { self.api.version(&self.parcel, version).await.map_err(self.judge) }.boxed()
     }
 
     fn hints(&self) -> watch::Receiver<u64> {

@@ -1,2 +1,3 @@
-//! Entry point.
+//! `waystation`: parcels on an administrator's machine.
+
 fn main() {}

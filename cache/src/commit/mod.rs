@@ -51,8 +51,27 @@ pub struct Committed {
 /// What changes in an image: chunk index → its new reference.
 type Changes = upload::Refs;
 
+/// How often a commit is made anew because the server lost what it said it has.
+const ATTEMPTS: usize = 3;
+
 /// Commits what `open` has: its changed disk chunks, and what the VMM saved.
 pub async fn commit(
+    open: &Arc<OpenParcel>,
+    author: &Author,
+    level: i32,
+    sink: Arc<dyn Sink>,
+) -> Result<Committed, WireError> {
+    let mut last = None;
+    for _ in 0..ATTEMPTS {
+        match attempt(open, author, level, sink.clone()).await {
+            Err(error) if error.code == "missing-objects" => last = Some(error),
+            done => return done,
+        }
+    }
+    Err(last.unwrap_or_else(|| internal("it was not tried")))
+}
+
+async fn attempt(
     open: &Arc<OpenParcel>,
     author: &Author,
     level: i32,

@@ -148,7 +148,9 @@ impl Daemon {
                 Ok(Reply::Ok)
             }
             Request::Parcels => {
-                let parcels = self.api.parcels().await.map_err(|e| e.to_wire())?;
+                let mut parcels = self.api.parcels().await.map_err(|e| e.to_wire())?;
+                // One without a version is being made, or was not finished.
+                parcels.retain(|parcel| parcel.version > Version(0));
                 Ok(Reply::Parcels { parcels })
             }
             Request::Slots { parcel } => {
@@ -229,7 +231,7 @@ impl Daemon {
             key.ok_or_else(|| WireError::new("no-key", "the parcel's key is not here; log in again"))?;
         work.running = None;
         let record = again(self.board.clone(), self.api.token_renewals(), || {
-            async { self.api.version(&parcel, version).await.map_err(SinkError::from) }.boxed()
+            async { self.api.version(&parcel, version).await.map_err(SinkError::patient) }.boxed()
         });
         let record = record.await.map_err(|e| e.error)?;
         let opening = Opening {
@@ -277,7 +279,7 @@ impl Daemon {
     }
 
     fn sink(&self, parcel: ParcelId, epoch: Epoch) -> ServerSink {
-        ServerSink { api: self.api.clone(), parcel, epoch }
+        ServerSink { api: self.api.clone(), parcel, epoch, judge: SinkError::patient }
     }
 
     async fn unlock(&self) -> Result<Reply, WireError> {
@@ -285,7 +287,8 @@ impl Daemon {
         work.running = None;
         let Some(held) = work.held.clone() else { return Ok(Reply::Ok) };
         let unlocking = again(self.board.clone(), self.api.token_renewals(), || {
-            async { self.api.unlock(&held.parcel, held.reply.epoch).await.map_err(SinkError::from) }.boxed()
+            async { self.api.unlock(&held.parcel, held.reply.epoch).await.map_err(SinkError::patient) }
+                .boxed()
         });
         match tokio::time::timeout(UNLOCKING, unlocking).await {
             Ok(Ok(())) => {}
