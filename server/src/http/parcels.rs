@@ -12,11 +12,9 @@ use axum::{
 use bytes::Bytes;
 use parcel::{
     id::{Epoch, ParcelId, Version},
+    slot,
     wire::http::{CreateParcel, LockReply, LockRequest, ParcelInfo, VersionInfo},
 };
-
-/// Largest key slots, in bytes.
-const MAX_SLOTS: usize = 64 * 1024;
 
 /// The epoch under which a write is asked for.
 #[derive(serde::Deserialize)]
@@ -174,7 +172,7 @@ pub(super) async fn put_slots(
     body: Body,
 ) -> Result<StatusCode, Refusal> {
     let (id, epoch) = (parcel_id(&id)?, epoch_if_given(query)?);
-    let bytes = body::read(body, MAX_SLOTS, app.limits().idle_timeout).await?;
+    let bytes = body::read(body, slot::MAX_JSON, app.limits().idle_timeout).await?;
     app.parcels().put_slots(&caller, id, epoch, bytes).await?;
     Ok(StatusCode::NO_CONTENT)
 }

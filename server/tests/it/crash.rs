@@ -1,0 +1,147 @@
+//! The server is killed; what was committed is whole, and nothing that was answered is lost.
+
+use crate::{
+    client::Client,
+    machine::{Machine, wants},
+    server::Setup,
+};
+use parcel::{
+    id::{ChunkName, Version},
+    keyring::PublicLeaf,
+    record::Public,
+};
+use std::{
+    collections::BTreeMap,
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+/// Everything that the last version of the only parcel names is stored under its name.
+async fn assert_whole(client: &Client, machine: &Machine, version: Version) {
+    if version == Version(0) {
+        return;
+    }
+    let record = client.get(&format!("parcels/{}/versions/{version}", machine.id)).await.unwrap();
+    let public = Public::read(&record).unwrap();
+    assert_eq!(public.version, version);
+    let fetch = |name: ChunkName| async move {
+        let bytes = client.get(&format!("chunks/{name}")).await.unwrap();
+        assert_eq!(parcel::chunk::name_of(&bytes), name);
+        bytes
+    };
+    for leaf in public.leaf_names() {
+        for name in PublicLeaf::read(&fetch(leaf).await).unwrap().names.into_iter().flatten() {
+            fetch(name).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn killed_in_mid_commit_the_last_version_is_whole() {
+    let setup = Setup::new();
+    let machine = Arc::new(Machine::new());
+    let id = machine.id;
+    let mut disk = BTreeMap::new();
+    let mut kept = 0;
+    for round in 0..8u64 {
+        let server = setup.start();
+        let client = Client::of("shanta", &setup, &server).await;
+        let (epoch, mut version) = if round == 0 {
+            (client.create(id, "work", "shanta", "a").await.unwrap().epoch, Version(0))
+        } else {
+            // The kiosk does not know what became of its lock, and takes it anew.
+            let taken = client.lock(id, "a", None).await.unwrap();
+            (taken.epoch, taken.version)
+        };
+        assert!(version.0 >= kept, "version {kept} was answered, and is lost: {version}");
+        assert_whole(&client, &machine, version).await;
+
+        // Suspends as fast as it can, until the server is shot.
+        let answered = Arc::new(AtomicU64::new(version.0));
+        let suspending = {
+            let (client, machine, answered) = (client.clone(), Arc::clone(&machine), Arc::clone(&answered));
+            let mut disk = disk.clone();
+            tokio::spawn(async move {
+                loop {
+                    disk.insert(version.0 % 5, (version.0 % 251) as u8);
+                    let next = machine.seal(version.0 + 1, version.0, 8, &disk);
+                    let sends = next.chunks.iter().chain(&next.leaves);
+                    for (name, bytes) in sends {
+                        let path = format!("parcels/{id}/chunks/{name}?epoch={epoch}");
+                        let sent =
+                            client.request(reqwest::Method::PUT, &path).body(bytes.clone()).send().await;
+                        if !sent.is_ok_and(|answer| answer.status().is_success()) {
+                            return;
+                        }
+                    }
+                    version = version.next();
+                    let path = format!("parcels/{id}/versions/{version}?epoch={epoch}");
+                    let sent = client.request(reqwest::Method::PUT, &path).body(next.record).send().await;
+                    if !sent.is_ok_and(|answer| answer.status().is_success()) {
+                        return;
+                    }
+                    answered.store(version.0, Ordering::SeqCst);
+                }
+            })
+        };
+        tokio::time::sleep(Duration::from_millis(37 + 29 * round)).await;
+        server.kill();
+        suspending.await.unwrap();
+        kept = answered.load(Ordering::SeqCst);
+        disk.insert(round % 7, round as u8);
+    }
+    let server = setup.start();
+    let client = Client::of("shanta", &setup, &server).await;
+    let last = client.show(id).await.unwrap();
+    assert!(last.version.0 >= kept && kept > 0, "{kept} answered, {} there", last.version);
+    assert_whole(&client, &machine, last.version).await;
+    assert_eq!(fs::read_dir(setup.path("store/tmp")).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_record_without_its_head_was_never_committed() {
+    let setup = Setup::new();
+    let server = setup.start();
+    let client = Client::of("shanta", &setup, &server).await;
+    let machine = Machine::new();
+    let id = machine.id;
+    let epoch = client.create(id, "work", "shanta", "a").await.unwrap().epoch;
+    let first = machine.record(1, 0, Vec::new(), wants(1));
+    client.commit(id, epoch, Version(1), &first).await.unwrap();
+    server.kill();
+
+    // What a crash between the two last steps of a commit leaves.
+    let left = machine.record(2, 1, Vec::new(), wants(2));
+    fs::write(setup.path(&format!("store/parcels/{id}/versions/2")), &left).unwrap();
+    let server = setup.start();
+    let token = client.token;
+    let mut client = Client::new(&setup, &server);
+    client.token = token;
+    assert_eq!(client.show(id).await.unwrap().version, Version(1));
+    let list = client.get(&format!("parcels/{id}/versions")).await.unwrap();
+    assert!(!String::from_utf8_lossy(&list).contains("\"version\":2"));
+    assert_eq!(client.get(&format!("parcels/{id}/versions/2")).await.unwrap_err().status, 404);
+    // The kiosk, still there with its epoch, commits something else under that number.
+    let second = machine.record(2, 1, Vec::new(), wants(3));
+    client.commit(id, epoch, Version(2), &second).await.unwrap();
+    assert_eq!(client.get(&format!("parcels/{id}/versions/2")).await.unwrap(), second);
+}
+
+#[tokio::test]
+async fn a_head_that_cannot_be_read_hides_no_other_parcel() {
+    let setup = Setup::new();
+    let server = setup.start();
+    let client = Client::of("shanta", &setup, &server).await;
+    let (sick, well) = (Machine::new().id, Machine::new().id);
+    client.create(sick, "sick", "shanta", "a").await.unwrap();
+    client.create(well, "well", "shanta", "a").await.unwrap();
+    fs::write(setup.path(&format!("store/parcels/{sick}/head")), "{}").unwrap();
+    assert_eq!(client.list().await.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(), ["well"]);
+    let refused = client.show(sick).await.unwrap_err();
+    assert_eq!((refused.status, refused.error.code.as_str()), (500, "store"));
+    assert!(!refused.error.message.contains("/"), "{}", refused.error.message);
+}

@@ -1,0 +1,13 @@
+//! The server as a program, with a real KDC, over real TLS.
+
+mod auth;
+mod client;
+mod commit;
+mod crash;
+mod limits;
+mod locks;
+mod machine;
+mod parcels;
+mod program;
+mod realm;
+mod server;

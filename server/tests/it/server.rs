@@ -1,0 +1,129 @@
+//! The program, started with a configuration of its own.
+
+use crate::realm::{HOST, SERVICE, principal, realm};
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read},
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+};
+use tempfile::TempDir;
+
+/// A folder with everything that a server needs.
+pub struct Setup {
+    dir: TempDir,
+    /// PEM of the CA that the certificate is from.
+    pub ca: String,
+}
+
+impl Setup {
+    pub fn new() -> Self {
+        Self::with_limits("")
+    }
+
+    /// With these lines in `[limits]`.
+    pub fn with_limits(limits: &str) -> Self {
+        let realm = realm();
+        let dir = tempfile::Builder::new().prefix("server").tempdir().unwrap();
+        let ca_key = rcgen::KeyPair::generate().unwrap();
+        let mut ca = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let ca_cert = ca.self_signed(&ca_key).unwrap();
+        let issuer = rcgen::Issuer::new(ca, ca_key);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let cert =
+            rcgen::CertificateParams::new(vec![HOST.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+        let setup = Self { dir, ca: ca_cert.pem() };
+        fs::write(setup.path("cert.pem"), cert.pem()).unwrap();
+        fs::write(setup.path("key.pem"), key.serialize_pem()).unwrap();
+        fs::set_permissions(setup.path("key.pem"), PermissionsExt::from_mode(0o600)).unwrap();
+        crate::realm::copy_private(&realm.keytab(), &setup.path("keytab"));
+        let text = format!(
+            "listen = \"127.0.0.1:0\"\nservice = \"{SERVICE}\"\nkeytab = \"keytab\"\nstore = \"store\"\nadmins = [\"{}\"]\n\
+             ready_file = \"ready\"\n[tls]\ncert = \"cert.pem\"\nkey = \"key.pem\"\n[limits]\n{limits}\n",
+            principal("it")
+        );
+        fs::write(setup.config(), text).unwrap();
+        setup
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn config(&self) -> PathBuf {
+        self.path("server.toml")
+    }
+
+    /// Changes the configuration.
+    pub fn edit(&self, from: &str, to: &str) {
+        let text = fs::read_to_string(self.config()).unwrap();
+        assert!(text.contains(from), "{from}");
+        fs::write(self.config(), text.replacen(from, to, 1)).unwrap();
+    }
+
+    pub fn start(&self) -> Server {
+        Server::start(&self.config())
+    }
+}
+
+/// The running program; killed when dropped.
+pub struct Server {
+    child: Child,
+    pub addr: SocketAddr,
+}
+
+impl Server {
+    fn start(config: &Path) -> Self {
+        let mut child =
+            program(&["--config", config.to_str().unwrap()]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let addr = line
+            .trim()
+            .strip_prefix("listening on https://")
+            .unwrap_or_else(|| panic!("it did not start: {line:?}"));
+        Self { addr: addr.parse().unwrap(), child }
+    }
+
+    /// SIGKILL: what a crash of the process is.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM, and the exit status.
+    pub fn terminate(mut self) -> ExitStatus {
+        self.signal(nix::sys::signal::Signal::SIGTERM);
+        self.child.wait().unwrap()
+    }
+
+    pub fn signal(&self, signal: nix::sys::signal::Signal) {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.child.id() as i32), signal).unwrap();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The program with arguments, its log on the test's standard error.
+pub fn program(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_parcel-server"));
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+/// Runs the program to its end: exit code, standard output, standard error.
+pub fn run(arguments: &[&str]) -> (i32, String, String) {
+    let mut child = program(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (mut out, mut err) = (String::new(), String::new());
+    child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+    child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+    (child.wait().unwrap().code().unwrap(), out, err)
+}
