@@ -26,7 +26,7 @@ pub fn find(program: &str) -> io::Result<PathBuf> {
 /// Runs a program to its end with `input` on its standard input.
 ///
 /// # Errors
-/// It cannot be run, or it failed; then with the last line it said.
+/// It cannot be run, or it failed; then with the first line it said.
 pub fn run(program: &str, args: &[&str], input: &[u8]) -> io::Result<()> {
     let mut child = Command::new(find(program)?)
         .args(args)
@@ -49,7 +49,7 @@ pub fn run(program: &str, args: &[&str], input: &[u8]) -> io::Result<()> {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    let said = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it did not say why").trim();
+    let said = said.lines().find(|line| !line.trim().is_empty()).unwrap_or("it did not say why").trim();
     Err(io::Error::other(format!("{program} failed ({}): {said}", output.status)))
 }
 
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn failures_name_the_program_and_its_last_word() {
+    fn failures_name_the_program_and_its_first_word() {
         assert!(
             run("no-such-program", &[], b"")
                 .unwrap_err()
@@ -67,6 +67,6 @@ mod tests {
         );
         run("cat", &[], b"input").unwrap();
         let error = run("sh", &["-c", "echo first >&2; echo last >&2; exit 3"], b"").unwrap_err().to_string();
-        assert!(error.contains("sh failed") && error.contains("3") && error.contains("last"), "{error}");
+        assert!(error.contains("sh failed") && error.contains("3") && error.contains("first"), "{error}");
     }
 }

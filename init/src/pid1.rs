@@ -16,7 +16,7 @@ use nix::{
         signal::{Signal, kill},
         wait::{WaitPidFlag, WaitStatus, waitpid},
     },
-    unistd::Pid,
+    unistd::{self, Pid},
 };
 use std::{
     fs::OpenOptions,
@@ -40,6 +40,7 @@ fn serve() {
     for wrong in mounts::mount_all(&EARLY) {
         say(&wrong);
     }
+    leave_console();
     let mut backoff = Backoff::default();
     let mut crashed = None;
     loop {
@@ -61,6 +62,17 @@ fn serve() {
         say(&format!("the manager ended ({how}); starting it again"));
         crashed = Some(how);
         std::thread::sleep(backoff.ended(clock::since_boot()));
+    }
+}
+
+/// The kernel gave PID 1 its console as standard input and output. Held open, that terminal could never be made to
+/// forget what was typed on it.
+fn leave_console() {
+    let Ok(null) = OpenOptions::new().read(true).write(true).open("/dev/null") else { return };
+    for done in [unistd::dup2_stdin(&null), unistd::dup2_stdout(&null), unistd::dup2_stderr(&null)] {
+        if let Err(errno) = done {
+            say(&format!("the kernel's console stays open: {errno}"));
+        }
     }
 }
 
@@ -118,7 +130,7 @@ fn kill_all() {
 }
 
 fn power(mode: RebootMode) -> ! {
-    nix::unistd::sync();
+    unistd::sync();
     let _ = reboot(mode);
     // Only without the right to restart, which PID 1 has. Nothing is left to do but to wait.
     loop {

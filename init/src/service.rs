@@ -218,7 +218,7 @@ mod tests {
     #[test]
     fn an_end_that_was_wanted_is_not_told_and_leaves_no_process() {
         let (tx, rx) = channel();
-        let child = shell("sleep 1000");
+        let child = shell("exec sleep 1000");
         let pid = Pid::from_raw(child.id().cast_signed());
         let service = Service::watch("test", child, move |how| tx.send(how).unwrap()).unwrap();
         assert!((service.alive())());
@@ -233,7 +233,7 @@ mod tests {
         let log = Log::open(folder.path(), None);
         let (tx, rx) = channel();
         let service = Service::keep("test", log, move || {
-            let child = shell("sleep 1000");
+            let child = shell("exec sleep 1000");
             tx.send(Pid::from_raw(child.id().cast_signed())).unwrap();
             Ok(child)
         })

@@ -34,7 +34,7 @@ table inet waystation {
         iifname "tap0" udp dport { 53, 67 } accept
         iifname "tap0" tcp dport 53 accept
         iifname "tap0" drop
-        meta l4proto { icmp, ipv6-icmp } accept
+        meta l4proto { 1, 58 } accept comment "ICMP, ICMPv6: a kiosk has no /etc/protocols"
         udp dport 68 accept
     }
     chain forward {
