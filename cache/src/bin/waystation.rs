@@ -1,3 +1,7 @@
 //! `waystation`: parcels on an administrator's machine.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cache::admin::main()
+}

@@ -1,0 +1,146 @@
+//! The command line: what there is, and how an error is told.
+
+use super::{AdminError, Exit, Result, clone, connect::Connection, import, list, lock, show, tag};
+use clap::{Args, Parser, Subcommand};
+use serde::Serialize;
+use std::{path::PathBuf, process::ExitCode};
+
+/// Parcels on the parcel server: make them, look at them, lock and unlock them.
+///
+/// Uses the Kerberos ticket that kinit got.
+///
+/// Exit codes: 0 done, 1 failed, 2 wrong usage, 3 input that cannot be used, 4 no valid ticket, 5 server not reachable,
+/// 6 refused by the server, 130 interrupted.
+#[derive(Parser)]
+#[command(
+    version,
+    after_help = "Example:\n  kinit it && waystation --server https://parcels.example.org --ca ca.pem ls"
+)]
+struct Arguments {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(Args)]
+pub(super) struct Common {
+    /// Address of the parcel server, https://…
+    #[arg(long, global = true, env = "WAYSTATION_SERVER", default_value = "")]
+    pub server: String,
+    /// PEM file with the certificate of the server's CA.
+    #[arg(long, global = true, env = "WAYSTATION_CA", default_value = "/etc/waystation/ca.pem")]
+    pub ca: PathBuf,
+    /// Answer in JSON on the standard output; errors too.
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Makes a golden parcel from a disk image, a kernel and an initial RAM disk.
+    #[command(after_help = import::EXAMPLE)]
+    Import(import::Arguments),
+    /// Makes a user's parcel from a golden one; unchanged pieces stay shared.
+    #[command(after_help = clone::EXAMPLE)]
+    Clone(clone::Arguments),
+    /// Lists your parcels, and those you hold.
+    #[command(after_help = list::EXAMPLE)]
+    Ls(list::Arguments),
+    /// Shows a parcel and its versions.
+    #[command(after_help = show::EXAMPLE)]
+    Show(show::Arguments),
+    /// Shows a parcel's hardware tag, or changes it.
+    #[command(after_help = tag::EXAMPLE)]
+    Tag(tag::Arguments),
+    /// Takes a parcel's lock, so that no kiosk can resume it.
+    #[command(after_help = lock::LOCK_EXAMPLE)]
+    Lock(lock::LockArguments),
+    /// Releases a parcel's lock.
+    #[command(after_help = lock::UNLOCK_EXAMPLE)]
+    Unlock(lock::UnlockArguments),
+}
+
+/// What a command has to say: a structure for programs, lines for people.
+pub(super) struct Answer {
+    json: serde_json::Value,
+    text: String,
+}
+
+impl Answer {
+    /// Both forms.
+    pub fn new(json: &impl Serialize, text: impl Into<String>) -> Result<Self> {
+        let json = serde_json::to_value(json)
+            .map_err(|e| AdminError::new(Exit::Failed, "internal-error", e.to_string()))?;
+        Ok(Self { json, text: text.into() })
+    }
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let json = arguments.common.json;
+    let filter =
+        tracing_subscriber::EnvFilter::try_from_env("WAYSTATION_LOG").unwrap_or_else(|_| "warn".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("waystation: no threads can be started: {error}");
+            return Exit::Failed.into();
+        }
+    };
+    let result = runtime.block_on(async {
+        tokio::select! {
+            result = run(arguments) => result,
+            _ = tokio::signal::ctrl_c() => {
+                let text = "interrupted; what was begun is not listed, and the same command takes it up again";
+                Err(AdminError::new(Exit::Interrupted, "interrupted", text))
+            }
+        }
+    });
+    // An upload or a question to the KDC may still be under way on some thread.
+    runtime.shutdown_background();
+    match result {
+        Ok(Answer { json: value, .. }) if json => println!("{value:#}"),
+        Ok(Answer { text, .. }) => print!("{text}"),
+        Err(AdminError { exit, error }) => {
+            if json {
+                println!("{}", serde_json::json!({ "error": error }));
+            }
+            eprintln!("waystation: {error}");
+            return exit.into();
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+async fn run(arguments: Arguments) -> Result<Answer> {
+    let common = arguments.common;
+    match arguments.command {
+        Command::Import(arguments) => import::run(&common, arguments).await,
+        Command::Clone(arguments) => clone::run(&common, arguments).await,
+        Command::Ls(arguments) => list::run(&Connection::open(&common).await?, &arguments).await,
+        Command::Show(arguments) => show::run(&Connection::open(&common).await?, &arguments).await,
+        Command::Tag(arguments) => tag::run(&common, arguments).await,
+        Command::Lock(arguments) => lock::lock(&Connection::open(&common).await?, &arguments).await,
+        Command::Unlock(arguments) => lock::unlock(&Connection::open(&common).await?, &arguments).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent_and_every_command_has_an_example() {
+        let command = Arguments::command();
+        command.clone().debug_assert();
+        for sub in command.get_subcommands() {
+            let help = sub.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains(&format!("waystation {}", sub.get_name())), "{}: {help:?}", sub.get_name());
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! A logged-in connection to the parcel server, and the parcels on it.
+
+use super::{AdminError, Exit, Result, cli::Common};
+use crate::{
+    api::Api,
+    commit::upload::Uploader,
+    kerberos,
+    remote::{ServerSink, SinkError, again},
+    status::{Board, Step, Traffic},
+};
+use futures::FutureExt as _;
+use parcel::{
+    id::{Epoch, ParcelId, Version},
+    secret::Secret,
+    wire::http::{CreateParcel, LockReply, LockRequest, ParcelInfo},
+};
+use std::{
+    io::{IsTerminal as _, Write as _},
+    sync::Arc,
+    time::Duration,
+};
+
+/// A logged-in connection.
+pub(super) struct Connection {
+    pub api: Api,
+    pub board: Arc<Board>,
+    /// Who we are, by the server's word.
+    pub principal: String,
+    /// Under what name we hold locks.
+    pub client: String,
+}
+
+impl Connection {
+    /// Logs in with the ticket of the default credential cache.
+    pub async fn open(common: &Common) -> Result<Self> {
+        if common.server.is_empty() {
+            return Err(AdminError::input(
+                "no parcel server is named; give --server or set WAYSTATION_SERVER",
+            ));
+        }
+        let board = Board::new(Arc::new(Traffic::default()));
+        let api = Api::new(&common.server, &common.ca, board.traffic().clone())?;
+        let session = kerberos::from_default_cache().await?.negotiate(&api).await?;
+        let host = nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned();
+        let client = format!("waystation on {host}").chars().take(64).collect();
+        Ok(Self { api, board, principal: session.principal, client })
+    }
+
+    /// The caller's parcel of that name, or with that id.
+    pub async fn find(&self, name: &str) -> Result<ParcelInfo> {
+        let mut found: Vec<_> = self.api.parcels().await?;
+        found.retain(|parcel| parcel.version > Version(0));
+        found.retain(|parcel| parcel.name == name || parcel.id.to_string() == name);
+        if found.len() > 1 {
+            let ids: Vec<_> = found.iter().map(|one| format!("{} of {}", one.id, one.owner)).collect();
+            let text =
+                format!("several parcels are called {name:?}; use one of their ids: {}", ids.join(", "));
+            return Err(AdminError::input(text));
+        }
+        found.pop().ok_or_else(|| {
+            let text = format!("you have no parcel {name:?}; waystation ls lists those you have");
+            AdminError::new(Exit::Refused, "no-such-parcel", text)
+        })
+    }
+
+    /// Makes a parcel and takes its lock, or takes over one of that name and owner that was never finished.
+    pub async fn create(&self, name: &str, owner: &str) -> Result<(ParcelId, Epoch)> {
+        let known = self.api.parcels().await?;
+        let begun = known.iter().find(|one| one.name == name && one.owner == owner);
+        if let Some(begun) = begun.filter(|one| one.version == Version(0)) {
+            let theirs = begun.lock.as_ref().is_some_and(|lock| lock.principal != self.principal);
+            let body = LockRequest { kiosk: self.client.clone(), inventory: None };
+            let breaking = begun.lock.is_some() && !theirs;
+            return Ok((begun.id, self.api.lock(&begun.id, &body, breaking).await?.epoch));
+        }
+        if begun.is_some() {
+            let text = format!("{owner} has a parcel {name:?} already; choose another --name");
+            return Err(AdminError::new(Exit::Refused, "name-taken", text));
+        }
+        let mut id = [0; 16];
+        getrandom::fill(&mut id)
+            .map_err(|e| AdminError::new(Exit::Failed, "no-randomness", e.to_string()))?;
+        let id = ParcelId(id);
+        let body =
+            CreateParcel { id, name: name.to_owned(), owner: owner.to_owned(), kiosk: self.client.clone() };
+        let LockReply { epoch, .. } = self.api.create(&body).await?;
+        Ok((id, epoch))
+    }
+
+    /// An uploader for a parcel whose lock we have.
+    pub fn uploader(&self, parcel: ParcelId, epoch: Epoch, secret: Secret, level: i32) -> Uploader {
+        let sink = ServerSink { api: self.api.clone(), parcel, epoch, judge: SinkError::hasty };
+        Uploader::new(Arc::new(sink), self.board.clone(), secret, level)
+    }
+
+    /// A sealed version record.
+    pub async fn record(&self, parcel: &ParcelId, version: Version) -> Result<bytes::Bytes> {
+        let reading = || async { self.api.version(parcel, version).await.map_err(SinkError::hasty) }.boxed();
+        Ok(again(self.board.clone(), self.api.token_renewals(), reading).await.map_err(|e| e.error)?)
+    }
+
+    /// A sealed object.
+    pub async fn object(&self, name: &parcel::id::ChunkName) -> Result<bytes::Bytes> {
+        let reading = || async { self.api.chunk(name).await.map_err(SinkError::hasty) }.boxed();
+        Ok(again(self.board.clone(), self.api.token_renewals(), reading).await.map_err(|e| e.error)?)
+    }
+
+    /// Starts a long step, and shows it on the standard error: a line that is written over on a terminal, and elsewhere
+    /// only what is waited for.
+    pub fn show(&self, what: &'static str, bytes: u64) -> Showing {
+        let step = self.board.step(bytes);
+        let board = self.board.clone();
+        let task = tokio::spawn(async move {
+            let terminal = std::io::stderr().is_terminal();
+            let mut told = String::new();
+            loop {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                let status = board.status();
+                let Some(progress) = status.progress else { continue };
+                if let Some(waiting) = status.waiting.filter(|waiting| waiting.reason != told) {
+                    eprintln!("{}waiting: {}", if terminal { "\r\x1b[K" } else { "" }, waiting.reason);
+                    told = waiting.reason;
+                }
+                if terminal {
+                    eprint!("\r\x1b[K{what}: {}", line(progress.done, progress.total, progress.rate));
+                    let _ = std::io::stderr().flush();
+                }
+            }
+        });
+        Showing { step, task: task.abort_handle() }
+    }
+}
+
+/// A long step that is shown until this is dropped.
+pub(super) struct Showing {
+    pub step: Step,
+    task: tokio::task::AbortHandle,
+}
+
+impl Drop for Showing {
+    fn drop(&mut self) {
+        self.task.abort();
+        if std::io::stderr().is_terminal() {
+            eprint!("\r\x1b[K");
+        }
+    }
+}
+
+/// `12.0 of 400.0 MiB, 3 %, 8.1 MiB/s, 0:48 to go`.
+fn line(done: u64, total: u64, rate: u64) -> String {
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let percent = (done * 100).checked_div(total).unwrap_or(0);
+    let mut text = format!("{:.1} of {:.1} MiB, {percent} %", mib(done), mib(total));
+    if let Some(seconds) = total.saturating_sub(done).checked_div(rate) {
+        text += &format!(", {:.1} MiB/s, {}:{:02} to go", mib(rate), seconds / 60, seconds % 60);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_tells_rate_and_time_to_go() {
+        let mib = 1 << 20;
+        assert_eq!(line(12 * mib, 400 * mib, 8 * mib), "12.0 of 400.0 MiB, 3 %, 8.0 MiB/s, 0:48 to go");
+        assert_eq!(line(0, 0, 0), "0.0 of 0.0 MiB, 0 %");
+    }
+}

@@ -1,0 +1,122 @@
+//! `waystation import`.
+
+use super::{
+    AdminError, Result,
+    cli::{Answer, Common},
+    connect::Connection,
+    inspect,
+    record::{self, First},
+    secrets,
+};
+use crate::commit::Place;
+use parcel::{
+    keyring::ImageKind,
+    record::{MAX_CMDLINE, Private},
+    slot::Slots,
+};
+use std::path::PathBuf;
+
+pub(super) const EXAMPLE: &str = "\
+The disk image is a raw one, such as qemu-img convert -O raw makes. With --key-file nobody but the owner of that file \
+can open the parcel; without it a password is asked for. A command that was interrupted is taken up when it is \
+given again.
+
+Example:
+  waystation import --name golden --disk disk.img --kernel vmlinuz --initrd initrd.img \\
+      --cmdline 'root=/dev/vda rw console=hvc0' --memory 512 --vcpus 1 --key-file golden.key";
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// Name of the parcel, 1 to 64 characters.
+    #[arg(long)]
+    name: String,
+    /// Raw disk image.
+    #[arg(long, value_name = "FILE")]
+    disk: PathBuf,
+    /// Linux kernel (bzImage) that a cold boot starts.
+    #[arg(long, value_name = "FILE")]
+    kernel: PathBuf,
+    /// Initial RAM disk of that kernel.
+    #[arg(long, value_name = "FILE")]
+    initrd: PathBuf,
+    /// Kernel command line.
+    #[arg(long)]
+    cmdline: String,
+    /// Memory in MiB.
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(64..=1 << 20))]
+    memory: u64,
+    /// Virtual CPUs.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=32))]
+    vcpus: u32,
+    /// CPU that the machine is given: x86-64-v1, x86-64-v2 or x86-64-v3.
+    #[arg(long, default_value = "x86-64-v2")]
+    baseline: String,
+    /// File for the parcel key: written if it is not there, else used. Instead of a password.
+    #[arg(long, alias = "key-out", value_name = "FILE")]
+    key_file: Option<PathBuf>,
+    /// File whose first line is the password; else it is asked for.
+    #[arg(long, value_name = "FILE", conflicts_with = "key_file")]
+    password_file: Option<PathBuf>,
+    /// Add a recovery key, and write it to this new file.
+    #[arg(long, value_name = "FILE")]
+    recovery_out: Option<PathBuf>,
+    /// Take a disk image in which nothing is recognised.
+    #[arg(long)]
+    force_raw: bool,
+    /// zstd level.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..=19))]
+    zstd_level: i32,
+}
+
+pub(super) async fn run(common: &Common, arguments: Arguments) -> Result<Answer> {
+    // Everything that can be wrong here is found before the server hears of it.
+    let disk = inspect::disk(&arguments.disk, arguments.force_raw)?;
+    let kernel = inspect::kernel(&arguments.kernel)?;
+    let initrd = inspect::initrd(&arguments.initrd)?;
+    let (machine, tag) = record::machine(arguments.vcpus, arguments.memory, &arguments.baseline)?;
+    if arguments.cmdline.len() > MAX_CMDLINE || arguments.cmdline.contains(['\0', '\n']) {
+        return Err(AdminError::input(format!(
+            "--cmdline: it is one line of at most {MAX_CMDLINE} bytes; shorten it"
+        )));
+    }
+    let connection = Connection::open(common).await?;
+    let password = match arguments.key_file {
+        Some(_) => None,
+        None => Some(secrets::password(
+            arguments.password_file.as_deref(),
+            &format!("Password for parcel {:?}", arguments.name),
+            true,
+        )?),
+    };
+    let key = match &arguments.key_file {
+        Some(path) => secrets::key_file(path)?,
+        None => secrets::new_key()?,
+    };
+
+    let (parcel, epoch) = connection.create(&arguments.name, &connection.principal).await?;
+    let mut slots = Slots::default();
+    if let Some(password) = &password {
+        secrets::set_password(&mut slots, password, &key, &parcel)?;
+    }
+    if let Some(path) = &arguments.recovery_out {
+        secrets::set_recovery(&mut slots, &key, &parcel, Some(path))?;
+    }
+    if !slots.slots.is_empty() {
+        connection.api.put_slots(&parcel, Some(epoch), slots.to_json().into()).await?;
+    }
+
+    let secret = secrets::new_secret()?;
+    let uploader = connection.uploader(parcel, epoch, secret.clone(), arguments.zstd_level);
+    let showing = connection.show("importing", disk.bytes + kernel.bytes + initrd.bytes);
+    let place = Place { key: &key, parcel };
+    let mut images = Vec::new();
+    for (kind, input) in [(ImageKind::Kernel, kernel), (ImageKind::Initrd, initrd), (ImageKind::Disk, disk)] {
+        images.push(record::send_file(&uploader, &place, kind, input, &showing.step).await?);
+    }
+    drop(showing);
+    let private = Private { secrets: vec![secret], cmdline: arguments.cmdline, working_set: Vec::new() };
+    let first = First { parcel, epoch, key: &key, machine, tag, images, private };
+    let info = record::finish(&connection, &uploader, first).await?;
+    let sent = uploader.sent() / 1024;
+    Answer::new(&info, format!("imported {:?} as {} ({} KiB sent)\n", info.name, info.id, sent))
+}

@@ -1,0 +1,171 @@
+//! Making and changing version records from the command line.
+
+use super::{AdminError, Exit, Result, connect::Connection, inspect::Input, secrets::KeySource};
+use crate::{
+    commit::{
+        Place, move_head,
+        upload::{Job, Uploader},
+    },
+    fetch::Plain,
+    status::Step,
+};
+use parcel::{
+    chunk::CHUNK_SIZE,
+    id::{Epoch, ParcelId, Version},
+    keyring::{ImageKind, chunks_for},
+    record::{FORMAT, ImageInfo, Private, Public, Record},
+    secret::ParcelKey,
+    tag::{CpuTag, Tag, Wishes, baseline_features},
+    wire::{
+        guest::Machine,
+        http::{LockRequest, ParcelInfo},
+    },
+};
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+use zeroize::Zeroizing;
+
+/// The device model that a machine is made for; kiosks with a newer VMM restore it too.
+pub(super) const DEVICE_MODEL: u32 = 1;
+
+/// Seconds since 1970.
+pub(super) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// The fixed parts of a machine that is made new.
+pub(super) fn machine(vcpus: u32, memory_mib: u64, baseline: &str) -> Result<(Machine, Tag)> {
+    let features = baseline_features(baseline).ok_or_else(|| {
+        AdminError::input(format!(
+            "CPU baseline {baseline:?} is not known; use x86-64-v1, x86-64-v2 or x86-64-v3"
+        ))
+    })?;
+    let machine = Machine { vcpus, memory_mib, cpu_baseline: baseline.to_owned(), mac: mac()? };
+    let cpu = CpuTag { vendor: None, baseline: baseline.to_owned(), features };
+    Ok((machine, Tag { cpu, vcpus, memory_mib, device_model: DEVICE_MODEL, wishes: Wishes::default() }))
+}
+
+/// A random network address in QEMU's and KVM's range for local use.
+pub(super) fn mac() -> Result<String> {
+    let bytes = super::secrets::random::<3>()?;
+    Ok(format!("52:54:00:{:02x}:{:02x}:{:02x}", bytes[0], bytes[1], bytes[2]))
+}
+
+/// Sends a file as an image: only its pieces that are not zeros, and only those that the server lacks.
+pub(super) async fn send_file(
+    uploader: &Uploader,
+    place: &Place<'_>,
+    kind: ImageKind,
+    input: Input,
+    step: &Step,
+) -> Result<ImageInfo> {
+    let input = Arc::new(input);
+    let jobs = (0..chunks_for(input.bytes)).map(|index| {
+        let input = input.clone();
+        let at = index * CHUNK_SIZE as u64;
+        let len = (input.bytes - at).min(CHUNK_SIZE as u64);
+        let load = move || -> std::io::Result<Option<Plain>> {
+            let bytes = Zeroizing::new(input.read(at, len as usize)?);
+            Ok(bytes.iter().any(|byte| *byte != 0).then_some(bytes))
+        };
+        Job { index, bytes: len, load: Box::new(load) }
+    });
+    let changes = uploader.pieces(jobs.collect(), step).await?;
+    let (image, leaves) = place.image(kind, input.bytes, changes, None).await?;
+    uploader.objects(leaves, |_| {}).await?;
+    Ok(image)
+}
+
+/// The first version of a parcel that is made new.
+pub(super) struct First<'a> {
+    pub parcel: ParcelId,
+    pub epoch: Epoch,
+    pub key: &'a ParcelKey,
+    pub machine: Machine,
+    pub tag: Tag,
+    pub images: Vec<ImageInfo>,
+    pub private: Private,
+}
+
+/// Commits the first version and gives the lock back.
+pub(super) async fn finish(
+    connection: &Connection,
+    uploader: &Uploader,
+    first: First<'_>,
+) -> Result<ParcelInfo> {
+    let version = Version(1);
+    let public = Public {
+        format: FORMAT,
+        parcel: first.parcel,
+        version,
+        parent: Version(0),
+        created_at: now(),
+        kiosk: connection.client.clone(),
+        tag: first.tag,
+        machine: first.machine,
+        images: first.images,
+    };
+    let record = Record { public, private: first.private };
+    let sealed = record.seal(first.key).map_err(|e| AdminError::input(e.to_string()))?;
+    // Asked before the lock is given back: afterwards the parcel of somebody else is out of sight.
+    move_head(uploader, version, sealed.into()).await?;
+    let info = connection.api.parcel(&first.parcel).await?;
+    connection.api.unlock(&first.parcel, first.epoch).await?;
+    Ok(ParcelInfo { lock: None, epoch: info.epoch.next(), ..info })
+}
+
+/// A version that was opened with its key.
+pub(super) struct Opened {
+    pub info: ParcelInfo,
+    pub key: ParcelKey,
+    pub record: Record,
+}
+
+/// Opens the last version of a parcel.
+pub(super) async fn open(connection: &Connection, name: &str, source: &KeySource) -> Result<Opened> {
+    let info = connection.find(name).await?;
+    let slots = match connection.api.slots(&info.id).await {
+        Ok(slots) => Some(slots),
+        Err(error) if error.not_found() => None,
+        Err(error) => return Err(error.into()),
+    };
+    let key =
+        source.open(&info.id, slots.as_deref(), &format!("parcel {:?} of {}", info.name, info.owner))?;
+    let sealed = connection.record(&info.id, info.version).await?;
+    let record = Record::open(&sealed, &key, &info.id)
+        .map_err(|e| AdminError::new(Exit::Input, "wrong-key", format!("parcel {:?}: {e}", info.name)))?;
+    Ok(Opened { info, key, record })
+}
+
+/// Commits a changed record over the same pieces, under a lock that is held for just that long.
+pub(super) async fn replace(
+    connection: &Connection,
+    opened: Opened,
+    change: impl FnOnce(&mut Public),
+) -> Result<ParcelInfo> {
+    let Opened { info, key, mut record } = opened;
+    let lock = LockRequest { kiosk: connection.client.clone(), inventory: None };
+    let held = connection.api.lock(&info.id, &lock, false).await?;
+    let result = async {
+        if held.version != record.public.version {
+            let text =
+                format!("parcel {:?} was committed by somebody else meanwhile; start again", info.name);
+            return Err(AdminError::new(Exit::Refused, "wrong-parent", text));
+        }
+        record.public.parent = held.version;
+        record.public.version = held.version.next();
+        record.public.created_at = now();
+        record.public.kiosk = connection.client.clone();
+        change(&mut record.public);
+        let sealed = record.seal(&key).map_err(|e| AdminError::input(e.to_string()))?;
+        let secret = record.private.secrets[0].clone();
+        let uploader = connection.uploader(info.id, held.epoch, secret, 1);
+        move_head(&uploader, record.public.version, sealed.into()).await?;
+        Ok(connection.api.parcel(&info.id).await?)
+    };
+    let result = result.await;
+    connection.api.unlock(&info.id, held.epoch).await?;
+    result
+}

@@ -1,0 +1,176 @@
+//! Passwords, key files and key slots, as the command line handles them.
+
+use super::{AdminError, Exit, Result};
+use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
+use parcel::{
+    id::ParcelId,
+    secret::{ParcelKey, Secret},
+    slot::{Argon2Cost, RecoveryKey, SlotError, Slots},
+};
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, BufRead as _, IsTerminal as _, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+};
+use zeroize::Zeroizing;
+
+/// Fresh random bytes.
+pub(super) fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>> {
+    let mut bytes = Zeroizing::new([0; N]);
+    getrandom::fill(&mut *bytes)
+        .map_err(|e| AdminError::new(Exit::Failed, "no-randomness", e.to_string()))?;
+    Ok(bytes)
+}
+
+/// A new parcel key.
+pub(super) fn new_key() -> Result<ParcelKey> {
+    Ok(ParcelKey::from_bytes(*random()?))
+}
+
+/// A new parcel secret.
+pub(super) fn new_secret() -> Result<Secret> {
+    Ok(Secret::from_bytes(*random()?))
+}
+
+/// The key in the file, or a new one in a new file that only its owner can read.
+pub(super) fn key_file(path: &Path) -> Result<ParcelKey> {
+    if path.exists() {
+        return read_key(path);
+    }
+    let key = new_key()?;
+    let failed =
+        |e: io::Error| AdminError::input(format!("key file {}: {e}; choose another place", path.display()));
+    let mut text = key.to_hex();
+    text.push('\n');
+    write_private(path, text.as_bytes()).map_err(failed)?;
+    Ok(key)
+}
+
+/// The key in a file.
+pub(super) fn read_key(path: &Path) -> Result<ParcelKey> {
+    let bad = |why: String| {
+        AdminError::input(format!("key file {}: {why}; give the file that import wrote", path.display()))
+    };
+    let text = Zeroizing::new(fs::read_to_string(path).map_err(|e| bad(e.to_string()))?);
+    ParcelKey::from_hex(text.trim()).map_err(|e| bad(e.to_string()))
+}
+
+/// Writes a file that must not exist yet, for its owner alone.
+pub(super) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    if written.is_err() {
+        let _ = fs::remove_file(path);
+    }
+    written
+}
+
+/// A password from a file's first line, or asked for; a new one is asked for twice.
+pub(super) fn password(file: Option<&Path>, what: &str, new: bool) -> Result<Zeroizing<String>> {
+    if let Some(path) = file {
+        let bad = |why: &str| AdminError::input(format!("password file {}: {why}", path.display()));
+        let text = Zeroizing::new(fs::read_to_string(path).map_err(|e| bad(&e.to_string()))?);
+        let line = text.lines().next().filter(|line| !line.is_empty());
+        return line
+            .map(|line| Zeroizing::new(line.to_owned()))
+            .ok_or_else(|| bad("its first line is empty"));
+    }
+    let first = ask(&format!("{what}: "))?;
+    if new && *ask(&format!("{what} again: "))? != *first {
+        return Err(AdminError::input("the two passwords are not the same; start again"));
+    }
+    Ok(first)
+}
+
+/// Reads a line without showing it.
+fn ask(prompt: &str) -> Result<Zeroizing<String>> {
+    let input = io::stdin();
+    let failed =
+        |e: io::Error| AdminError::input(format!("no password can be read: {e}; use --password-file"));
+    let before = input.is_terminal().then(|| tcgetattr(&input)).transpose().map_err(|e| failed(e.into()))?;
+    if let Some(before) = &before {
+        eprint!("{prompt}");
+        let mut silent = before.clone();
+        silent.local_flags.remove(LocalFlags::ECHO);
+        tcsetattr(&input, SetArg::TCSAFLUSH, &silent).map_err(|e| failed(e.into()))?;
+    }
+    let mut line = Zeroizing::new(String::new());
+    let read = input.lock().read_line(&mut line);
+    if let Some(before) = &before {
+        let _ = tcsetattr(&input, SetArg::TCSAFLUSH, before);
+        eprintln!();
+    }
+    read.map_err(failed)?;
+    let end = line.trim_end_matches(['\n', '\r']).len();
+    line.truncate(end);
+    if line.is_empty() {
+        return Err(AdminError::input("no password was given; type it, or use --password-file"));
+    }
+    Ok(line)
+}
+
+/// Adds a password slot.
+pub(super) fn set_password(
+    slots: &mut Slots,
+    password: &str,
+    key: &ParcelKey,
+    parcel: &ParcelId,
+) -> Result<()> {
+    let salt = random()?;
+    slots
+        .set_password(password.as_bytes(), key, parcel, *salt, Argon2Cost::default())
+        .map_err(|e| AdminError::input(e.to_string()))
+}
+
+/// Adds a recovery slot; the key goes into a new file, or is returned to be printed.
+pub(super) fn set_recovery(
+    slots: &mut Slots,
+    key: &ParcelKey,
+    parcel: &ParcelId,
+    out: Option<&Path>,
+) -> Result<Option<Zeroizing<String>>> {
+    let recovery = RecoveryKey::from_bytes(*random()?);
+    slots.set_recovery(&recovery, key, parcel);
+    let text = recovery.to_text();
+    let Some(path) = out else { return Ok(Some(text)) };
+    let line = Zeroizing::new(format!("{}\n", text.as_str()));
+    write_private(path, line.as_bytes()).map_err(|e| {
+        AdminError::input(format!("recovery file {}: {e}; choose another place", path.display()))
+    })?;
+    Ok(None)
+}
+
+/// Where the key of an existing parcel comes from.
+#[derive(clap::Args)]
+pub(super) struct KeySource {
+    /// File with the parcel key, as import wrote it; else the parcel's password is asked for.
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<std::path::PathBuf>,
+    /// Ask for the recovery key instead of the password.
+    #[arg(long, conflicts_with = "key_file")]
+    pub recovery: bool,
+}
+
+impl KeySource {
+    /// Opens the key of `parcel`, whose slots are `slots` if it has any.
+    pub fn open(&self, parcel: &ParcelId, slots: Option<&[u8]>, what: &str) -> Result<ParcelKey> {
+        if let Some(path) = &self.key_file {
+            return read_key(path);
+        }
+        let slots =
+            slots.ok_or_else(|| AdminError::input("the parcel has no key slots; give its --key-file"))?;
+        let slots = Slots::from_json(slots).map_err(wrong)?;
+        if self.recovery {
+            let text = ask(&format!("Recovery key of {what}: "))?;
+            let key: RecoveryKey = text.parse().map_err(|e| AdminError::input(format!("{e}")))?;
+            return slots.open_recovery(&key, parcel).map_err(wrong);
+        }
+        let password = password(None, &format!("Password of {what}"), false)?;
+        slots.open_password(password.as_bytes(), parcel).map_err(wrong)
+    }
+}
+
+fn wrong(error: SlotError) -> AdminError {
+    AdminError::input(error.to_string())
+}
