@@ -108,7 +108,7 @@ proptest! {
     fn so_it_does_when_old_pages_are_not_at_hand(history in history(), seed: u32) {
         let mut machine = Machine::new(PAGES);
         for writes in history {
-            let away = |page: u32| page.wrapping_mul(seed | 1) % 3 == 0;
+            let away = |page: u32| page.wrapping_mul(seed | 1).is_multiple_of(3);
             let before = machine.map.clone();
             let (plan, _) = machine.suspend(&writes, |page| !away(page));
             machine.check();

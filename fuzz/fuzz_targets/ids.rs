@@ -1,0 +1,5 @@
+//! See `entries::ids`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| waystation_fuzz::entries::ids(data));

@@ -1,0 +1,5 @@
+//! See `entries::leaf`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| waystation_fuzz::entries::leaf(data));

@@ -1,0 +1,5 @@
+//! See `entries::record`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| waystation_fuzz::entries::record(data));
