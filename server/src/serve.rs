@@ -10,6 +10,7 @@ use crate::{
 use anyhow::{Context, anyhow};
 use axum_server::{
     Handle,
+    accept::NoDelayAcceptor,
     tls_rustls::{RustlsAcceptor, RustlsConfig},
 };
 use rustls::{
@@ -66,7 +67,10 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let addr = listener.local_addr()?;
     let handle = Handle::new();
     let mut server = axum_server::from_tcp(listener)?
-        .acceptor(RustlsAcceptor::new(RustlsConfig::from_config(Arc::new(tls))))
+        // A chunk's last segment must not wait for the client's delayed acknowledgement: 40 ms for every demand fetch.
+        .acceptor(
+            RustlsAcceptor::new(RustlsConfig::from_config(Arc::new(tls))).acceptor(NoDelayAcceptor::new()),
+        )
         .handle(handle.clone())
         .first_request_timeout(config.limits.idle_timeout)
         .accept_error_handler(

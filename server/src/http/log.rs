@@ -1,4 +1,4 @@
-//! The access log: one line a request, target `access`. It holds no header and no body, so no ticket and no token.
+//! The access log: one line a request, target `access`; objects sent and fetched well only at level debug. It holds no header and no body, so no ticket and no token.
 
 use crate::refusal::Code;
 use axum::{
@@ -31,15 +31,26 @@ pub(super) async fn access(mut request: Request, next: Next) -> Response {
     let path = request.uri().path().to_owned();
     let begun = Instant::now();
     let response = next.run(request).await;
-    tracing::info!(
-        target: "access",
-        peer = peer.map(tracing::field::display),
-        caller = seen.0.get(),
-        %method,
-        path,
-        status = response.status().as_u16(),
-        code = response.extensions().get::<Code>().map(|code| code.text()),
-        ms = begun.elapsed().as_secs_f64() * 1000.0,
-    );
+    let ok = response.status().is_success();
+    macro_rules! line {
+        ($level:ident) => {
+            tracing::$level!(
+                target: "access",
+                peer = peer.map(tracing::field::display),
+                caller = seen.0.get(),
+                %method,
+                path,
+                status = response.status().as_u16(),
+                code = response.extensions().get::<Code>().map(|code| code.text()),
+                ms = format_args!("{:.1}", begun.elapsed().as_secs_f64() * 1000.0),
+            )
+        };
+    }
+    // A resume fetches thousands of objects: told only to those who ask for it.
+    if ok && path.contains("/chunks/") {
+        line!(debug)
+    } else {
+        line!(info)
+    }
     response
 }

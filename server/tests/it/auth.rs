@@ -120,9 +120,8 @@ async fn bad_tokens_are_refused_everywhere() {
 }
 
 #[tokio::test]
-async fn nobody_gets_in_when_the_keytab_is_of_another_key() {
+async fn a_server_takes_tickets_only_under_the_keys_it_has() {
     let setup = Setup::new();
-    // The right name for the configuration's sake, and keys that the KDC no longer uses.
     copy_private(&realm().other_keytab(), &setup.path("keytab"));
     setup.edit("HTTP/parcels.waystation.test", "HTTP/other.waystation.test");
     let server = setup.start();
