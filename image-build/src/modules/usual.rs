@@ -178,6 +178,7 @@ pub(super) const NAMES: &[&str] = &[
     "nft_reject_ipv4",
     "nft_reject_ipv6",
     "nf_conntrack",
+    "nf_conntrack_netlink",
     "nf_nat",
     // Power button, clock speed, heat, and a watchdog that restarts a hung kiosk.
     "button",
@@ -192,4 +193,5 @@ pub(super) const NAMES: &[&str] = &[
 ];
 
 /// Modules that are loaded at every boot because no hardware calls for them.
-pub(super) const LOAD: &[&str] = &["tun", "dm_crypt", "nf_tables", "nft_chain_nat", "nft_masq", "nft_ct"];
+pub(super) const LOAD: &[&str] =
+    &["tun", "dm_crypt", "nf_tables", "nft_chain_nat", "nft_masq", "nft_ct", "nf_conntrack_netlink"];
