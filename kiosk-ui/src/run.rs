@@ -45,7 +45,7 @@ pub async fn run(config: &Kiosk, run: &Path, ca: &Path) -> anyhow::Result<()> {
     tick(send);
 
     let mut drawn: Option<Instant> = None;
-    while !app.ended() {
+    loop {
         if let Some(drawn) = drawn {
             // Everything that comes until the next picture is due goes into it.
             let due = drawn + FRAME;
@@ -69,6 +69,9 @@ pub async fn run(config: &Kiosk, run: &Path, ca: &Path) -> anyhow::Result<()> {
                     break;
                 }
             }
+        }
+        if app.ended() {
+            break;
         }
         tty.screen.draw(|frame| screens::draw(&app, frame)).context("drawing")?;
         drawn = Some(Instant::now());

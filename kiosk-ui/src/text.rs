@@ -1,6 +1,6 @@
 //! Figures as a traveller reads them.
 
-/// `512 B`, `1.4 MiB`, `64.0 GiB`.
+/// `512 B`, `1.4 MiB`, `64 GiB`.
 pub fn bytes(n: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     if n < 1024 {
@@ -12,7 +12,8 @@ pub fn bytes(n: u64) -> String {
         value /= 1024.0;
         unit += 1;
     }
-    format!("{value:.1} {}", UNITS[unit])
+    let figure = format!("{value:.1}");
+    format!("{} {}", figure.strip_suffix(".0").unwrap_or(&figure), UNITS[unit])
 }
 
 /// `9 s`, `2 min 05 s`, `3 h 07 min`, `4 d 02 h`.
@@ -59,10 +60,10 @@ mod tests {
     fn sizes() {
         assert_eq!(bytes(0), "0 B");
         assert_eq!(bytes(1023), "1023 B");
-        assert_eq!(bytes(1024), "1.0 KiB");
-        assert_eq!(bytes(1024 * 1024 - 1), "1.0 MiB");
-        assert_eq!(bytes(4 << 30), "4.0 GiB");
-        assert_eq!(bytes(u64::MAX), "16384.0 PiB");
+        assert_eq!(bytes(1024), "1 KiB");
+        assert_eq!(bytes(1024 * 1024 - 1), "1 MiB");
+        assert_eq!(bytes(4 << 30), "4 GiB");
+        assert_eq!(bytes(u64::MAX), "16384 PiB");
     }
 
     #[test]

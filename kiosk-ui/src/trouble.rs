@@ -68,12 +68,13 @@ pub fn of_login(error: &LoginError, about: &Circumstances) -> Trouble {
         LoginError::Locked => "Your account is locked. Ask your IT desk to unlock it.".to_owned(),
         LoginError::AccountExpired => "Your account has expired. Ask your IT desk to renew it.".to_owned(),
         LoginError::ClockSkew => match about.clocks {
-            Some((here, there)) => format!(
+            // Closer than this, it is the log-in server whose clock is off.
+            Some((here, there)) if here.abs_diff(there) > 120 => format!(
                 "The clock of this kiosk is wrong: it says {} UTC, the server says {} UTC. Ask your IT desk to set it.",
                 text::second(here),
                 text::second(there)
             ),
-            None => "The clock of this kiosk differs too much from the one of the log-in server. \
+            _ => "The clock of this kiosk differs too much from the one of the log-in server. \
                      Ask your IT desk to set it."
                 .to_owned(),
         },

@@ -9,7 +9,7 @@ use crate::{
 use parcel::wire::session::Phase;
 use ratatui::{
     Frame,
-    style::Style,
+    style::{Color, Style},
     text::{Line, Span},
 };
 
@@ -22,13 +22,12 @@ pub(super) fn draw(app: &App, dialog: Dialog, frame: &mut Frame) {
         Dialog::Details => ("Details", 72, details(app)),
         Dialog::GiveUp => ("Give up?", 66, give_up(app)),
     };
-    kit::window(frame, title, width, lines);
+    kit::card(frame, frame.area(), title, width, lines);
 }
 
 fn choice(key: &'static str, does: impl Into<String>) -> Line<'static> {
-    let mut line = kit::hints(&[(key, "")]);
-    line.push_span(Span::raw(does.into()));
-    line
+    let key = Span::styled(format!(" {key:^3} "), Style::new().fg(Color::White).bg(Color::Blue));
+    Line::from(vec![key, Span::raw(format!("  {}", does.into()))])
 }
 
 fn power() -> Vec<Line<'static>> {

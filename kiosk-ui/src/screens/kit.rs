@@ -73,15 +73,13 @@ pub fn panel(frame: &mut Frame, area: Rect, title: &str) -> Rect {
     indented(inside, 2)
 }
 
-/// A box in the middle, over everything else, as high as its lines need; its inside.
-pub fn window(frame: &mut Frame, title: &str, width: u16, lines: Vec<Line>) {
-    let area = frame.area();
+/// A box in the middle of `area`, as high as its lines need.
+pub fn card(frame: &mut Frame, area: Rect, title: &str, width: u16, lines: Vec<Line>) {
     let width = width.min(area.width);
     let inside = width.saturating_sub(6).max(1);
     let paragraph = Paragraph::new(lines).wrap(Wrap { trim: false });
-    let rows: usize = paragraph_rows(&paragraph, inside, area.height);
-    let height = u16::try_from(rows).unwrap_or(u16::MAX).saturating_add(4);
-    let at = centred(area, width, height);
+    let rows = paragraph_rows(&paragraph, inside, area.height);
+    let at = centred(area, width, rows.saturating_add(4));
     frame.render_widget(Clear, at);
     let inner = panel(frame, at, title);
     let (_, inner) = cut_top(inner, 1);
@@ -89,13 +87,13 @@ pub fn window(frame: &mut Frame, title: &str, width: u16, lines: Vec<Line>) {
 }
 
 /// How many rows a paragraph takes at a width: drawn into a buffer of its own, because the wrapping is ratatui's.
-fn paragraph_rows(paragraph: &Paragraph, width: u16, most: u16) -> usize {
+fn paragraph_rows(paragraph: &Paragraph, width: u16, most: u16) -> u16 {
     use ratatui::{buffer::Buffer, widgets::Widget};
     let area = Rect::new(0, 0, width, most);
     let mut buffer = Buffer::empty(area);
     paragraph.render(area, &mut buffer);
     let used = |row: u16| (0..width).any(|x| buffer[(x, row)].symbol() != " ");
-    (0..most).rev().find(|row| used(*row)).map_or(0, |row| usize::from(row) + 1)
+    (0..most).rev().find(|row| used(*row)).map_or(0, |row| row + 1)
 }
 
 /// A key and what it does, for the bottom line.

@@ -121,7 +121,7 @@ fn needs(tag: &Tag) -> Vec<Line<'static>> {
     let cpus = if tag.vcpus == 1 { "CPU" } else { "CPUs" };
     let vendor = tag.cpu.vendor.as_ref().map_or("any vendor".to_owned(), |vendor| plain(vendor, 20));
     let first = format!(
-        "{} of memory, {} {cpus}, {} ({vendor}), {} CPU features",
+        "{}, {} {cpus}, {} ({vendor}), {} CPU features",
         text::bytes(tag.memory_mib.saturating_mul(1 << 20)),
         tag.vcpus,
         plain(&tag.cpu.baseline, 20),

@@ -9,9 +9,6 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect) {
     let Some(notice) = app.state.as_ref().and_then(|state| state.notice.as_ref()) else { return };
     let hardware = !notice.misses.is_empty();
     let title = if hardware { "Hardware" } else { "What happened" };
-    let at = kit::centred(area, 76, if hardware { 20 } else { 13 });
-    let inside = kit::panel(frame, at, title);
-    let (_, inside) = kit::cut_top(inside, 1);
     let mut lines = vec![Line::styled(plain(&notice.message, kit::SENTENCE), kit::BAD), Line::raw("")];
     if let Some(holder) = &notice.holder {
         lines.push(Line::raw(format!(
@@ -31,7 +28,7 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect) {
         lines.push(Line::raw(""));
     }
     lines.push(Line::styled(format!("Code for IT: {}", plain(&notice.code, 60)), kit::DIM));
-    kit::text(frame, inside, lines);
+    kit::card(frame, area, title, 76, lines);
 }
 
 /// The most misses that are listed one by one.

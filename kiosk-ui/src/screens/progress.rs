@@ -19,7 +19,7 @@ const WAY_OUT: [Phase; 5] = [Phase::Save, Phase::Commit, Phase::Unlock, Phase::W
 
 pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect) {
     let Some(state) = &app.state else { return };
-    let phases = if WAY_IN.contains(&state.phase) { WAY_IN } else { WAY_OUT };
+    let phases = shown(state);
     let inside = kit::panel(frame, kit::centred(area, 76, 21), &title(state));
     let (_, inside) = kit::cut_top(inside, 1);
     for (row, phase) in phases.iter().enumerate() {
@@ -44,16 +44,34 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect) {
     kit::text(frame, rest, lines);
 }
 
+/// Without a save, a session is not suspended but ended.
+fn saved(state: &State) -> bool {
+    matches!(state.phase, Phase::Save | Phase::Commit)
+        || state.timeline.iter().any(|record| record.phase == Phase::Save && record.ok)
+}
+
+/// The phases to list: the way in, the way out, or what failed and how it is cleaned up.
+fn shown(state: &State) -> Vec<Phase> {
+    if WAY_IN.contains(&state.phase) {
+        return WAY_IN.to_vec();
+    }
+    if saved(state) {
+        return WAY_OUT.to_vec();
+    }
+    let failed = state.timeline.iter().filter(|record| !record.ok && record.phase < Phase::Unlock);
+    let mut phases: Vec<_> = failed.map(|record| record.phase).take(4).collect();
+    phases.dedup();
+    phases.extend([Phase::Unlock, Phase::Wipe, Phase::Verify]);
+    phases
+}
+
 fn title(state: &State) -> String {
     let name = state.parcel.as_ref().map_or(String::new(), |name| plain(name, 40));
-    // Without a save before it, a session is not suspended but ended.
-    let saving = |phase| matches!(phase, Phase::Save | Phase::Commit);
-    let saved =
-        saving(state.phase) || state.timeline.iter().any(|record| record.phase == Phase::Save && record.ok);
     let verb = match state.phase {
         phase if WAY_IN.contains(&phase) => "Resuming",
-        _ if saved => "Suspending",
-        _ => "Ending the session",
+        _ if saved(state) => "Suspending",
+        _ if name.is_empty() => "Closing the session",
+        _ => "Closing",
     };
     format!("{verb} {name}").trim_end().to_owned()
 }

@@ -10,8 +10,6 @@ use ratatui::{
 
 pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect) {
     let Some(report) = app.state.as_ref().and_then(|state| state.report.as_ref()) else { return };
-    let inside = kit::panel(frame, kit::centred(area, 76, 22), "Wipe report");
-    let (_, inside) = kit::cut_top(inside, 1);
     let mut lines = vec![match report.committed {
         Some(version) => Line::raw(format!("Your computer is home, as version {version}, whole.")),
         None => Line::raw("Nothing was sent home: your computer stays as it was last suspended."),
@@ -35,5 +33,5 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect) {
         }
         lines.push(Line::from(vec![Span::styled(mark, style), Span::raw(words)]));
     }
-    kit::text(frame, inside, lines);
+    kit::card(frame, area, "Wipe report", 76, lines);
 }

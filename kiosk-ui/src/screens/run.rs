@@ -36,12 +36,7 @@ fn status(app: &App, frame: &mut Frame, bar: Rect) {
     if !app.connected {
         spans.push(Span::styled(" kiosk manager does not answer ", alarm));
     } else if let Some(waiting) = &state.waiting {
-        let words = format!(
-            " Waiting for {} for {}: {} ",
-            waiting.pieces,
-            text::span(waiting.seconds),
-            plain(&waiting.reason, 80)
-        );
+        let words = format!(" Waiting {}: {} ", text::span(waiting.seconds), plain(&waiting.reason, 80));
         spans.push(Span::styled(words, alarm));
     } else if state.network.is_none() {
         spans.push(Span::styled(format!(" No network: {} ", plain(&state.network_detail, 80)), alarm));

@@ -1,0 +1,12 @@
+//! The screens, from the outside: as pictures, as a state machine, under random events, and as the real program in a
+//! real terminal.
+
+mod desk;
+mod flow;
+mod kerberos;
+mod kiosk;
+mod peers;
+mod pty;
+mod random;
+mod realm;
+mod screens;

@@ -1,0 +1,88 @@
+//! A throwaway Kerberos realm: MIT's own KDC, without root, on a loopback port.
+
+use crate::peers::PATIENCE;
+use std::{
+    net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+pub const REALM: &str = "WAYSTATION.TEST";
+
+/// What a client is told of the realm.
+pub fn client_config(kdc: u16) -> String {
+    format!(
+        "[libdefaults]\n default_realm = {REALM}\n dns_lookup_kdc = false\n dns_lookup_realm = false\n \
+         dns_canonicalize_hostname = false\n rdns = false\n[realms]\n {REALM} = {{\n  kdc = 127.0.0.1:{kdc}\n }}\n"
+    )
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    listener.local_addr().expect("its number").port()
+}
+
+pub struct Realm {
+    dir: PathBuf,
+    pub port: u16,
+    kdc: Option<Child>,
+}
+
+impl Realm {
+    /// Makes the realm in `dir`, with the service of a parcel server on this machine, and starts its KDC.
+    pub fn start(dir: &Path) -> Self {
+        let port = free_port();
+        std::fs::create_dir_all(dir).expect("a folder");
+        std::fs::write(dir.join("krb5.conf"), client_config(port)).expect("krb5.conf");
+        let shown = dir.display();
+        let kdc = format!(
+            "[kdcdefaults]\n kdc_listen = 127.0.0.1:{port}\n kdc_tcp_listen = 127.0.0.1:{port}\n[realms]\n {REALM} = {{\n  \
+             database_name = {shown}/principal\n  key_stash_file = {shown}/stash\n  acl_file = {shown}/acl\n }}\n"
+        );
+        std::fs::write(dir.join("kdc.conf"), kdc).expect("kdc.conf");
+        let mut realm = Self { dir: dir.to_owned(), port, kdc: None };
+        realm.run("kdb5_util", &["-r", REALM, "create", "-s", "-P", "only-a-test"]);
+        realm.admin("addprinc -randkey HTTP/localhost");
+        let child = realm.command("krb5kdc").arg("-n").spawn().expect("krb5kdc (Debian package krb5-kdc)");
+        realm.kdc = Some(child);
+        let start = Instant::now();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(start.elapsed() < PATIENCE, "the KDC does not listen");
+            thread::sleep(Duration::from_millis(20));
+        }
+        realm
+    }
+
+    /// Asks the realm's administration: add users, lock them, let their passwords expire.
+    pub fn admin(&self, query: &str) {
+        self.run("kadmin.local", &["-r", REALM, "-q", query]);
+    }
+
+    fn run(&self, program: &str, arguments: &[&str]) {
+        let done = self.command(program).args(arguments).status().expect(program);
+        assert!(done.success(), "{program} {arguments:?}");
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(Path::new("/usr/sbin").join(program));
+        command
+            .env("KRB5_CONFIG", self.dir.join("krb5.conf"))
+            .env("KRB5_KDC_PROFILE", self.dir.join("kdc.conf"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        command
+    }
+}
+
+impl Drop for Realm {
+    fn drop(&mut self) {
+        if let Some(mut kdc) = self.kdc.take() {
+            drop(kdc.kill());
+            drop(kdc.wait());
+        }
+    }
+}
