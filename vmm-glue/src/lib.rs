@@ -1,1 +1,100 @@
 //! The local virtual machine monitor, from rust-vmm crates on KVM.
+//!
+//! [`run`] is the process: the calling thread serves `vmm.sock` ([`wire::control`]), a manager owns the machine
+//! ([`machine::manager`]), one thread serves the devices ([`machine::service`]), and one runs each vCPU
+//! ([`cpu::thread`]). If any of them fails the process ends, with the reason as its last line on standard error.
+
+pub mod boot;
+pub mod cpu;
+pub mod devices;
+pub mod error;
+pub mod inventory;
+pub mod jail;
+pub mod layout;
+pub mod machine;
+pub mod memory;
+pub mod wire;
+
+use error::{Error, Result};
+use machine::manager::{self, Settings, Shared};
+use std::{
+    fs::Permissions,
+    os::unix::{fs::PermissionsExt, net::UnixListener},
+    path::{Path, PathBuf},
+    sync::{Arc, mpsc::channel},
+};
+use wire::control::Control;
+
+/// Version of the device model: what a saved machine must have been saved by to be restored here.
+pub const DEVICE_MODEL: u32 = 1;
+
+/// What `vmm run` is told.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where `cached` tells of the machine.
+    pub guest_socket: PathBuf,
+    /// Where `init` steers.
+    pub control_socket: PathBuf,
+    /// Where the guest's console is.
+    pub console_socket: PathBuf,
+    /// The network's tap.
+    pub tap: Option<String>,
+}
+
+/// Listens on a fresh socket that the group may use.
+fn listen(path: &Path) -> Result<UnixListener> {
+    let what = || Error::io(format!("listening on {}", path.display()));
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(what()(e)),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path).map_err(what())?;
+    std::fs::set_permissions(path, Permissions::from_mode(0o660)).map_err(what())?;
+    Ok(listener)
+}
+
+/// Starts a thread whose end, by error or panic, ends the process.
+///
+/// # Errors
+/// The system's refusal.
+pub fn spawn(name: &str, body: impl FnOnce() -> Result<()> + Send + 'static) -> Result<()> {
+    let title = name.to_owned();
+    std::thread::Builder::new()
+        .name(title.clone())
+        .spawn(move || {
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
+            let why = match outcome {
+                Ok(Ok(())) => return,
+                Ok(Err(e)) => e.to_string(),
+                Err(_) => "it panicked".to_owned(),
+            };
+            eprintln!("vmm: {title}: {why}");
+            std::process::exit(1);
+        })
+        .map(drop)
+        .map_err(Error::io(format!("starting the thread {name}")))
+}
+
+/// Runs a machine until `init` says quit.
+///
+/// # Errors
+/// What kept the process from serving; a machine that fails later ends the process itself.
+pub fn run(options: Options) -> Result<()> {
+    let control = listen(&options.control_socket)?;
+    let console = listen(&options.console_socket)?;
+    let shared = Arc::new(Shared::default());
+    let (sender, events) = channel();
+    let (control, answer) = Control::new(control, sender.clone(), Arc::clone(&shared))?;
+    let settings = Settings {
+        guest_socket: options.guest_socket,
+        console,
+        tap: options.tap,
+        events,
+        sender,
+        answer,
+        shared,
+    };
+    spawn("manager", move || manager::run(settings))?;
+    jail::enter(jail::Kind::Control)?;
+    control.run()
+}

@@ -1,0 +1,80 @@
+//! The screen that the guest's escape sequences have drawn.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Least and most columns and rows; what a terminal reports beyond is brought inside.
+const SIDE: std::ops::RangeInclusive<u16> = 2..=500;
+
+/// A terminal's screen, the normal one and, when a program uses it, the alternate one.
+pub struct Screen {
+    parser: vt100::Parser,
+}
+
+fn inside(side: u16) -> u16 {
+    side.clamp(*SIDE.start(), *SIDE.end())
+}
+
+impl Screen {
+    /// An empty screen.
+    pub fn new(cols: u16, rows: u16) -> Self {
+        Self { parser: vt100::Parser::new(inside(rows), inside(cols), 0) }
+    }
+
+    /// Columns and rows.
+    pub fn size(&self) -> (u16, u16) {
+        let (rows, cols) = self.parser.screen().size();
+        (cols, rows)
+    }
+
+    /// Changes the size, keeping what still fits.
+    pub fn resize(&mut self, cols: u16, rows: u16) {
+        let (cols, rows) = (inside(cols), inside(rows));
+        self.contained(|parser| parser.screen_mut().set_size(rows, cols));
+    }
+
+    /// The guest writes.
+    pub fn write(&mut self, bytes: &[u8]) {
+        self.contained(|parser| parser.process(bytes));
+    }
+
+    /// The escape sequences that draw this screen on any terminal of the same size, whatever it shows.
+    pub fn drawing(&self) -> Vec<u8> {
+        let draw = || draw(self.parser.screen());
+        catch_unwind(AssertUnwindSafe(draw)).unwrap_or_default()
+    }
+
+    /// The text that shows, for tests and logs.
+    pub fn text(&self) -> String {
+        self.parser.screen().contents()
+    }
+
+    /// The bytes come from the guest: a sequence that the parser does not survive costs the screen, not the machine.
+    fn contained(&mut self, act: impl FnOnce(&mut vt100::Parser)) {
+        if catch_unwind(AssertUnwindSafe(|| act(&mut self.parser))).is_err() {
+            let (cols, rows) = catch_unwind(AssertUnwindSafe(|| self.size())).unwrap_or((80, 25));
+            tracing::warn!("the console's screen was cleared after a sequence that it cannot show");
+            *self = Self::new(cols, rows);
+        }
+    }
+}
+
+fn draw(screen: &vt100::Screen) -> Vec<u8> {
+    // Leave the alternate screen, forget margins and character attributes.
+    let mut out = b"\x1b[?1049l\x1b[r\x1b[?6l\x1b[m".to_vec();
+    if screen.alternate_screen() {
+        out.extend(normal_screen(screen));
+        // Enters it, remembering the cursor for the way back.
+        out.extend(b"\x1b[?1049h");
+    }
+    out.extend(screen.state_formatted());
+    out
+}
+
+/// What lies under the alternate screen.
+fn normal_screen(screen: &vt100::Screen) -> Vec<u8> {
+    let (rows, cols) = screen.size();
+    let mut copy = vt100::Parser::new(rows, cols, 0);
+    *copy.screen_mut() = screen.clone();
+    copy.process(b"\x1b[?47l");
+    copy.screen().contents_formatted()
+}

@@ -1,0 +1,125 @@
+//! A 16550 serial port. COM1 carries the guest's early messages to the log; COM2 tells the guest the time after a resume.
+
+mod state;
+
+pub use state::SerialState;
+
+use super::irq::Line;
+use crate::error::Result;
+use std::io::{self, Write};
+use vm_superio::serial::NoEvents;
+
+/// Where a guest's bytes go: to the log, line by line.
+pub struct LogLines {
+    port: &'static str,
+    line: Vec<u8>,
+}
+
+/// The longest line that is kept together.
+const LINE_MAX: usize = 1024;
+
+impl LogLines {
+    /// Lines of the port with this name.
+    pub fn new(port: &'static str) -> Self {
+        Self { port, line: Vec::new() }
+    }
+
+    fn put_out(&mut self) {
+        let text = String::from_utf8_lossy(&self.line);
+        let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        if !clean.trim().is_empty() {
+            tracing::info!(port = self.port, "guest: {}", clean.trim_end());
+        }
+        self.line.clear();
+    }
+}
+
+impl Write for LogLines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        for byte in bytes {
+            if *byte == b'\n' || self.line.len() == LINE_MAX {
+                self.put_out();
+            }
+            if *byte != b'\n' {
+                self.line.push(*byte);
+            }
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+type Port = vm_superio::Serial<Line, NoEvents, LogLines>;
+
+/// The port.
+pub struct Serial {
+    port: Port,
+    line: Line,
+}
+
+impl Serial {
+    /// A port after power-on, which raises `line` and logs under `name`.
+    pub fn new(name: &'static str, line: Line) -> Self {
+        Self { port: Port::new(line.clone(), LogLines::new(name)), line }
+    }
+
+    /// A port as it was saved.
+    ///
+    /// # Errors
+    /// A state that no port can have.
+    pub fn restored(name: &'static str, line: Line, state: &SerialState) -> Result<Self> {
+        let inner = state.check()?;
+        let port = Port::from_state(&inner, line.clone(), NoEvents, LogLines::new(name))
+            .map_err(|e| crate::error::Error::State(format!("serial port {name}: {e}")))?;
+        Ok(Self { port, line })
+    }
+
+    /// Back to power-on.
+    pub fn reset(&mut self, name: &'static str) {
+        *self = Self::new(name, self.line.clone());
+    }
+
+    /// Its state.
+    pub fn save(&self) -> SerialState {
+        SerialState::of(&self.port.state())
+    }
+
+    /// The guest reads a register.
+    pub fn read(&mut self, offset: u8) -> u8 {
+        self.port.read(offset)
+    }
+
+    /// The guest writes a register.
+    pub fn write(&mut self, offset: u8, value: u8) {
+        if let Err(e) = self.port.write(offset, value) {
+            tracing::debug!("serial port: {e}");
+        }
+    }
+
+    /// Types a message to a guest that listens, in place of whatever it has not read: only the newest counts. Nothing
+    /// happens when the guest has not opened the port, or the message does not fit.
+    pub fn announce(&mut self, message: &[u8]) {
+        const RECEIVE_INTERRUPT: u8 = 1;
+        let state = self.port.state();
+        if state.interrupt_enable & RECEIVE_INTERRUPT != 0 {
+            while !self.port.state().in_buffer.is_empty() && state.line_control & 0x80 == 0 {
+                self.port.read(0);
+            }
+            if self.port.fifo_capacity() >= message.len() {
+                self.type_in(message);
+            }
+        }
+    }
+
+    /// Types `bytes` into the guest, as far as the port's buffer goes; how many it took.
+    pub fn type_in(&mut self, bytes: &[u8]) -> usize {
+        let room = self.port.fifo_capacity().min(bytes.len());
+        self.port.enqueue_raw_bytes(&bytes[..room]).unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests;

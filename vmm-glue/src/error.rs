@@ -1,0 +1,94 @@
+//! What can go wrong, in words for people and codes for IT.
+
+use parcel::wire::WireError;
+
+/// An error of the VMM.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A KVM call failed.
+    #[error("KVM could not {what}: {cause}; check that virtualization is switched on in the firmware")]
+    Kvm {
+        /// What was tried.
+        what: &'static str,
+        /// The system's answer.
+        cause: kvm_ioctls::Error,
+    },
+    /// A system call failed.
+    #[error("{what}: {cause}")]
+    Io {
+        /// What was tried, and on what.
+        what: String,
+        /// The system's answer.
+        cause: std::io::Error,
+    },
+    /// The machine described cannot be built.
+    #[error("this machine cannot be built: {0}")]
+    Machine(String),
+    /// The host CPU does not have what the baseline promises.
+    #[error("this CPU lacks {missing} of the baseline {baseline}; use a kiosk with a newer CPU")]
+    Cpu {
+        /// The baseline asked for.
+        baseline: String,
+        /// Features that are missing, as in `/proc/cpuinfo`.
+        missing: String,
+    },
+    /// The guest's kernel or initial RAM disk cannot be loaded.
+    #[error("the guest's kernel cannot be started: {0}")]
+    Kernel(String),
+    /// Guest memory refused an access.
+    #[error("guest memory: {0}")]
+    Memory(String),
+    /// The saved state is not one that this VMM restores.
+    #[error("the saved state cannot be restored: {0}; start the machine from its disk instead")]
+    State(String),
+    /// The disk's backend misbehaved.
+    #[error("the disk: {0}")]
+    Disk(String),
+    /// `cached` answered with an error.
+    #[error("{0}")]
+    Refused(WireError),
+    /// A peer on a local socket said something that it must not.
+    #[error("{peer} broke the protocol: {what}")]
+    Protocol {
+        /// Who.
+        peer: &'static str,
+        /// What.
+        what: String,
+    },
+    /// A thread of the VMM failed.
+    #[error("{0}")]
+    Thread(String),
+}
+
+/// Result with the VMM's error.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// The error as it travels.
+    pub fn to_wire(&self) -> WireError {
+        let code = match self {
+            Self::Refused(inner) => return inner.clone(),
+            Self::Kvm { .. } => "vmm-kvm",
+            Self::Io { .. } => "vmm-system",
+            Self::Machine(_) => "vmm-machine",
+            Self::Cpu { .. } => "vmm-cpu",
+            Self::Kernel(_) => "vmm-kernel",
+            Self::Memory(_) => "vmm-memory",
+            Self::State(_) => "vmm-state",
+            Self::Disk(_) => "vmm-disk",
+            Self::Protocol { .. } => "vmm-protocol",
+            Self::Thread(_) => "vmm-internal",
+        };
+        WireError::new(code, self.to_string())
+    }
+
+    /// For `map_err`: a KVM call named `what` failed.
+    pub fn kvm(what: &'static str) -> impl FnOnce(kvm_ioctls::Error) -> Self {
+        move |cause| Self::Kvm { what, cause }
+    }
+
+    /// For `map_err`: a system call failed.
+    pub fn io<E: Into<std::io::Error>>(what: impl Into<String>) -> impl FnOnce(E) -> Self {
+        move |cause| Self::Io { what: what.into(), cause: cause.into() }
+    }
+}

@@ -1,0 +1,274 @@
+//! The thread that owns the machine: starts it, obeys `init`, and answers what the guest asks for.
+
+use super::{
+    build::{Connections, Machine, lock},
+    service::{Service, ServiceHandle},
+    state::MachineState,
+};
+use crate::{
+    boot::Boot,
+    cpu::thread::{self, Exit},
+    devices::{block::Backend, bus::Request, net::tap::Tap, power::BUTTON},
+    error::{Error, Result},
+    jail,
+    memory::{
+        GuestRam,
+        dirty::{DirtyBitmap, memfd_of},
+        lazy,
+    },
+    wire::guest::{GuestClient, Origin},
+};
+use kvm_ioctls::Kvm;
+use parcel::wire::vmm::{GuestState, Reply, Request as Command};
+use std::{
+    os::{fd::AsFd, unix::net::UnixListener},
+    path::PathBuf,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU8, Ordering},
+        mpsc::{Receiver, Sender},
+    },
+};
+use userfaultfd::Uffd;
+
+/// What the manager hears.
+pub enum Event {
+    /// `init` wants this; the number names who is to be answered.
+    Command(u64, Command),
+    /// A vCPU stopped.
+    Exit(Exit),
+}
+
+/// How `init` sees the guest, kept for whoever answers it.
+#[derive(Default)]
+pub struct Shared {
+    state: AtomicU8,
+    /// A terminal size that was told before the machine was there.
+    pub size: Mutex<Option<(u16, u16)>>,
+}
+
+const STATES: [GuestState; 4] =
+    [GuestState::Starting, GuestState::Running, GuestState::Paused, GuestState::PoweredOff];
+
+impl Shared {
+    /// The guest's state.
+    pub fn state(&self) -> GuestState {
+        STATES[self.state.load(Ordering::SeqCst) as usize % STATES.len()]
+    }
+
+    fn set(&self, state: GuestState) {
+        let index = STATES.iter().position(|s| *s == state).unwrap_or(0);
+        self.state.store(index as u8, Ordering::SeqCst);
+    }
+}
+
+/// What the manager needs to begin.
+pub struct Settings {
+    /// Where `cached` tells of the machine.
+    pub guest_socket: PathBuf,
+    /// The console's socket.
+    pub console: UnixListener,
+    /// The network's tap; none: the link is down.
+    pub tap: Option<String>,
+    /// What the manager hears.
+    pub events: Receiver<Event>,
+    /// For the vCPU threads.
+    pub sender: Sender<Event>,
+    /// Takes the answers to commands.
+    pub answer: Box<dyn Fn(u64, Reply) + Send>,
+    /// For whoever answers `init`.
+    pub shared: Arc<Shared>,
+}
+
+struct Manager {
+    machine: Machine,
+    client: GuestClient,
+    service: ServiceHandle,
+    shared: Arc<Shared>,
+    boot: Option<Boot>,
+    changed: DirtyBitmap,
+    /// The guest's clock when it was paused.
+    clock: u64,
+    /// Kept open for as long as the guest lives; see [`lazy::register`].
+    _faults: Option<Uffd>,
+}
+
+/// Starts the machine and steers it; returns only with an error.
+///
+/// # Errors
+/// A machine that cannot be started, or a thread that ended.
+pub fn run(settings: Settings) -> Result<()> {
+    let Settings { guest_socket, console, tap, events, sender, answer, shared } = settings;
+    let mut client = GuestClient::connect(&guest_socket)?;
+    let described = client.describe()?;
+    let kvm = Kvm::new().map_err(Error::kvm("open /dev/kvm"))?;
+    let ram = GuestRam::new(described.machine.memory_mib)?;
+    let connections = Connections {
+        tap: tap.as_deref().map(Tap::open).transpose()?,
+        disk: match described.disk_socket.as_str() {
+            "" => None,
+            path => Some(Backend::connect(path, &ram)?),
+        },
+    };
+    let (saved, mut boot) = match described.origin {
+        Origin::Cold(boot) => (None, Some(boot)),
+        Origin::Restore(bytes) => (Some(MachineState::from_bytes(&bytes, &described.machine)?), None),
+    };
+    let changed = DirtyBitmap::new(ram.bytes());
+    let machine = Machine::build(&kvm, &described.machine, ram, connections, saved.as_ref())?;
+    let mut faults = None;
+    match (&saved, &mut boot) {
+        (Some(saved), _) => {
+            // Everything that can be refused is refused before the memory is fetched.
+            machine.check_state(saved)?;
+            let uffd = lazy::register(&machine.ram)?;
+            client.memory(&machine.ram, Some(uffd.as_fd()))?;
+            faults = Some(uffd);
+            machine.restore_state(saved)?;
+        }
+        (None, boot) => {
+            client.memory(&machine.ram, None)?;
+            if let Some(boot) = boot {
+                machine.load(boot)?;
+            }
+        }
+    }
+    let restored = saved.is_some();
+    let (service, handle) = Service::new(Arc::clone(&machine.devices), console)?;
+    let mut manager =
+        Manager { machine, client, service: handle, shared, boot, changed, clock: 0, _faults: faults };
+    manager.spawn(service, &sender)?;
+    jail::enter(jail::Kind::Manager)?;
+    manager.begin(restored);
+    while let Ok(event) = events.recv() {
+        match event {
+            Event::Command(who, command) => {
+                let reply = match manager.obey(command) {
+                    Ok(()) => Reply::Ok,
+                    Err(e) => {
+                        tracing::error!("{e}");
+                        Reply::Error(e.to_wire())
+                    }
+                };
+                answer(who, reply);
+            }
+            Event::Exit(Exit::Request(Request::PowerOff)) => manager.power_off()?,
+            Event::Exit(Exit::Request(Request::Reset)) => manager.restart()?,
+            Event::Exit(Exit::Failed(why)) => return Err(Error::Thread(why)),
+        }
+    }
+    Err(Error::Thread("nobody steers the machine any more".into()))
+}
+
+impl Manager {
+    fn spawn(&self, service: Service, sender: &Sender<Event>) -> Result<()> {
+        thread::install_kick()?;
+        crate::spawn("devices", move || {
+            jail::enter(jail::Kind::Devices)?;
+            service.run()?;
+            Err(Error::Thread("the device service ended".into()))
+        })?;
+        for (id, vcpu) in self.machine.vcpus.iter().cloned().enumerate() {
+            let (gate, bus, sender) =
+                (Arc::clone(&self.machine.gate), Arc::clone(&self.machine.bus), sender.clone());
+            crate::spawn(&format!("vcpu{id}"), move || {
+                jail::enter(jail::Kind::Vcpu)?;
+                // A send fails only when the manager has ended, and with it the process.
+                thread::run(id, &vcpu, &gate, &bus, |exit| drop(sender.send(Event::Exit(exit))));
+                Err(Error::Thread(format!("vCPU {id} ended")))
+            })?;
+        }
+        Ok(())
+    }
+
+    fn begin(&self, restored: bool) {
+        if let Some((cols, rows)) = lock(&self.shared.size).take() {
+            lock(&self.machine.devices.console).reconfigure(|c| c.resize(cols, rows));
+        }
+        if restored {
+            lock(&self.machine.devices.net).reconfigure(|net| net.ask_to_announce());
+            self.machine.tell_time();
+        }
+        self.let_go(restored);
+        tracing::info!(restored, "the guest runs");
+    }
+
+    fn let_go(&self, restored: bool) {
+        self.machine.devices.resume(restored);
+        self.service.resume();
+        self.machine.gate.open();
+        self.shared.set(GuestState::Running);
+    }
+
+    fn obey(&mut self, command: Command) -> Result<()> {
+        match (command, self.shared.state()) {
+            (Command::ConsoleSize { cols, rows }, _) => {
+                lock(&self.machine.devices.console).reconfigure(|c| c.resize(cols, rows));
+                Ok(())
+            }
+            (Command::Pause, GuestState::Running) => self.pause(),
+            (Command::Resume, GuestState::Paused) => self.resume(),
+            (Command::Pause, GuestState::Paused) | (Command::Resume, GuestState::Running) => Ok(()),
+            (Command::Save, GuestState::Running | GuestState::Paused) => self.save(),
+            (Command::PowerButton, GuestState::Running) => {
+                lock(&self.machine.bus.power).notify(BUTTON);
+                Ok(())
+            }
+            (command, state) => Err(Error::Protocol {
+                peer: "init",
+                what: format!("{command:?} cannot be done while the guest is {state:?}"),
+            }),
+        }
+    }
+
+    /// vCPUs first: they are what gives the devices work.
+    fn stand(&mut self) -> Result<()> {
+        self.machine.gate.close();
+        self.service.pause();
+        self.machine.devices.stop()
+    }
+
+    fn pause(&mut self) -> Result<()> {
+        let stopped = self.stand();
+        self.shared.set(GuestState::Paused);
+        self.clock = self.machine.clock()?;
+        stopped
+    }
+
+    fn resume(&mut self) -> Result<()> {
+        self.machine.set_clock(self.clock)?;
+        self.machine.tell_time();
+        self.let_go(false);
+        Ok(())
+    }
+
+    fn save(&mut self) -> Result<()> {
+        if self.shared.state() == GuestState::Running {
+            self.pause()?;
+        }
+        let state = self.machine.save_state(self.clock)?.to_bytes()?;
+        self.machine.changed_pages(&mut self.changed)?;
+        tracing::info!(state = state.len(), pages = self.changed.count(), "saving");
+        self.client.save(&memfd_of(c"guest-state", &state)?, &self.changed.to_memfd()?)
+    }
+
+    fn power_off(&mut self) -> Result<()> {
+        tracing::info!("the guest powered off");
+        let stopped = self.stand();
+        let told = self.client.powered_off();
+        self.shared.set(GuestState::PoweredOff);
+        stopped.and(told)
+    }
+
+    /// The guest restarts: the same machine, from its kernel. One that was restored has no kernel at hand and powers off.
+    fn restart(&mut self) -> Result<()> {
+        let Some(mut boot) = self.boot.take() else { return self.power_off() };
+        tracing::info!("the guest restarts");
+        self.stand()?;
+        self.machine.reset()?;
+        self.machine.load(&mut boot)?;
+        self.boot = Some(boot);
+        self.let_go(false);
+        Ok(())
+    }
+}

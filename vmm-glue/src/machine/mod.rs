@@ -1,0 +1,8 @@
+//! The machine: built from parts ([`build`]), served by a thread ([`service`]), saved and restored ([`state`],
+//! [`snapshot`]), and steered ([`manager`]).
+
+pub mod build;
+pub mod manager;
+pub mod service;
+pub mod snapshot;
+pub mod state;

@@ -1,0 +1,153 @@
+//! Saving and restoring a machine that stands.
+
+use super::{
+    build::{Machine, lock, read_irqchips},
+    state::{IRQCHIP_BYTES, MachineState},
+};
+use crate::{
+    boot::acpi,
+    cpu::{cpuid, raw::Raw, state::VcpuState},
+    devices::{power::GENERATION, virtio::QueueState},
+    error::{Error, Result},
+    memory::dirty::DirtyBitmap,
+};
+use kvm_bindings::{kvm_clock_data, kvm_irqchip};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+fn irqchip_bytes(chip: &kvm_irqchip) -> [u8; IRQCHIP_BYTES] {
+    // SAFETY: the union's largest member is `dummy`, 512 bytes that the kernel has filled or that were zero.
+    unsafe { chip.chip.dummy }.map(|b| b as u8)
+}
+
+fn irqchip(chip_id: u32, bytes: &[u8; IRQCHIP_BYTES]) -> kvm_irqchip {
+    let mut chip = kvm_irqchip { chip_id, ..Default::default() };
+    chip.chip.dummy = bytes.map(|b| b as libc::c_char);
+    chip
+}
+
+impl Machine {
+    /// Everything but memory. vCPUs, service thread and queues must stand.
+    ///
+    /// # Errors
+    /// KVM's refusal.
+    pub fn save_state(&self, clock: u64) -> Result<MachineState> {
+        let vcpus = self.vcpus.iter().map(|v| VcpuState::save(&lock(v))).collect::<Result<_>>()?;
+        let irqchips = read_irqchips(&self.vm)?.iter().map(|chip| Raw(irqchip_bytes(chip))).collect();
+        Ok(MachineState {
+            machine: self.description.clone(),
+            vendor: cpuid::vendor(&self.cpuids[0]),
+            clock,
+            vcpus,
+            irqchips,
+            com1: lock(&self.bus.com1).save(),
+            com2: lock(&self.bus.com2).save(),
+            rtc: lock(&self.bus.rtc).save(),
+            power: lock(&self.bus.power).save(),
+            block: lock(&self.devices.block).save(),
+            net: lock(&self.devices.net).save(),
+            console: lock(&self.devices.console).save(),
+            rng: lock(&self.devices.rng).save(),
+        })
+    }
+
+    /// Refuses a state that this machine cannot take, before anything of it is used.
+    ///
+    /// # Errors
+    /// What does not fit.
+    pub fn check_state(&self, state: &MachineState) -> Result<()> {
+        let vendor = cpuid::vendor(&self.cpuids[0]);
+        if state.vendor != vendor {
+            let found: String = state.vendor.chars().take(12).collect();
+            return Err(Error::State(format!("its CPU is by {found:?} and this one by {vendor:?}")));
+        }
+        for (vcpu, cpuid) in state.vcpus.iter().zip(&self.cpuids) {
+            vcpu.validate(cpuid)?;
+        }
+        Ok(())
+    }
+
+    /// Puts vCPUs, clock and interrupt controllers into a fresh machine whose devices were built from the same state.
+    ///
+    /// # Errors
+    /// KVM's refusal.
+    pub fn restore_state(&self, state: &MachineState) -> Result<()> {
+        self.check_state(state)?;
+        for ((vcpu, saved), cpuid) in self.vcpus.iter().zip(&state.vcpus).zip(&self.cpuids) {
+            saved.restore(&lock(vcpu), cpuid)?;
+        }
+        self.set_clock(state.clock)?;
+        // After the vCPUs: an interrupt that the I/O APIC delivers needs its LAPIC in place.
+        for (id, chip) in (0..).zip(&state.irqchips) {
+            let chip = irqchip(id, &chip.0);
+            self.vm.set_irqchip(&chip).map_err(Error::kvm("restore an interrupt controller"))?;
+        }
+        acpi::renew_generation(&self.ram.memory)?;
+        // Last: an interrupt raised before the I/O APIC was restored would be forgotten.
+        lock(&self.bus.power).notify(GENERATION);
+        Ok(())
+    }
+
+    /// The guest's monotonic clock, in nanoseconds.
+    ///
+    /// # Errors
+    /// KVM's refusal.
+    pub fn clock(&self) -> Result<u64> {
+        Ok(self.vm.get_clock().map_err(Error::kvm("read the guest's clock"))?.clock)
+    }
+
+    /// Sets the guest's monotonic clock, and tells each vCPU that it stood, so that no watchdog in it barks.
+    ///
+    /// # Errors
+    /// KVM's refusal.
+    pub fn set_clock(&self, clock: u64) -> Result<()> {
+        let data = kvm_clock_data { clock, ..Default::default() };
+        self.vm.set_clock(&data).map_err(Error::kvm("set the guest's clock"))?;
+        for vcpu in &self.vcpus {
+            // Refused when the guest does not use the paravirtual clock.
+            let _ = lock(vcpu).kvmclock_ctrl();
+        }
+        Ok(())
+    }
+
+    /// Types the wall-clock time into COM2, where the guest may listen for it (`docs/vmm.md`).
+    pub fn tell_time(&self) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let line = format!("{}.{:09}\n", now.as_secs(), now.subsec_nanos());
+        lock(&self.bus.com2).announce(line.as_bytes());
+    }
+
+    /// The pages that may have changed since the guest was let go. The machine must stand.
+    ///
+    /// # Errors
+    /// KVM's or the system's refusal.
+    pub fn changed_pages(&self, known: &mut DirtyBitmap) -> Result<()> {
+        if !self.logging {
+            // Memory began as zeroes: what was never allocated still is.
+            return known.add_allocated(&self.ram.file);
+        }
+        for (slot, region) in self.ram.regions.iter().enumerate() {
+            // Reading clears KVM's log; `known` keeps what it said.
+            let words = self
+                .vm
+                .get_dirty_log(slot as u32, region.len as usize)
+                .map_err(Error::kvm("tell the pages that the guest wrote"))?;
+            known.set_words(region.file_offset, &words);
+        }
+        known.add_own_writes(&self.ram);
+        let block = &mut *lock(&self.devices.block);
+        if let Some(backend) = block.device().backend() {
+            backend.log().add_to(known, &self.ram.regions);
+        }
+        // The rings that devices write are marked whatever the logs say: a backend need not log them one by one.
+        let queues = [
+            block.save().queues,
+            lock(&self.devices.net).save().queues,
+            lock(&self.devices.console).save().queues,
+            lock(&self.devices.rng).save().queues,
+        ];
+        for (addr, len) in queues.iter().flatten().filter_map(QueueState::written) {
+            known.set_guest_range(&self.ram.regions, addr, len);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,96 @@
+//! The saved machine as bytes: a line that names the format, then JSON. Untrusted when it comes back: every part is
+//! bounded here and checked where it is used.
+
+use crate::{
+    DEVICE_MODEL,
+    cpu::{raw::Raw, state::VcpuState},
+    devices::{
+        block::BlockState, console::ConsoleState, net::NetState, power::PowerState, rng::RngState,
+        rtc::RtcState, serial::SerialState, virtio::TransportState,
+    },
+    error::{Error, Result},
+};
+use parcel::wire::guest::Machine as Description;
+use serde::{Deserialize, Serialize};
+
+/// The first line, before the number of the device model.
+const MAGIC: &str = "waystation-machine ";
+/// Bytes of an interrupt controller as KVM gives it.
+pub const IRQCHIP_BYTES: usize = 512;
+
+/// An interrupt controller.
+pub type IrqchipState = Raw<[u8; IRQCHIP_BYTES]>;
+
+/// Everything of a machine but its memory.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MachineState {
+    /// What machine it is.
+    pub machine: Description,
+    /// CPU vendor.
+    pub vendor: String,
+    /// The guest's monotonic clock in nanoseconds: it goes on from here, so the time away is not seen by it.
+    pub clock: u64,
+    /// The vCPUs.
+    pub vcpus: Vec<VcpuState>,
+    /// Two legacy interrupt controllers and the I/O APIC.
+    pub irqchips: Vec<IrqchipState>,
+    /// First serial port.
+    pub com1: SerialState,
+    /// Second serial port.
+    pub com2: SerialState,
+    /// Real-time clock.
+    pub rtc: RtcState,
+    /// Power management.
+    pub power: PowerState,
+    /// Disk.
+    pub block: TransportState<BlockState>,
+    /// Network card.
+    pub net: TransportState<NetState>,
+    /// Console.
+    pub console: TransportState<ConsoleState>,
+    /// Entropy.
+    pub rng: TransportState<RngState>,
+}
+
+impl MachineState {
+    /// The bytes.
+    ///
+    /// # Errors
+    /// None that is known; kept for the encoder's sake.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let mut bytes = format!("{MAGIC}{DEVICE_MODEL}\n").into_bytes();
+        serde_json::to_writer(&mut bytes, self).map_err(|e| Error::State(e.to_string()))?;
+        Ok(bytes)
+    }
+
+    /// Reads the bytes of a machine as `description` has it.
+    ///
+    /// # Errors
+    /// Another device model, another machine, or bytes that are no state.
+    pub fn from_bytes(bytes: &[u8], description: &Description) -> Result<Self> {
+        let end = bytes.iter().take(64).position(|b| *b == b'\n').unwrap_or(0);
+        let model = std::str::from_utf8(&bytes[..end]).ok().and_then(|line| line.strip_prefix(MAGIC));
+        let model: u32 = model
+            .and_then(|number| number.parse().ok())
+            .ok_or_else(|| Error::State("it is not the state of a machine".into()))?;
+        if model != DEVICE_MODEL {
+            return Err(Error::State(format!(
+                "it was saved by device model {model} and this kiosk restores {DEVICE_MODEL}"
+            )));
+        }
+        let state: Self = serde_json::from_slice(&bytes[end + 1..])
+            .map_err(|e| Error::State(format!("it is damaged ({e})")))?;
+        if state.machine != *description {
+            return Err(Error::State("it belongs to another machine".into()));
+        }
+        if state.vcpus.len() != description.vcpus as usize || state.irqchips.len() != 3 {
+            return Err(Error::State("it lacks a part of the machine".into()));
+        }
+        Ok(state)
+    }
+}
+
+#[cfg(test)]
+#[path = "state_tests.rs"]
+mod tests;
