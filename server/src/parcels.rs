@@ -50,7 +50,8 @@ impl Parcels {
         let mut found = Vec::new();
         for (id, head) in self.heads().await? {
             if head.visible_to(caller) {
-                found.push(self.info(id, &head).await?);
+                // A parcel whose last record is damaged is shown without what the record would tell, not hidden.
+                found.push(self.info(id, &head).await.unwrap_or_else(|_| describe(id, &head, None)));
             }
         }
         found.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
@@ -416,20 +417,7 @@ impl Parcels {
 
     async fn info(&self, id: ParcelId, head: &Head) -> Result<ParcelInfo> {
         let last = if head.version > Version(0) { Some(self.public(id, head.version).await?) } else { None };
-        let last = last.as_ref();
-        Ok(ParcelInfo {
-            id,
-            name: head.name.clone(),
-            owner: head.owner.clone(),
-            version: head.version,
-            epoch: head.epoch,
-            lock: head.lock.clone(),
-            tag: last.map(|last| last.tag.clone()),
-            suspended_at: last.map(|last| last.created_at),
-            suspended_on: last.map(|last| last.kiosk.clone()),
-            disk_bytes: last.and_then(|last| last.image(ImageKind::Disk)).map_or(0, |disk| disk.bytes),
-            suspended: last.is_some_and(Public::suspended),
-        })
+        Ok(describe(id, head, last.as_ref()))
     }
 
     /// The public part of a committed record.
@@ -449,6 +437,23 @@ impl Parcels {
 
     async fn swap(&self, key: Key, expected: Option<Etag>, bytes: Bytes) -> Result<bool> {
         self.store.swap(key, expected, bytes).await.map_err(store_error)
+    }
+}
+
+/// A parcel as its owner sees it; `last` is the public part of its last version.
+fn describe(id: ParcelId, head: &Head, last: Option<&Public>) -> ParcelInfo {
+    ParcelInfo {
+        id,
+        name: head.name.clone(),
+        owner: head.owner.clone(),
+        version: head.version,
+        epoch: head.epoch,
+        lock: head.lock.clone(),
+        tag: last.map(|last| last.tag.clone()),
+        suspended_at: last.map(|last| last.created_at),
+        suspended_on: last.map(|last| last.kiosk.clone()),
+        disk_bytes: last.and_then(|last| last.image(ImageKind::Disk)).map_or(0, |disk| disk.bytes),
+        suspended: last.is_some_and(Public::suspended),
     }
 }
 
@@ -488,3 +493,6 @@ fn store_error(e: StoreError) -> Refusal {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -50,13 +50,7 @@ pub struct Running {
 /// What could not be opened or bound.
 pub async fn start(config: Config) -> anyhow::Result<Running> {
     let tls = tls(&config).map_err(|(key, what)| anyhow!("{key}: {what}"))?;
-    let store = LocalStore::open(&config.store)?;
-    let tokens = TokenKey::load_or_create(&config.token_key_file).context("token_key_file")?;
-    let acceptor = Acceptor::new(&config.keytab, &config.replay_cache, &config.service).map_err(|e| {
-        anyhow!("Kerberos cannot use the keytab {}: {e}; check it with klist -k", config.keytab.display())
-    })?;
-    let app = App::new(Parcels::new(Arc::new(store), config.admins.clone()), acceptor, tokens, config.limits);
-
+    // First what changes nothing: a server that cannot listen leaves nothing behind.
     let listener = TcpListener::bind(config.listen).with_context(|| {
         format!(
             "cannot listen on {}; stop what does, or change listen in {}",
@@ -64,6 +58,13 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
             config.file.display()
         )
     })?;
+    let store = LocalStore::open(&config.store)?;
+    let tokens = TokenKey::load_or_create(&config.token_key_file).context("token_key_file")?;
+    let acceptor = Acceptor::new(&config.keytab, &config.replay_cache, &config.service).map_err(|e| {
+        anyhow!("Kerberos cannot use the keytab {}: {e}; check it with klist -k", config.keytab.display())
+    })?;
+    let app = App::new(Parcels::new(Arc::new(store), config.admins.clone()), acceptor, tokens, config.limits);
+
     let addr = listener.local_addr()?;
     let handle = Handle::new();
     let mut server = axum_server::from_tcp(listener)?

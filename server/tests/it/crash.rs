@@ -144,4 +144,52 @@ async fn a_head_that_cannot_be_read_hides_no_other_parcel() {
     let refused = client.show(sick).await.unwrap_err();
     assert_eq!((refused.status, refused.error.code.as_str()), (500, "store"));
     assert!(!refused.error.message.contains("/"), "{}", refused.error.message);
+
+    // With a damaged record, what the record would tell is missing from the list, and nothing else is.
+    let epoch = client.show(well).await.unwrap().epoch;
+    let machine = Machine::with_id(well);
+    client.commit(well, epoch, Version(1), &machine.record(1, 0, Vec::new(), wants(1))).await.unwrap();
+    fs::write(setup.path(&format!("store/parcels/{well}/versions/1")), "x").unwrap();
+    let listed = client.list().await;
+    assert_eq!((listed[0].name.as_str(), listed[0].version, &listed[0].tag), ("well", Version(1), &None));
+    assert_eq!(client.show(well).await.unwrap_err().status, 500);
+}
+
+#[tokio::test]
+async fn a_full_store_refuses_and_what_was_committed_stays() {
+    let setup = Setup::new();
+    let server = setup.start_in_a_store_of("3m");
+    let client = Client::of("shanta", &setup, &server).await;
+    let machine = Machine::new();
+    let id = machine.id;
+    let epoch = client.create(id, "work", "shanta", "a").await.unwrap().epoch;
+    let first = machine.seal(1, 0, 4, &BTreeMap::from([(0, 1), (1, 2)]));
+    first.send(&client, id, epoch).await;
+    client.commit(id, epoch, Version(1), &first.record).await.unwrap();
+    let mut size = 400_000;
+    let mut refusals = 0;
+    for n in 0.. {
+        let mut bytes = vec![n as u8; size];
+        bytes[0] = (size % 251) as u8;
+        let name = parcel::chunk::name_of(&bytes);
+        match client.put_chunk(id, epoch, name, &bytes).await {
+            Ok(_) => assert!(n < 1000),
+            Err(refused) => {
+                assert_eq!((refused.status, refused.error.code.as_str()), (507, "store-full"));
+                assert_eq!(client.have(id, &[name]).await.unwrap(), [0]);
+                refusals += 1;
+                // Down to the last page, so that not even a record fits.
+                if size == 1 {
+                    break;
+                }
+                size = (size / 4).max(1);
+            }
+        }
+    }
+    assert!(refusals > 3);
+    let second = machine.record(2, 1, Vec::new(), wants(1));
+    let refused = client.commit(id, epoch, Version(2), &second).await.unwrap_err();
+    assert_eq!((refused.status, refused.error.code.as_str()), (507, "store-full"));
+    assert_eq!(client.show(id).await.unwrap().version, Version(1));
+    assert_whole(&client, &machine, Version(1)).await;
 }

@@ -36,7 +36,10 @@ pub struct Sealed {
 
 impl Machine {
     pub fn new() -> Self {
-        let id = random_id();
+        Self::with_id(random_id())
+    }
+
+    pub fn with_id(id: ParcelId) -> Self {
         Self { id, key: ParcelKey::from_bytes([id.0[0]; 32]), secret: Secret::from_bytes([id.0[1]; 32]) }
     }
 

@@ -6,7 +6,7 @@ use std::{
     io::{BufRead, BufReader, Read},
     net::SocketAddr,
     os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
 };
 use tempfile::TempDir;
@@ -65,7 +65,17 @@ impl Setup {
     }
 
     pub fn start(&self) -> Server {
-        Server::start(&self.config())
+        Server::start(program(&["--config", self.config().to_str().unwrap()]))
+    }
+
+    /// With its store on a file system of its own of this size, in a mount namespace of its own.
+    pub fn start_in_a_store_of(&self, size: &str) -> Server {
+        fs::create_dir(self.path("store")).unwrap();
+        let script = format!("mount -t tmpfs -o size={size} store \"$1\" && exec \"$2\" --config \"$3\"");
+        let mut command = Command::new("unshare");
+        command.args(["--map-root-user", "--mount", "sh", "-c", &script, "sh"]);
+        command.arg(self.path("store")).arg(env!("CARGO_BIN_EXE_parcel-server")).arg(self.config());
+        Server::start(command)
     }
 }
 
@@ -76,9 +86,8 @@ pub struct Server {
 }
 
 impl Server {
-    fn start(config: &Path) -> Self {
-        let mut child =
-            program(&["--config", config.to_str().unwrap()]).stdout(Stdio::piped()).spawn().unwrap();
+    fn start(mut command: Command) -> Self {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let addr = line

@@ -1,0 +1,229 @@
+//! Commits against a store that is interrupted, or fails, at every single one of its operations.
+
+use super::*;
+use crate::store::{Answer, local::LocalStore};
+use futures::future::BoxFuture;
+use parcel::{
+    record::{FORMAT, Private, Record},
+    secret::{ParcelKey, Secret},
+    tag::{CpuTag, Tag, Wishes},
+    wire::guest::Machine,
+};
+use std::sync::{
+    Mutex,
+    atomic::{AtomicUsize, Ordering},
+};
+use tempfile::{TempDir, tempdir};
+
+const OWNER: &str = "shanta@WAYSTATION.TEST";
+
+/// What happens at the operation that is counted down to.
+enum Event {
+    /// Something else comes in between.
+    Meanwhile(BoxFuture<'static, ()>),
+    /// This and all that follow fail: what a crash does to whoever waits for an answer.
+    Crash,
+}
+
+struct Interrupted {
+    inner: Arc<dyn Store>,
+    left: AtomicUsize,
+    event: Mutex<Option<Event>>,
+}
+
+impl std::fmt::Debug for Interrupted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Interrupted")
+    }
+}
+
+impl Interrupted {
+    fn new(inner: &Arc<dyn Store>, at: usize, event: Event) -> Arc<Self> {
+        Arc::new(Self {
+            inner: Arc::clone(inner),
+            left: AtomicUsize::new(at),
+            event: Mutex::new(Some(event)),
+        })
+    }
+
+    fn happened(&self) -> bool {
+        self.left.load(Ordering::SeqCst) == 0
+    }
+
+    async fn tick(&self) -> std::result::Result<(), StoreError> {
+        let left = self.left.load(Ordering::SeqCst);
+        if left > 0 {
+            self.left.store(left - 1, Ordering::SeqCst);
+        }
+        if left > 1 {
+            return Ok(());
+        }
+        let event = self.event.lock().unwrap().take();
+        match event {
+            Some(Event::Meanwhile(other)) => other.await,
+            Some(Event::Crash) => *self.event.lock().unwrap() = Some(Event::Crash),
+            None => {}
+        }
+        match &*self.event.lock().unwrap() {
+            Some(Event::Crash) => {
+                Err(StoreError::Io { doing: "testing".to_owned(), source: std::io::Error::other("crashed") })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+macro_rules! after_tick {
+    ($($name:ident($($arg:ident: $type:ty),*) -> $answer:ty;)*) => {
+        $(fn $name(&self, $($arg: $type),*) -> Answer<'_, $answer> {
+            Box::pin(async move {
+                self.tick().await?;
+                self.inner.$name($($arg),*).await
+            })
+        })*
+    };
+}
+
+impl Store for Interrupted {
+    after_tick! {
+        put_chunk(name: ChunkName, bytes: Bytes) -> ();
+        chunk(name: ChunkName) -> Option<Bytes>;
+        have(names: Vec<ChunkName>) -> Vec<bool>;
+        get(key: Key) -> Option<Object>;
+        swap(key: Key, expected: Option<Etag>, bytes: Bytes) -> bool;
+        parcels() -> Vec<ParcelId>;
+        records(parcel: ParcelId) -> Vec<Version>;
+    }
+}
+
+fn record(id: ParcelId, n: u64, kiosk: &str) -> Bytes {
+    let tag = Tag {
+        cpu: CpuTag { vendor: None, baseline: "x86-64-v2".to_owned(), features: BTreeSet::new() },
+        vcpus: 1,
+        memory_mib: 64,
+        device_model: 1,
+        wishes: Wishes::default(),
+    };
+    let machine = Machine {
+        vcpus: 1,
+        memory_mib: 64,
+        cpu_baseline: "x86-64-v2".to_owned(),
+        mac: "52:54:00:00:00:01".to_owned(),
+    };
+    let (version, parent) = (Version(n), Version(n - 1));
+    let public = Public {
+        format: FORMAT,
+        parcel: id,
+        version,
+        parent,
+        created_at: 5,
+        kiosk: kiosk.to_owned(),
+        tag,
+        machine,
+        images: Vec::new(),
+    };
+    let private = Private {
+        secrets: vec![Secret::from_bytes([1; 32])],
+        cmdline: String::new(),
+        working_set: Vec::new(),
+    };
+    Record { public, private }.seal(&ParcelKey::from_bytes([2; 32])).unwrap().into()
+}
+
+fn new_store() -> (TempDir, Arc<dyn Store>) {
+    let dir = tempdir().unwrap();
+    let store = Arc::new(LocalStore::open(dir.path()).unwrap());
+    (dir, store)
+}
+
+/// A new parcel at version 1, held by kiosk `a`; the `n`-th of this test.
+async fn begun(store: &Arc<dyn Store>, n: usize) -> (ParcelId, Epoch) {
+    let id = ParcelId([n as u8; 16]);
+    let parcels = Parcels::new(Arc::clone(store), []);
+    let ask = CreateParcel { id, name: n.to_string(), owner: OWNER.to_owned(), kiosk: "a".to_owned() };
+    let epoch = parcels.create(OWNER, &ask, 1).await.unwrap().epoch;
+    parcels.commit(OWNER, id, Version(1), epoch, record(id, 1, "a")).await.unwrap();
+    (id, epoch)
+}
+
+#[tokio::test]
+async fn another_holder_in_the_midst_of_a_commit_never_mixes_with_it() {
+    let (_dir, store) = new_store();
+    let (mut first_won, mut second_won) = (0, 0);
+    for at in 1.. {
+        let (id, old) = begun(&store, at).await;
+        let second = Arc::new(Mutex::new(None));
+        let meanwhile = {
+            let (parcels, second) = (Parcels::new(Arc::clone(&store), []), Arc::clone(&second));
+            Box::pin(async move {
+                let ask = LockRequest { kiosk: "b".to_owned(), inventory: None };
+                let taken = parcels.lock(OWNER, id, &ask, true, 2).await.unwrap();
+                let answer = parcels.commit(OWNER, id, Version(2), taken.epoch, record(id, 2, "b")).await;
+                *second.lock().unwrap() = Some(answer);
+            })
+        };
+        let interrupted = Interrupted::new(&store, at, Event::Meanwhile(meanwhile));
+        let first = Parcels::new(interrupted.clone(), [])
+            .commit(OWNER, id, Version(2), old, record(id, 2, "a"))
+            .await;
+        if !interrupted.happened() {
+            assert!(at > 6, "a commit has more operations than {at}");
+            break;
+        }
+        let second = second.lock().unwrap().take().unwrap();
+        let parcels = Parcels::new(Arc::clone(&store), []);
+        let there = parcels.record(OWNER, id, Version(2)).await.unwrap();
+        let head = parcels.show(OWNER, id).await.unwrap();
+        assert_eq!(head.version, Version(2));
+        assert_eq!(head.lock.unwrap().kiosk, "b");
+        match (first, second) {
+            (Err(refusal), Ok(_)) => {
+                assert_eq!(refusal.code, Code::StaleEpoch, "interrupted at {at}");
+                assert_eq!(there, record(id, 2, "b"), "interrupted at {at}");
+                second_won += 1;
+            }
+            (Ok(_), Err(refusal)) => {
+                assert_eq!(refusal.code, Code::WrongParent, "interrupted at {at}");
+                assert_eq!(there, record(id, 2, "a"), "interrupted at {at}");
+                first_won += 1;
+            }
+            both => panic!("interrupted at {at}: {both:?}"),
+        }
+    }
+    assert!(first_won > 0 && second_won > 0, "{first_won} {second_won}");
+}
+
+#[tokio::test]
+async fn a_crash_anywhere_in_a_commit_leaves_the_old_version_or_the_new() {
+    let (_dir, store) = new_store();
+    let mut seen = BTreeSet::new();
+    for at in 1.. {
+        let (id, epoch) = begun(&store, at).await;
+        let interrupted = Interrupted::new(&store, at, Event::Crash);
+        let answer = Parcels::new(interrupted.clone(), [])
+            .commit(OWNER, id, Version(2), epoch, record(id, 2, "a"))
+            .await;
+        let parcels = Parcels::new(Arc::clone(&store), []);
+        let version = parcels.show(OWNER, id).await.unwrap().version;
+        assert_eq!(parcels.versions(OWNER, id).await.unwrap().len() as u64, version.0);
+        assert_eq!(parcels.record(OWNER, id, Version(1)).await.unwrap(), record(id, 1, "a"));
+        let new = parcels.record(OWNER, id, Version(2)).await;
+        match version {
+            Version(1) => assert_eq!(new.unwrap_err().code, Code::NoSuchVersion),
+            _ => assert_eq!(new.unwrap(), record(id, 2, "a")),
+        }
+        assert!(version == Version(2) || answer.is_err(), "an answered commit was lost");
+        seen.insert(version);
+        // Sent again, the same or another, it is done.
+        if at % 2 == 0 || version == Version(2) {
+            parcels.commit(OWNER, id, Version(2), epoch, record(id, 2, "a")).await.unwrap();
+        } else {
+            parcels.commit(OWNER, id, Version(2), epoch, record(id, 2, "other")).await.unwrap();
+            assert_eq!(parcels.record(OWNER, id, Version(2)).await.unwrap(), record(id, 2, "other"));
+        }
+        if !interrupted.happened() {
+            break;
+        }
+    }
+    assert_eq!(seen, BTreeSet::from([Version(1), Version(2)]));
+}
