@@ -152,10 +152,11 @@ async fn bounded<T: Send + 'static>(
     }
 }
 
-fn krb5_only() -> Result<OidSet, GssError> {
+fn mechanisms(wanted: &[&'static libgssapi::oid::Oid<'static>]) -> Result<OidSet, GssError> {
     let mut mechs = OidSet::new();
-    mechs.add(*KRB5)?;
-    mechs.add(*SPNEGO)?;
+    for mech in wanted {
+        mechs.add(**mech)?;
+    }
     Ok(mechs)
 }
 
@@ -179,13 +180,14 @@ pub async fn login_with_password(
     let name = principal.to_owned();
     let cred = bounded(&subject, move || {
         let name = Name::new(name.as_bytes(), Some(GSS_NT_KRB5_PRINCIPAL))?;
-        let cred = Cred::acquire_with_password(
-            Some(&name),
-            &password,
-            None,
-            CredUsage::Initiate,
-            Some(&krb5_only()?),
-        )?;
+        let with = |mech| {
+            let mechs = mechanisms(&[mech])?;
+            Cred::acquire_with_password(Some(&name), &password, None, CredUsage::Initiate, Some(&mechs))
+        };
+        // Kerberos first, by itself: through SPNEGO libkrb5's error numbers come back as others, and a wrong password
+        // would count twice against the account.
+        with(KRB5)?;
+        let cred = with(SPNEGO)?;
         // The library may put the exchange with the KDC off until the credential is looked at.
         cred.lifetime()?;
         Ok(cred)
@@ -198,7 +200,7 @@ pub async fn login_with_password(
 pub async fn from_default_cache() -> Result<Credential, LoginError> {
     let subject = Subject { realm: "of your ticket".into(), service: String::new() };
     let (cred, realm) = bounded(&subject, move || {
-        let cred = Cred::acquire(None, None, CredUsage::Initiate, Some(&krb5_only()?))?;
+        let cred = Cred::acquire(None, None, CredUsage::Initiate, Some(&mechanisms(&[KRB5, SPNEGO])?))?;
         cred.lifetime()?;
         let name = cred.name()?.to_string();
         Ok((cred, name))
