@@ -403,12 +403,13 @@ impl Api {
         let mut certificate = false;
         while let Some(inner) = source {
             cause = inner.to_string();
-            let tls = inner.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-            if let Some(tls) = tls.and_then(|e| e.downcast_ref::<rustls::Error>()) {
+            if let Some(tls) = inner.downcast_ref::<rustls::Error>() {
                 certificate = matches!(tls, rustls::Error::InvalidCertificate(_));
                 cause = tls.to_string();
             }
-            source = inner.source();
+            // An I/O error does not give what it wraps as its source, and TLS wraps its own twice.
+            let wrapped = inner.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+            source = wrapped.map(|e| e as &dyn std::error::Error).or_else(|| inner.source());
         }
         match certificate {
             true => ApiError::Certificate { server: self.server.clone(), cause },
