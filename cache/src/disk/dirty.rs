@@ -22,6 +22,8 @@ const SPILLED: usize = CHUNK_SIZE + 16;
 
 /// Where a changed chunk is.
 pub enum Held {
+    /// Nowhere: it is all zeros.
+    Zero,
     /// In memory; always a whole chunk.
     Ram(Plain),
     /// In the spill file.
@@ -71,10 +73,10 @@ impl Dirty {
         self.entries.contains_key(&chunk)
     }
 
-    /// A changed chunk's bytes.
+    /// Bytes of a changed chunk; `None` when it is all zeros, or not changed.
     pub fn read(&self, chunk: u64) -> io::Result<Option<Plain>> {
         match self.entries.get(&chunk).map(|entry| &entry.held) {
-            None => Ok(None),
+            None | Some(Held::Zero) => Ok(None),
             Some(Held::Ram(plain)) => Ok(Some(plain.clone())),
             Some(Held::Spilled { place, nonce }) => self.spill.read(chunk, *place, *nonce).map(Some),
         }
@@ -82,10 +84,11 @@ impl Dirty {
 
     /// Copies from a changed chunk; `false` when it is not changed.
     pub fn read_into(&mut self, chunk: u64, from: usize, into: &mut [u8]) -> io::Result<bool> {
-        if !self.has(chunk) {
-            return Ok(false);
+        match self.entries.get(&chunk).map(|entry| &entry.held) {
+            None => return Ok(false),
+            Some(Held::Zero) => into.fill(0),
+            Some(_) => self.change(chunk, |bytes| into.copy_from_slice(&bytes[from..from + into.len()]))?,
         }
-        self.change(chunk, |bytes| into.copy_from_slice(&bytes[from..from + into.len()]))?;
         Ok(true)
     }
 
@@ -95,6 +98,11 @@ impl Dirty {
             return Err(io::Error::other("the chunk is not held"));
         };
         match &mut entry.held {
+            Held::Zero => {
+                let mut plain = Zeroizing::new(vec![0; CHUNK_SIZE]);
+                with(&mut plain);
+                self.put(chunk, Held::Ram(plain))
+            }
             Held::Ram(plain) => {
                 with(plain);
                 self.recent.remove(&entry.tick);
@@ -107,9 +115,7 @@ impl Dirty {
                 let (place, nonce) = (*place, *nonce);
                 let mut plain = self.spill.read(chunk, place, nonce)?;
                 with(&mut plain);
-                self.put(chunk, Held::Ram(plain))?;
-                self.spill.free.push(place);
-                Ok(())
+                self.put(chunk, Held::Ram(plain))
             }
         }
     }
@@ -122,6 +128,9 @@ impl Dirty {
         }
         if let Some(old) = self.entries.insert(chunk, Entry { held, tick: self.tick }) {
             self.recent.remove(&old.tick);
+            if let Held::Spilled { place, .. } = old.held {
+                self.spill.free.push(place);
+            }
         }
         self.board.set_dirty(self.entries.len() as u64);
         self.spill_surplus();

@@ -63,7 +63,7 @@ impl Disk {
     /// What a changed chunk holds now: its bytes up to the end of the disk, or `None` when it is all zeros.
     pub fn dirty_bytes(&self, chunk: u64) -> io::Result<Option<Plain>> {
         let Some(mut plain) = lock(&self.dirty).read(chunk)? else { return Ok(None) };
-        plain.truncate((self.bytes - chunk * CHUNK).min(CHUNK) as usize);
+        plain.truncate(self.chunk_len(chunk));
         Ok(plain.iter().any(|byte| *byte != 0).then_some(plain))
     }
 
@@ -118,34 +118,52 @@ impl Disk {
         while !rest.is_empty() {
             let room = (CHUNK - at % CHUNK).min(rest.len() as u64) as usize;
             let (part, later) = rest.split_at(room);
-            self.change(at / CHUNK, (at % CHUNK) as usize, room, |bytes| bytes.copy_from_slice(part)).await?;
+            let alone = self.alone(at / CHUNK).await;
+            self.change(&alone, (at % CHUNK) as usize, room, |bytes| bytes.copy_from_slice(part)).await?;
             (at, rest) = (at + room as u64, later);
         }
         Ok(())
     }
 
-    /// Makes `len` bytes at `offset` zeros; whole chunks become holes.
+    /// Makes `len` bytes at `offset` zeros; whole chunks become holes, and holes stay what they are.
     pub async fn zero(&self, offset: u64, len: u64) -> io::Result<()> {
         self.within(offset, len)?;
         let (mut at, end) = (offset, offset + len);
         while at < end {
             let room = (CHUNK - at % CHUNK).min(end - at) as usize;
-            self.change(at / CHUNK, (at % CHUNK) as usize, room, |bytes| bytes.fill(0)).await?;
+            self.zero_part(at / CHUNK, (at % CHUNK) as usize, room).await?;
             at += room as u64;
         }
         Ok(())
     }
 
+    async fn zero_part(&self, chunk: u64, from: usize, len: usize) -> io::Result<()> {
+        let alone = self.alone(chunk).await;
+        let held = lock(&self.dirty).has(chunk);
+        if !held && self.keyring.reference(ImageKind::Disk, chunk).await.is_none() {
+            return Ok(());
+        }
+        if from == 0 && len == self.chunk_len(chunk) {
+            return lock(&self.dirty).put(chunk, Held::Zero);
+        }
+        self.change(&alone, from, len, |bytes| bytes.fill(0)).await
+    }
+
+    /// Bytes of a chunk: the last one may be shorter.
+    fn chunk_len(&self, chunk: u64) -> usize {
+        (self.bytes - chunk * CHUNK).min(CHUNK) as usize
+    }
+
     /// Changes `len` bytes of a chunk; the rest of it is fetched first unless it is overwritten or held already.
     async fn change(
         &self,
-        chunk: u64,
+        alone: &Alone<'_>,
         from: usize,
         len: usize,
         with: impl FnOnce(&mut [u8]),
     ) -> io::Result<()> {
-        let _alone = self.alone(chunk).await;
-        let end = (self.bytes - chunk * CHUNK).min(CHUNK) as usize;
+        let chunk = alone.chunk;
+        let end = self.chunk_len(chunk);
         if !lock(&self.dirty).has(chunk) {
             let mut whole = Zeroizing::new(vec![0; CHUNK_SIZE]);
             if from != 0 || len != end {
@@ -170,21 +188,25 @@ impl Disk {
     /// One at a time on a chunk: a change reads, waits and writes.
     async fn alone(&self, chunk: u64) -> Alone<'_> {
         let mutex = lock(&self.busy).entry(chunk).or_default().clone();
-        Alone { disk: self, chunk, guard: Some(mutex.lock_owned().await) }
+        let mut alone = Alone { disk: self, chunk, guard: None, mutex: Some(mutex.clone()) };
+        alone.guard = Some(mutex.lock_owned().await);
+        alone
     }
 }
 
-/// The right to work on a chunk; the last one out removes its lock.
+/// The right to work on a chunk, or to wait for it; the last one out removes its lock.
 struct Alone<'a> {
     disk: &'a Disk,
     chunk: u64,
     guard: Option<OwnedMutexGuard<()>>,
+    mutex: Option<Arc<AsyncMutex<()>>>,
 }
 
 impl Drop for Alone<'_> {
     fn drop(&mut self) {
         let mut busy = lock(&self.disk.busy);
         self.guard = None;
+        self.mutex = None;
         if busy.get(&self.chunk).is_some_and(|mutex| Arc::strong_count(mutex) == 1) {
             busy.remove(&self.chunk);
         }
