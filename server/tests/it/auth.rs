@@ -129,3 +129,35 @@ async fn a_server_takes_tickets_only_under_the_keys_it_has() {
     assert_eq!(client.negotiate(&Ticket::get("shanta", HOST).token).await.code(), "401 bad-ticket");
     client.negotiate(&Ticket::get("shanta", "other.waystation.test").token).await.unwrap();
 }
+
+#[tokio::test]
+async fn the_log_says_who_did_what_and_holds_no_secret() {
+    let setup = Setup::new();
+    let server = setup.start_talkative();
+    let mut client = Client::new(&setup, &server);
+    let ticket = Ticket::get("shanta", HOST).token;
+    let reply = client.negotiate(&ticket).await.unwrap();
+    let reply: parcel::wire::http::SessionReply = reply.json().await.unwrap();
+    client.token = Some(reply.token.clone());
+    client.list().await;
+    let name = "0000000000000000000000000000000000000001";
+    assert_eq!(client.get(&format!("chunks/{name}")).await.code(), "404 no-such-chunk");
+    assert_eq!(client.negotiate(&ticket).await.code(), "401 bad-ticket");
+    drop(server);
+
+    let log = std::fs::read_to_string(setup.path("log")).unwrap();
+    let line = |parts: &[&str]| log.lines().any(|line| parts.iter().all(|part| line.contains(part)));
+    let who = format!("caller=\"{}\"", principal("shanta"));
+    assert!(line(&[&who, "method=GET", "path=\"/v1/parcels\"", "status=200"]), "{log}");
+    assert!(
+        line(&[&who, &format!("path=\"/v1/chunks/{name}\""), "status=404", "code=\"no-such-chunk\""]),
+        "{log}"
+    );
+    assert!(line(&["path=\"/v1/session\"", "status=401", "code=\"bad-ticket\""]), "{log}");
+    let ticket = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, &ticket);
+    for (what, secret) in [("token", &reply.token), ("ticket", &ticket)] {
+        // Any part of it that is long enough to be no chance.
+        let part = &secret[secret.len() / 2..][..24];
+        assert!(!log.contains(part), "the {what} is in the log");
+    }
+}

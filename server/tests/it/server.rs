@@ -68,6 +68,14 @@ impl Setup {
         Server::start(program(&["--config", self.config().to_str().unwrap()]))
     }
 
+    /// With all that it logs at level debug in the file `log`.
+    pub fn start_talkative(&self) -> Server {
+        let log = fs::File::create(self.path("log")).unwrap();
+        let mut command = program(&["--config", self.config().to_str().unwrap(), "--log", "debug"]);
+        command.stderr(log);
+        Server::start(command)
+    }
+
     /// With its store on a file system of its own of this size, in a mount namespace of its own.
     pub fn start_in_a_store_of(&self, size: &str) -> Server {
         fs::create_dir(self.path("store")).unwrap();
