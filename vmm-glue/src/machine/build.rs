@@ -133,7 +133,8 @@ impl Machine {
             cpuids.push(answers);
         }
         let power_on = if saved.is_none() {
-            let states = vcpus.iter().map(|v| VcpuState::save(&lock(v))).collect::<Result<_>>()?;
+            let made = vcpus.iter().zip(&cpuids);
+            let states = made.map(|(v, c)| VcpuState::save(&lock(v), c)).collect::<Result<_>>()?;
             (states, read_irqchips(&vm)?)
         } else {
             Default::default()

@@ -31,7 +31,8 @@ impl Machine {
     /// # Errors
     /// KVM's refusal.
     pub fn save_state(&self, clock: u64) -> Result<MachineState> {
-        let vcpus = self.vcpus.iter().map(|v| VcpuState::save(&lock(v))).collect::<Result<_>>()?;
+        let made = self.vcpus.iter().zip(&self.cpuids);
+        let vcpus = made.map(|(v, c)| VcpuState::save(&lock(v), c)).collect::<Result<_>>()?;
         let irqchips = read_irqchips(&self.vm)?.iter().map(|chip| Raw(irqchip_bytes(chip))).collect();
         Ok(MachineState {
             machine: self.description.clone(),
