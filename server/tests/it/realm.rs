@@ -14,7 +14,6 @@ use std::{
     sync::LazyLock,
     time::{Duration, Instant},
 };
-use tempfile::TempDir;
 
 pub const HOST: &str = "parcels.waystation.test";
 pub const SERVICE: &str = "HTTP/parcels.waystation.test";
@@ -22,8 +21,8 @@ pub const SERVICE: &str = "HTTP/parcels.waystation.test";
 const PASSWORD: &str = "correct horse";
 
 pub struct Realm {
-    dir: TempDir,
-    /// Ends the KDC when its standard input closes, that is, with this process.
+    dir: PathBuf,
+    /// Ends the KDC and removes the folder when its standard input closes, that is, with this process.
     _kdc: Child,
 }
 
@@ -84,7 +83,8 @@ impl Realm {
         fs::write(at("orders"), orders).unwrap();
         run(Command::new("/usr/sbin/kadmin.local").stdin(fs::File::open(at("orders")).unwrap()));
         let kdc = Command::new("sh")
-            .args(["-c", "krb5kdc -n & kdc=$!; read end; kill $kdc"])
+            .args(["-c", "krb5kdc -n & kdc=$!; read end; kill $kdc; wait; rm -r \"$0\""])
+            .arg(dir.path())
             .env("PATH", "/usr/sbin:/usr/bin:/bin")
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -96,17 +96,17 @@ impl Realm {
             assert!(begun.elapsed() < Duration::from_secs(20), "the KDC does not listen");
             std::thread::sleep(Duration::from_millis(20));
         }
-        Self { dir, _kdc: kdc }
+        Self { dir: dir.keep(), _kdc: kdc }
     }
 
     /// Keys of the service (and of another on the same host).
     pub fn keytab(&self) -> PathBuf {
-        self.dir.path().join("keytab")
+        self.dir.join("keytab")
     }
 
     /// Keys of another host's service.
     pub fn other_keytab(&self) -> PathBuf {
-        self.dir.path().join("other.keytab")
+        self.dir.join("other.keytab")
     }
 }
 
