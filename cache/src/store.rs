@@ -14,8 +14,9 @@ use std::{
 
 /// Folder of the objects below the cache folder.
 const FOLDER: &str = "objects";
-/// The store leaves at least one part in this many of the medium free, for dirty chunks.
+/// What the store leaves free for dirty chunks: one part in this many of the medium, but no more than so many bytes.
 const FREE_PART: u64 = 4;
+const FREE_MOST: u64 = 512 << 20;
 
 #[derive(Default)]
 struct Index {
@@ -129,7 +130,7 @@ impl Store {
         let Ok(medium) = nix::sys::statvfs::statvfs(&self.root) else { return false };
         let block = medium.fragment_size();
         let (free, all) = (medium.blocks_available() * block, medium.blocks() * block);
-        let reserve = all / FREE_PART;
+        let reserve = (all / FREE_PART).min(FREE_MOST);
         free >= reserve + bytes || self.give_up(bytes) >= bytes
     }
 }

@@ -1,0 +1,273 @@
+//! The disk overlay against a naive oracle, through evictions, commits and other kiosks; and the fetch engine's faults.
+
+mod support;
+
+use cache::{open::Saved, status::Traffic};
+use parcel::chunk::CHUNK_SIZE;
+use proptest::prelude::*;
+use std::sync::{Arc, atomic::Ordering::SeqCst};
+use support::{Rng, World, until, whole};
+
+#[derive(Debug, Clone)]
+enum Op {
+    Write(u64, usize, u64),
+    Zero(u64, usize),
+    Read(u64, usize),
+    Commit,
+    Move,
+}
+
+/// Not whole chunks, on purpose.
+const DISK: usize = 9 * CHUNK_SIZE + 3 * 512;
+
+fn op() -> impl Strategy<Value = Op> {
+    let place = || (0..DISK as u64 / 512, 0..600usize);
+    let fit = |(sector, len): (u64, usize)| (sector * 512, (len * 512).min(DISK - sector as usize * 512));
+    prop_oneof![
+        6 => (place(), any::<u64>()).prop_map(move |(at, seed)| Op::Write(fit(at).0, fit(at).1, seed)),
+        3 => place().prop_map(move |at| Op::Zero(fit(at).0, fit(at).1)),
+        1 => (0..9u64).prop_map(|chunk| Op::Zero(chunk * CHUNK_SIZE as u64, CHUNK_SIZE)),
+        3 => place().prop_map(move |at| Op::Read(fit(at).0, fit(at).1)),
+        1 => Just(Op::Commit),
+        1 => Just(Op::Move),
+    ]
+}
+
+fn first_disk() -> Vec<u8> {
+    let mut disk = Rng(42).bytes(DISK);
+    disk[2 * CHUNK_SIZE..4 * CHUNK_SIZE].fill(0);
+    disk
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn reads_see_the_newest_bytes(ops in proptest::collection::vec(op(), 1..40), flaky in 0..20u64) {
+        runtime().block_on(async {
+            let mut oracle = first_disk();
+            let mut world = World::new(&oracle, 64).await;
+            world.server.flaky.store(if flaky < 2 { 0 } else { flaky }, SeqCst);
+            let mut version = 1;
+            let mut open = world.open(version, false).await;
+            for op in ops {
+                match op {
+                    Op::Write(at, len, seed) => {
+                        let bytes = Rng(seed | 1).bytes(len);
+                        open.disk.write(at, &bytes).await.unwrap();
+                        oracle[at as usize..at as usize + len].copy_from_slice(&bytes);
+                    }
+                    Op::Zero(at, len) => {
+                        open.disk.zero(at, len as u64).await.unwrap();
+                        oracle[at as usize..at as usize + len].fill(0);
+                    }
+                    Op::Read(at, len) => {
+                        let mut bytes = vec![1; len];
+                        open.disk.read(at, &mut bytes).await.unwrap();
+                        assert!(bytes == oracle[at as usize..at as usize + len], "{len} bytes at {at}");
+                    }
+                    Op::Commit => {
+                        open.save(Saved::PoweredOff);
+                        version = world.commit(&open).await.unwrap().0;
+                        open = world.open(version, false).await;
+                    }
+                    Op::Move => {
+                        open.save(Saved::PoweredOff);
+                        version = world.commit(&open).await.unwrap().0;
+                        world.move_on();
+                        open = world.open(version, false).await;
+                    }
+                }
+            }
+            assert!(whole(&open).await == oracle);
+        });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_sends_what_changed_and_no_more() {
+    let world = World::new(&first_disk(), 64).await;
+    let open = world.open(1, false).await;
+    open.disk.write(5 * CHUNK_SIZE as u64 + 512, &[1; 512]).await.unwrap();
+    // Written with what it held: the same piece, so the same name.
+    let mut same = vec![0; CHUNK_SIZE];
+    open.disk.read(CHUNK_SIZE as u64, &mut same).await.unwrap();
+    open.disk.write(CHUNK_SIZE as u64, &same).await.unwrap();
+    open.save(Saved::PoweredOff);
+    let (version, bytes) = world.commit(&open).await.unwrap();
+    assert_eq!(version, 2);
+    // One chunk of random bytes, the disk's leaf.
+    assert_eq!(world.server.puts.load(SeqCst), 2);
+    let sent = world.server.put_bytes.load(SeqCst);
+    assert!(sent > CHUNK_SIZE as u64 && sent < CHUNK_SIZE as u64 + 2048, "{sent}");
+    assert!(bytes > sent && bytes < sent + 4096, "{bytes}");
+
+    let open = world.open(2, false).await;
+    open.save(Saved::PoweredOff);
+    world.commit(&open).await.unwrap();
+    assert_eq!(world.server.puts.load(SeqCst), 2, "nothing changed, so nothing but a record was sent");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_whole_chunk_is_overwritten_without_fetching_it() {
+    let world = World::new(&first_disk(), 64).await;
+    let open = world.open(1, false).await;
+    open.disk.write(CHUNK_SIZE as u64, &vec![3; 2 * CHUNK_SIZE]).await.unwrap();
+    assert_eq!(world.server.gets.load(SeqCst), 0);
+    assert_eq!(world.board.status().dirty_chunks, 2);
+    open.disk.write(5 * CHUNK_SIZE as u64, &[3; 512]).await.unwrap();
+    assert_eq!(world.server.gets.load(SeqCst), 2, "the leaf and the chunk around the sector");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_saved_is_nothing_to_commit() {
+    let world = World::new(&first_disk(), 64).await;
+    let open = world.open(1, false).await;
+    open.disk.write(0, &[1; 512]).await.unwrap();
+    assert_eq!(world.commit(&open).await.unwrap_err().code, "nothing-saved");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_whose_answer_is_lost_is_made_once() {
+    let world = World::new(&first_disk(), 64).await;
+    let open = world.open(1, false).await;
+    open.disk.write(0, &[1; 512]).await.unwrap();
+    open.save(Saved::PoweredOff);
+    world.server.lose_answers.store(1, SeqCst);
+    assert_eq!(world.commit(&open).await.unwrap().0, 2);
+    let open = world.open(2, false).await;
+    let mut sector = [0; 512];
+    open.disk.read(0, &mut sector).await.unwrap();
+    assert_eq!(sector, [1; 512]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_outlasts_an_outage_and_says_what_it_waits_for() {
+    let world = World::new(&first_disk(), 64).await;
+    let open = world.open(1, false).await;
+    open.disk.write(0, &[1; 512]).await.unwrap();
+    open.save(Saved::PoweredOff);
+    world.server.down.store(true, SeqCst);
+    let (board, server) = (world.board.clone(), world.server.clone());
+    let watcher = tokio::spawn(async move {
+        until("the outage shows", || board.status().waiting.is_some()).await;
+        let status = board.status();
+        server.down.store(false, SeqCst);
+        status
+    });
+    assert_eq!(world.commit(&open).await.unwrap().0, 2);
+    let status = watcher.await.unwrap();
+    assert_eq!(status.waiting.unwrap().code, "server-unreachable");
+    assert!(status.progress.unwrap().total > 0);
+    assert_eq!(world.board.status().waiting, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_piece_is_waited_for_until_it_is_whole() {
+    for fault in ["piece-damaged", "piece-missing", "server-unreachable"] {
+        let disk = first_disk();
+        let world = World::new(&disk, 64).await;
+        let open = world.open(1, false).await;
+        let mut sector = vec![0; 512];
+        open.disk.read(0, &mut sector).await.unwrap();
+        let all = world.server.names();
+        match fault {
+            "piece-damaged" => world.server.damaged.lock().unwrap().extend(all),
+            "piece-missing" => world.server.missing.lock().unwrap().extend(all),
+            _ => world.server.down.store(true, SeqCst),
+        }
+        let reader = open.clone();
+        let reading = tokio::spawn(async move {
+            let mut bytes = vec![0; 2 * CHUNK_SIZE];
+            reader.disk.read(5 * CHUNK_SIZE as u64, &mut bytes).await.unwrap();
+            bytes
+        });
+        let board = world.board.clone();
+        until(fault, || board.status().waiting.is_some_and(|w| w.code == fault && w.pieces == 2)).await;
+        assert!(!reading.is_finished(), "the guest waits");
+        // What is here already is read all the same.
+        open.disk.read(512, &mut sector).await.unwrap();
+        world.server.damaged.lock().unwrap().clear();
+        world.server.missing.lock().unwrap().clear();
+        world.server.down.store(false, SeqCst);
+        assert!(reading.await.unwrap() == disk[5 * CHUNK_SIZE..7 * CHUNK_SIZE]);
+        assert_eq!(board.status().waiting, None);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_in_the_local_store_costs_a_fetch_and_no_more() {
+    let disk = first_disk();
+    let world = World::new(&disk, 64).await;
+    assert!(whole(&world.open(1, false).await).await == disk);
+    let objects = world.cache.path().join("objects");
+    let mut count = 0;
+    for folder in std::fs::read_dir(&objects).unwrap() {
+        for file in std::fs::read_dir(folder.unwrap().path()).unwrap() {
+            let path = file.unwrap().path();
+            let mut bytes = std::fs::read(&path).unwrap();
+            bytes[20] ^= 1;
+            std::fs::write(&path, bytes).unwrap();
+            count += 1;
+        }
+    }
+    world.engine.forget();
+    world.server.gets.store(0, SeqCst);
+    assert!(whole(&world.open(1, false).await).await == disk);
+    assert_eq!(world.server.gets.load(SeqCst), count);
+    world.engine.forget();
+    assert!(whole(&world.open(1, false).await).await == disk);
+    assert_eq!(world.server.gets.load(SeqCst), count, "and is good again afterwards");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_readers_of_a_piece_share_its_fetch() {
+    let world = World::new(&first_disk(), 64).await;
+    let open = world.open(1, false).await;
+    let reads = (0..32).map(|i| {
+        let open = open.clone();
+        tokio::spawn(async move {
+            let mut sector = [0; 512];
+            open.disk.read(7 * CHUNK_SIZE as u64 + i * 512, &mut sector).await.unwrap();
+        })
+    });
+    futures::future::join_all(reads).await;
+    assert_eq!(world.server.gets.load(SeqCst), 2, "leaf and chunk");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_given_up_fetch_does_not_block_the_next() {
+    let disk = first_disk();
+    let world = World::new(&disk, 64).await;
+    let open = world.open(1, false).await;
+    world.server.down.store(true, SeqCst);
+    for _ in 0..40 {
+        let mut sector = [0; 512];
+        let read = open.disk.read(0, &mut sector);
+        let given_up = tokio::time::timeout(std::time::Duration::from_millis(5), read).await;
+        assert!(given_up.is_err());
+    }
+    world.server.down.store(false, SeqCst);
+    let mut sector = [0; 512];
+    open.disk.read(0, &mut sector).await.unwrap();
+    assert!(sector == disk[..512]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_key_opens_nothing() {
+    let mut world = World::new(&first_disk(), 64).await;
+    world.key = parcel::secret::ParcelKey::from_bytes([1; 32]);
+    assert_eq!(world.try_open(1, false, 2).await.err().unwrap().code, "wrong-key");
+}
+
+#[test]
+fn traffic_is_counted_both_ways() {
+    let traffic = Arc::new(Traffic::default());
+    traffic.received(5);
+    traffic.sent(7);
+    assert_eq!(traffic.totals(), (5, 7));
+}

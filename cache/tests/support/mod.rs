@@ -1,0 +1,332 @@
+//! A parcel server in memory that can fail in every way that a test asks for, with real sealing, and parcels on it.
+#![allow(dead_code)] // every test file uses another part of it
+
+use bytes::Bytes;
+use cache::{
+    commit::{
+        Author, Place, commit, move_head,
+        upload::{Job, Uploader},
+    },
+    fetch::{Engine, Source, SourceError},
+    open::{OpenParcel, Opening},
+    remote::{Sink, SinkError},
+    status::{Board, Traffic},
+    store::Store,
+};
+use futures::{FutureExt as _, future::BoxFuture};
+use parcel::{
+    chunk::CHUNK_SIZE,
+    id::{ChunkName, ParcelId, Version},
+    keyring::{ImageKind, chunks_for},
+    record::{FORMAT, ImageInfo, Private, Public, Record},
+    secret::{ParcelKey, Secret},
+    tag::{CpuTag, Tag, Wishes},
+    wire::{WireError, guest::Machine},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+    },
+};
+use tokio::sync::watch;
+use zeroize::Zeroizing;
+
+/// A generator that repeats itself for a seed (xorshift64*, Vigna 2016).
+pub struct Rng(pub u64);
+
+impl Rng {
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    pub fn below(&mut self, most: u64) -> u64 {
+        self.next() % most
+    }
+
+    pub fn bytes(&mut self, len: usize) -> Vec<u8> {
+        (0..len).map(|_| (self.next() >> 32) as u8).collect()
+    }
+}
+
+/// The server.
+#[derive(Default)]
+pub struct Memory {
+    objects: Mutex<HashMap<ChunkName, Bytes>>,
+    records: Mutex<BTreeMap<Version, Bytes>>,
+    pub damaged: Mutex<BTreeSet<ChunkName>>,
+    pub missing: Mutex<BTreeSet<ChunkName>>,
+    pub down: AtomicBool,
+    /// Every so many requests, one fails.
+    pub flaky: AtomicU64,
+    /// Answers of a commit that are lost after it was made.
+    pub lose_answers: AtomicU64,
+    pub gets: AtomicU64,
+    pub puts: AtomicU64,
+    pub put_bytes: AtomicU64,
+    requests: AtomicU64,
+    hints: watch::Sender<u64>,
+}
+
+impl Memory {
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    pub fn names(&self) -> Vec<ChunkName> {
+        let mut names: Vec<_> = self.objects.lock().unwrap().keys().copied().collect();
+        names.sort();
+        names
+    }
+
+    fn fails(&self) -> bool {
+        let count = self.requests.fetch_add(1, SeqCst) + 1;
+        let flaky = self.flaky.load(SeqCst);
+        let failed = flaky > 0 && count.is_multiple_of(flaky);
+        if failed {
+            // So that a test does not wait out the pauses.
+            self.hints.send_modify(|n| *n += 1);
+        }
+        self.down.load(SeqCst) || failed
+    }
+
+    fn put_error(&self) -> Result<(), SinkError> {
+        if self.fails() {
+            let error = WireError::new("server-unreachable", "the server is down");
+            return Err(SinkError { error, transient: true, conflict: false });
+        }
+        Ok(())
+    }
+}
+
+impl Source for Memory {
+    fn get<'a>(&'a self, name: &'a ChunkName) -> BoxFuture<'a, Result<Bytes, SourceError>> {
+        async move {
+            tokio::task::yield_now().await;
+            let error = |code: &str| SourceError { code: code.into(), reason: format!("test: {code}") };
+            if self.fails() {
+                return Err(error("server-unreachable"));
+            }
+            self.gets.fetch_add(1, SeqCst);
+            if self.missing.lock().unwrap().contains(name) {
+                return Err(error("piece-missing"));
+            }
+            let object = self.objects.lock().unwrap().get(name).cloned();
+            let object = object.ok_or_else(|| error("piece-missing"))?;
+            if self.damaged.lock().unwrap().contains(name) {
+                let mut bytes = object.to_vec();
+                let at = bytes.len() / 2;
+                bytes[at] ^= 4;
+                return Ok(bytes.into());
+            }
+            Ok(object)
+        }
+        .boxed()
+    }
+
+    fn hints(&self) -> watch::Receiver<u64> {
+        self.hints.subscribe()
+    }
+}
+
+impl Sink for Memory {
+    fn have<'a>(&'a self, names: &'a [ChunkName]) -> BoxFuture<'a, Result<Vec<bool>, SinkError>> {
+        async move {
+            self.put_error()?;
+            let objects = self.objects.lock().unwrap();
+            Ok(names.iter().map(|name| objects.contains_key(name)).collect())
+        }
+        .boxed()
+    }
+
+    fn put<'a>(&'a self, name: &'a ChunkName, bytes: Bytes) -> BoxFuture<'a, Result<(), SinkError>> {
+        async move {
+            self.put_error()?;
+            assert_eq!(parcel::chunk::name_of(&bytes), *name, "an object is sent under its name");
+            self.puts.fetch_add(1, SeqCst);
+            self.put_bytes.fetch_add(bytes.len() as u64, SeqCst);
+            self.objects.lock().unwrap().insert(*name, bytes);
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn commit<'a>(&'a self, version: Version, record: Bytes) -> BoxFuture<'a, Result<(), SinkError>> {
+        async move {
+            self.put_error()?;
+            let public = Public::read(&record).unwrap();
+            let objects = self.objects.lock().unwrap();
+            for leaf in public.leaf_names() {
+                let leaf = objects.get(&leaf).expect("a leaf is stored before it is named");
+                for name in parcel::keyring::public_names(leaf).unwrap() {
+                    assert!(objects.contains_key(&name), "a piece is stored before it is named");
+                }
+            }
+            let mut records = self.records.lock().unwrap();
+            if records.contains_key(&version) {
+                let error = WireError::new("wrong-parent", "there is one");
+                return Err(SinkError { error, transient: false, conflict: true });
+            }
+            records.insert(version, record);
+            if self.lose_answers.load(SeqCst) > 0 {
+                self.lose_answers.fetch_sub(1, SeqCst);
+                let error = WireError::new("server-unreachable", "the answer is lost");
+                return Err(SinkError { error, transient: true, conflict: false });
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn record<'a>(&'a self, version: Version) -> BoxFuture<'a, Result<Bytes, SinkError>> {
+        async move {
+            let record = self.records.lock().unwrap().get(&version).cloned();
+            let error = WireError::new("no-such-version", "there is none");
+            record.ok_or(SinkError { error, transient: false, conflict: false })
+        }
+        .boxed()
+    }
+
+    fn hints(&self) -> watch::Receiver<u64> {
+        self.hints.subscribe()
+    }
+}
+
+/// A parcel on a server in memory, and a client with a cache folder of its own.
+pub struct World {
+    pub server: Arc<Memory>,
+    pub parcel: ParcelId,
+    pub key: ParcelKey,
+    pub cache: tempfile::TempDir,
+    pub board: Arc<Board>,
+    pub engine: Arc<Engine>,
+}
+
+impl World {
+    /// A parcel whose first version has this disk, and `memory_mib` of memory.
+    pub async fn new(disk: &[u8], memory_mib: u64) -> Self {
+        let server = Memory::new();
+        let (parcel, key) = (ParcelId([7; 16]), ParcelKey::from_bytes([8; 32]));
+        let secret = Secret::from_bytes([9; 32]);
+        let board = Board::new(Arc::new(Traffic::default()));
+        let uploader = Uploader::new(server.clone(), board.clone(), secret.clone(), 1);
+        let place = Place { key: &key, parcel };
+        let mut images = Vec::new();
+        for (kind, bytes) in
+            [(ImageKind::Kernel, &b"kernel"[..]), (ImageKind::Initrd, b"initrd"), (ImageKind::Disk, disk)]
+        {
+            images.push(image(&uploader, &place, kind, bytes, &board).await);
+        }
+        let cpu = CpuTag { vendor: None, baseline: "x86-64-v2".into(), features: BTreeSet::new() };
+        let tag = Tag { cpu, vcpus: 1, memory_mib, device_model: 1, wishes: Wishes::default() };
+        let machine = Machine {
+            vcpus: 1,
+            memory_mib,
+            cpu_baseline: "x86-64-v2".into(),
+            mac: "52:54:00:00:00:01".into(),
+        };
+        let public = Public {
+            format: FORMAT,
+            parcel,
+            version: Version(1),
+            parent: Version(0),
+            created_at: 1,
+            kiosk: "test".into(),
+            tag,
+            machine,
+            images,
+        };
+        let private = Private { secrets: vec![secret], cmdline: "quiet".into(), working_set: Vec::new() };
+        let record = Record { public, private }.seal(&key).unwrap();
+        move_head(&uploader, Version(1), record.into()).await.unwrap();
+        let (cache, engine) = client(&server, &board);
+        server.gets.store(0, SeqCst);
+        server.puts.store(0, SeqCst);
+        server.put_bytes.store(0, SeqCst);
+        Self { server, parcel, key, cache, board, engine }
+    }
+
+    /// A client that has nothing yet: another kiosk.
+    pub fn move_on(&mut self) {
+        let (cache, engine) = client(&self.server, &self.board);
+        (self.cache, self.engine) = (cache, engine);
+    }
+
+    pub async fn open(&self, version: u64, cold_boot: bool) -> Arc<OpenParcel> {
+        self.try_open(version, cold_boot, 2).await.unwrap()
+    }
+
+    pub async fn try_open(
+        &self,
+        version: u64,
+        cold_boot: bool,
+        dirty_in_ram: usize,
+    ) -> Result<Arc<OpenParcel>, WireError> {
+        let record = self.server.record(Version(version)).await.map_err(|e| e.error)?;
+        let how = Opening {
+            parcel: self.parcel,
+            version: Version(version),
+            cold_boot,
+            cache: self.cache.path(),
+            dirty_in_ram,
+        };
+        OpenParcel::new(&self.engine, self.key.clone(), &record, &how)
+    }
+
+    pub async fn commit(&self, open: &Arc<OpenParcel>) -> Result<(u64, u64), WireError> {
+        let author = Author { kiosk: "test".into(), vendor: "V".into(), device_model: 1, now: 2 };
+        let done = commit(open, &author, 1, self.server.clone()).await?;
+        Ok((done.version.0, done.bytes))
+    }
+}
+
+fn client(server: &Arc<Memory>, board: &Arc<Board>) -> (tempfile::TempDir, Arc<Engine>) {
+    let cache = tempfile::tempdir().unwrap();
+    let store = Arc::new(Store::open(cache.path()).unwrap());
+    let engine = Engine::new(store, server.clone(), board.clone(), 4 * CHUNK_SIZE);
+    (cache, engine)
+}
+
+async fn image(
+    uploader: &Uploader,
+    place: &Place<'_>,
+    kind: ImageKind,
+    bytes: &[u8],
+    board: &Arc<Board>,
+) -> ImageInfo {
+    let step = board.step(0);
+    let jobs = (0..chunks_for(bytes.len() as u64)).map(|index| {
+        let from = index as usize * CHUNK_SIZE;
+        let part = bytes[from..bytes.len().min(from + CHUNK_SIZE)].to_vec();
+        let load = move || Ok(part.iter().any(|byte| *byte != 0).then(|| Zeroizing::new(part)));
+        Job { index, bytes: CHUNK_SIZE as u64, load: Box::new(load) }
+    });
+    let changes = uploader.pieces(jobs.collect(), &step).await.unwrap();
+    let (info, leaves) = place.image(kind, bytes.len() as u64, changes, None).await.unwrap();
+    uploader.objects(leaves, |_| {}).await.unwrap();
+    info
+}
+
+/// The whole disk, as the guest would read it.
+pub async fn whole(open: &Arc<OpenParcel>) -> Vec<u8> {
+    let mut bytes = vec![0; open.disk.bytes() as usize];
+    for (i, part) in bytes.chunks_mut(3 * CHUNK_SIZE / 2).enumerate() {
+        open.disk.read((i * (3 * CHUNK_SIZE / 2)) as u64, part).await.unwrap();
+    }
+    bytes
+}
+
+/// Waits until `condition` holds; fails after a while.
+pub async fn until(what: &str, condition: impl Fn() -> bool) {
+    for _ in 0..3000 {
+        if condition() {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    panic!("not yet: {what}");
+}
