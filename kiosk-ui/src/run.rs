@@ -40,7 +40,7 @@ pub async fn run(config: &Kiosk, run: &Path, ca: &Path) -> anyhow::Result<()> {
         glyphs: terminal::glyphs(),
     };
     let mut app = App::new(about, tty.size(), now());
-    terminal::read_keys(send.clone(), !tty.size_known()).context("reading the keyboard")?;
+    terminal::read_keys(send.clone(), tty.asked()).context("reading the keyboard")?;
     watch_signals(send.clone()).context("watching signals")?;
     tick(send);
 
@@ -92,8 +92,8 @@ fn watch_signals(events: mpsc::Sender<Event>) -> std::io::Result<()> {
                 _ = hangup.recv() => Event::Quit,
                 _ = interrupt.recv() => Event::Quit,
                 _ = resized.recv() => match terminal::measure() {
-                    ((cols, rows), true) => Event::Resize(cols, rows),
-                    _ => continue,
+                    Some((cols, rows)) => Event::Resize(cols, rows),
+                    None => continue,
                 },
             };
             if events.send(event).await.is_err() {

@@ -39,28 +39,28 @@ pub type Screen = Terminal<CrosstermBackend<BufWriter<Stdout>>>;
 pub struct Tty {
     /// What is drawn on.
     pub screen: Screen,
-    size_known: bool,
+    asked: bool,
 }
 
 impl Tty {
     /// Takes the terminal over.
     pub fn take() -> io::Result<Self> {
         enable_raw_mode()?;
-        let (size, size_known) = measure();
+        let size = measure().unwrap_or(UNKNOWN_SIZE);
         let mut out = io::stdout();
         execute!(out, EnterAlternateScreen, ResetColor, Clear(ClearType::All))?;
-        if is_virtual_console() {
-            // A kiosk's screen does not go dark by itself (console_codes(4)).
-            execute!(out, Print("\x1b[9;0]"))?;
-        }
-        if !size_known {
+        let asked = !is_virtual_console();
+        if asked {
             // A serial line does not know what stands at its end: the terminal may. If it answers, it is resized.
             execute!(out, Print("\x1b7\x1b[999;999H\x1b[6n\x1b8"))?;
+        } else {
+            // A kiosk's screen does not go dark by itself (console_codes(4)).
+            execute!(out, Print("\x1b[9;0]"))?;
         }
         let backend = CrosstermBackend::new(BufWriter::with_capacity(OUTPUT, io::stdout()));
         let viewport = Viewport::Fixed(Rect::new(0, 0, size.0, size.1));
         let screen = Terminal::with_options(backend, TerminalOptions { viewport })?;
-        Ok(Self { screen, size_known })
+        Ok(Self { screen, asked })
     }
 
     /// Columns and rows.
@@ -74,9 +74,9 @@ impl Tty {
         self.screen.resize(Rect::new(0, 0, cols, rows))
     }
 
-    /// `true` when the kernel knew the terminal's size.
-    pub fn size_known(&self) -> bool {
-        self.size_known
+    /// `true` when the terminal was asked for its size.
+    pub fn asked(&self) -> bool {
+        self.asked
     }
 }
 
@@ -98,12 +98,10 @@ impl Drop for Tty {
     }
 }
 
-/// The terminal's size, and whether it is known rather than assumed.
-pub fn measure() -> ((u16, u16), bool) {
-    match window_size() {
-        Ok(size) if size.columns > 0 && size.rows > 0 => (clamp(size.columns, size.rows), true),
-        _ => (UNKNOWN_SIZE, false),
-    }
+/// The terminal's size as the kernel knows it.
+pub fn measure() -> Option<(u16, u16)> {
+    let size = window_size().ok().filter(|size| size.columns > 0 && size.rows > 0)?;
+    Some(clamp(size.columns, size.rows))
 }
 
 fn clamp(cols: u16, rows: u16) -> (u16, u16) {

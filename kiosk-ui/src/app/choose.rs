@@ -151,17 +151,16 @@ impl App {
             Step::Ask { typed, .. } => match key.code {
                 KeyCode::Esc => self.opening = None,
                 _ if is_backspace(key) => typed.pop(),
+                _ if is_enter(key) && typed.is_empty() => {}
                 _ if is_enter(key) => {
-                    if !typed.is_empty() {
-                        let typed = typed.take();
-                        let parcel = opening.parcel;
-                        let attempt = self.next_attempt();
-                        let login = self.kept.as_ref().map(Password::duplicate);
-                        if let Some(opening) = &mut self.opening {
-                            opening.step = Step::Working { attempt, typed: true };
-                        }
-                        effects.open(Unlock { attempt, parcel, login, typed: Some(typed) });
+                    let typed = typed.take();
+                    let parcel = opening.parcel;
+                    let attempt = self.next_attempt();
+                    let login = self.kept.as_ref().map(Password::duplicate);
+                    if let Some(opening) = &mut self.opening {
+                        opening.step = Step::Working { attempt, typed: true };
                     }
+                    effects.open(Unlock { attempt, parcel, login, typed: Some(typed) });
                 }
                 KeyCode::Char('u') if key.modifiers.contains(KeyModifiers::CONTROL) => typed.clear(),
                 KeyCode::Char(c) if key.modifiers.difference(KeyModifiers::SHIFT).is_empty() => {

@@ -157,7 +157,9 @@ impl App {
         let Some(state) = &self.state else { return View::Starting };
         match state.phase {
             Phase::Boot => View::Starting,
-            Phase::Login | Phase::Choose if state.notice.is_some() && !self.notice_read => View::Notice,
+            Phase::Login | Phase::Choose | Phase::Run if state.notice.is_some() && !self.notice_read => {
+                View::Notice
+            }
             Phase::Login | Phase::Choose if state.report.is_some() => View::Report,
             Phase::Login => View::Login,
             Phase::Choose if self.opening.is_some() => View::Opening,
@@ -258,7 +260,8 @@ impl App {
         if !is_enter(key) && key.code != KeyCode::Esc {
             return;
         }
-        let report = self.state.as_ref().is_some_and(|state| state.report.is_some());
+        let report =
+            self.phase() != Phase::Run && self.state.as_ref().is_some_and(|state| state.report.is_some());
         if self.view() == View::Notice && report {
             self.notice_read = true;
             return;

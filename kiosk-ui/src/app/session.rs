@@ -89,20 +89,21 @@ impl App {
     pub(super) fn follow_console(&mut self, effects: &mut dyn Effects) {
         let wanted = self.phase() == Phase::Run && self.state.as_ref().is_some_and(|state| state.console);
         effects.console(wanted);
-        if wanted {
-            self.tell_size(effects);
-        } else {
-            self.told_size = None;
-            if self.guest_connected {
-                self.guest_connected = false;
-                self.guest.clear();
-            }
+        self.tell_size(effects);
+        if !wanted && self.guest_connected {
+            self.guest_connected = false;
+            self.guest.clear();
         }
     }
 
+    /// Tells `init` how large the guest's console is, from before the guest starts.
     pub(super) fn tell_size(&mut self, effects: &mut dyn Effects) {
+        if !(Phase::Check..=Phase::Run).contains(&self.phase()) {
+            self.told_size = None;
+            return;
+        }
         let size = self.guest.size();
-        if self.phase() == Phase::Run && self.connected && self.told_size != Some(size) {
+        if self.connected && self.told_size != Some(size) {
             self.told_size = Some(size);
             effects.command(Command::ConsoleSize { cols: size.0, rows: size.1 });
         }

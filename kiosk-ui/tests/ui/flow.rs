@@ -55,9 +55,9 @@ fn the_whole_path() {
         desk.state(State { parcel: Some("desk".into()), ..state(phase) });
         assert!(desk.text().contains("Resuming desk"), "{phase:?}");
     }
-    desk.did();
+    assert_eq!(desk.did(), [command(Command::ConsoleSize { cols: 80, rows: 24 })]);
     desk.state(running());
-    assert_eq!(desk.did(), [Did::Console(true), command(Command::ConsoleSize { cols: 80, rows: 24 })]);
+    assert_eq!(desk.did(), [Did::Console(true)]);
     desk.event(Event::Console(b"$ ".to_vec()));
     desk.keys("ls\r\x1b[A\x03");
     let typed: Vec<u8> = desk
@@ -232,6 +232,19 @@ fn a_notice_and_a_report_are_read_one_after_the_other() {
 }
 
 #[test]
+fn a_failed_save_is_told_over_the_machine_that_goes_on() {
+    let mut desk = Desk::at_run();
+    desk.state(State { notice: Some(WireError::new("save-failed", "It could not be saved.")), ..running() });
+    desk.did();
+    desk.keys("x");
+    assert!(desk.text().contains("It could not be saved."));
+    assert_eq!(desk.did(), [], "what is typed at a notice is not the guest's");
+    desk.keys("\r");
+    assert_eq!(desk.did(), [command(Command::Dismiss)]);
+    assert!(desk.text().contains("shanta@guest"));
+}
+
+#[test]
 fn missing_hardware_leads_back_to_the_list_if_init_stays_there() {
     let mut desk = Desk::at_list();
     desk.keys("\r");
@@ -321,7 +334,7 @@ fn the_console_follows_init() {
     assert_eq!(desk.did(), [Did::Console(false)]);
     desk.state(running());
     assert!(!desk.text().contains("again"));
-    assert_eq!(desk.did(), [Did::Console(true), command(Command::ConsoleSize { cols: 80, rows: 24 })]);
+    assert_eq!(desk.did(), [Did::Console(true)]);
     // After `init` came back it is told the size again.
     desk.event(Event::InitLost);
     desk.state(running());

@@ -106,6 +106,7 @@ fn a_line_without_a_size_is_80_by_24_until_its_terminal_answers() {
     let kiosk = Kiosk::start(dir.path(), NOWHERE, None);
     init.say(running());
     assert_eq!(init.next(), Command::ConsoleSize { cols: 80, rows: 23 });
+    kiosk.wait_for("Ctrl-]");
     assert!(kiosk.everything().contains("\x1b[6n"));
     kiosk.keys("\x1b[30;100R");
     assert_eq!(init.next(), Command::ConsoleSize { cols: 100, rows: 29 });

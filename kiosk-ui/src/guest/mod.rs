@@ -1,6 +1,9 @@
 //! The guest's terminal: what it wrote, and what a terminal answers it.
 
+mod dialect;
+
 use crate::glyph::{Glyphs, in_font};
+use dialect::Dialect;
 use ratatui::{
     buffer::{Buffer, Cell},
     layout::{Position, Rect},
@@ -45,6 +48,7 @@ impl vt100::Callbacks for Answers {
 /// The guest's terminal.
 pub struct Guest {
     parser: vt100::Parser<Answers>,
+    dialect: Dialect,
     size: (u16, u16),
     glyphs: Glyphs,
 }
@@ -52,12 +56,13 @@ pub struct Guest {
 impl Guest {
     /// An empty one.
     pub fn new(glyphs: Glyphs) -> Self {
-        Self { parser: parser(LEAST), size: LEAST, glyphs }
+        Self { parser: parser(LEAST), dialect: Dialect::default(), size: LEAST, glyphs }
     }
 
     /// Forgets everything that was on it.
     pub fn clear(&mut self) {
         self.parser = parser(self.size);
+        self.dialect = Dialect::default();
     }
 
     /// Takes a new size, columns and rows.
@@ -76,7 +81,8 @@ impl Guest {
 
     /// Takes what the guest wrote; gives back what a terminal answers to it.
     pub fn write(&mut self, bytes: &[u8]) -> Vec<u8> {
-        self.guarded(|parser| parser.process(bytes));
+        let bytes = self.dialect.translate(bytes);
+        self.guarded(|parser| parser.process(&bytes));
         std::mem::take(&mut self.parser.callbacks_mut().0)
     }
 
