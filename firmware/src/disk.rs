@@ -40,7 +40,7 @@ pub enum DiskError {
 pub fn write(file: &mut File, bootloader: &[u8], cache_mib: u64) -> Result<(), DiskError> {
     let seed: [u8; 32] = Sha256::digest(bootloader).into();
     let volume_id = u32::from_le_bytes([seed[0], seed[1], seed[2], seed[3]]);
-    let esp = esp::build(bootloader, volume_id).map_err(DiskError::Esp)?;
+    let esp = esp::build(bootloader, volume_id, (MIB / SECTOR) as u32).map_err(DiskError::Esp)?;
     let esp_mib = esp.len() as u64 / MIB;
     // One MiB each before and behind for the tables.
     let size = (1 + esp_mib + cache_mib + 1) * MIB;
@@ -57,9 +57,9 @@ fn write_table(
     cache_mib: u64,
 ) -> Result<(), DiskError> {
     let whole = u32::try_from(size / SECTOR - 1).unwrap_or(u32::MAX);
-    ProtectiveMBR::with_lb_size(whole)
-        .overwrite_lba0(file)
-        .map_err(|error| DiskError::Table(io::Error::other(error)))?;
+    let mut mbr = ProtectiveMBR::with_lb_size(whole);
+    mbr.set_bootcode(bios_code());
+    mbr.overwrite_lba0(file).map_err(|error| DiskError::Table(io::Error::other(error)))?;
     let mut table = || -> Result<(), gpt::GptError> {
         let mut disk = gpt::GptConfig::new()
             .writable(true)
@@ -86,6 +86,34 @@ fn write_table(
         Ok(())
     };
     table().map_err(|error| DiskError::Table(io::Error::other(error)))
+}
+
+/// Code for the first sector: a PC that boots it by BIOS says what to do instead of showing nothing.
+fn bios_code() -> [u8; 440] {
+    const TEXT: &[u8] =
+        b"\r\nThis Waystation stick boots by UEFI. Choose its UEFI entry in the boot menu,\r\n\
+        or switch the firmware from BIOS (legacy, CSM) to UEFI.\r\n\0";
+    #[rustfmt::skip]
+    const CODE: [u8; 26] = [
+        0xfc,                   // cld
+        0x31, 0xc0,             // xor ax, ax
+        0x8e, 0xd8,             // mov ds, ax
+        0xbe, 0x1a, 0x7c,       // mov si, 0x7c00 + 26: the text
+        0xac,                   // next: lodsb
+        0x84, 0xc0,             // test al, al
+        0x74, 0x09,             // jz stop
+        0xb4, 0x0e,             // mov ah, 0x0e: write a character
+        0xbb, 0x07, 0x00,       // mov bx, 7
+        0xcd, 0x10,             // int 0x10
+        0xeb, 0xf2,             // jmp next
+        0x90,                   // nop
+        0xf4,                   // stop: hlt
+        0xeb, 0xfd,             // jmp stop
+    ];
+    let mut code = [0; 440];
+    code[..CODE.len()].copy_from_slice(&CODE);
+    code[CODE.len()..CODE.len() + TEXT.len()].copy_from_slice(TEXT);
+    code
 }
 
 /// A GUID that depends on the boot file and the thing's name only (version 8: custom).

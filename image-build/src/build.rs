@@ -55,8 +55,7 @@ pub fn build(job: &Job, progress: &Progress) -> Result<Manifest, BuildError> {
     rootfs::check_binaries(&job.binaries)?;
     fs::create_dir_all(&job.cache).map_err(BuildError::io(&job.cache, "making the package cache"))?;
     let staging = Staging::begin(&job.out)?;
-    let scratch =
-        tempfile::tempdir_in(staging.path()).map_err(BuildError::io(&job.out, "making a folder"))?;
+    let scratch = tempfile::tempdir().map_err(BuildError::io(&std::env::temp_dir(), "making a folder"))?;
 
     let firmware = config.firmware.iter().map(String::as_str);
     let wanted: Vec<&str> = PACKAGES.into_iter().chain(firmware).collect();

@@ -115,7 +115,8 @@ impl BuildError {
 fn full(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            ": make room or name another place; a build takes about 500 MB in the output folder and the cache together"
+            ": make room there or name another place; a build takes about 100 MB each for packages (--cache) and \
+             output (--out), and 50 MB for temporary files (TMPDIR)"
         }
         io::ErrorKind::PermissionDenied => ": name a folder that this user may write",
         _ => "",

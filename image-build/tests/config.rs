@@ -437,7 +437,7 @@ fn one_run_names_all_mistakes_in_order() {
         .replace("https:", "http:");
     let lines: Vec<String> = parse(folder.path(), &text).unwrap_err();
     let places: Vec<&str> =
-        lines.iter().filter_map(|line| line.split(": ").nth(0)?.rsplit(':').next()).collect();
+        lines.iter().filter_map(|line| line.split(": ").next()?.rsplit(':').next()).collect();
     assert_eq!(places, ["4", "8", "18"], "{lines:#?}");
 }
 

@@ -208,3 +208,78 @@ fn depmod() -> Command {
     let sbin = ["/usr/sbin/depmod", "/sbin/depmod"].into_iter().find(|path| Path::new(path).exists());
     Command::new(sbin.unwrap_or("depmod"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An index in which each of the usual modules stands alone, and a few are linked.
+    fn index() -> Index {
+        let mut modules = BTreeMap::new();
+        for name in usual::NAMES {
+            let path = format!("usr/lib/modules/6.1.0/kernel/{name}.ko");
+            modules.insert((*name).to_owned(), Module { path, ..Module::default() });
+        }
+        for (name, depends, soft, firmware) in [
+            ("iwlmvm", "iwlwifi", "", "iwl.ucode"),
+            ("iwlwifi", "cfg80211", "rfkill gone", ""),
+            ("cfg80211", "", "", ""),
+        ] {
+            let list = |text: &str| text.split_whitespace().map(str::to_owned).collect();
+            let path = format!("{name}.ko");
+            modules.insert(
+                name.to_owned(),
+                Module { path, depends: list(depends), soft: list(soft), firmware: list(firmware) },
+            );
+        }
+        modules.insert("rfkill".to_owned(), Module { path: "rfkill.ko".to_owned(), ..Module::default() });
+        Index { release: "6.1.0".to_owned(), modules, builtin: BTreeSet::from(["ipv6".to_owned()]) }
+    }
+
+    #[test]
+    fn a_module_brings_what_it_needs_and_what_it_wants_if_that_exists() {
+        let plain = index().select(&[], &[]).unwrap();
+        let more = index().select(&["iwlmvm".to_owned()], &[]).unwrap();
+        let added: Vec<&str> = more.paths.difference(&plain.paths).map(String::as_str).collect();
+        assert_eq!(added, ["cfg80211.ko", "iwlmvm.ko", "iwlwifi.ko", "rfkill.ko"]);
+        assert_eq!(more.firmware, BTreeSet::from(["iwl.ucode".to_owned()]));
+    }
+
+    #[test]
+    fn modules_to_load_are_carried_and_dashes_mean_underscores() {
+        let selection =
+            index().select(&[], &["iwlwifi".to_owned(), "nf-tables".to_owned(), "ipv6".to_owned()]).unwrap();
+        assert!(selection.paths.contains("iwlwifi.ko"));
+        // What is built in needs no loading, and what is loaded anyway is not listed twice.
+        assert_eq!(selection.load.iter().filter(|name| *name == "nf_tables").count(), 1);
+        assert!(
+            selection.load.contains(&"iwlwifi".to_owned()) && !selection.load.contains(&"ipv6".to_owned())
+        );
+    }
+
+    #[test]
+    fn unknown_modules_are_named_with_their_key() {
+        let error = index().select(&["iwlwifii".to_owned()], &[]).unwrap_err().to_string();
+        assert!(
+            error.starts_with("modules.extra names \"iwlwifii\", which kernel 6.1.0 does not have: see"),
+            "{error}"
+        );
+        let error = index().select(&[], &["x".to_owned()]).unwrap_err().to_string();
+        assert!(error.starts_with("modules.load names \"x\""), "{error}");
+    }
+
+    #[test]
+    fn a_kernel_without_a_usual_module_is_refused() {
+        let mut index = index();
+        index.modules.remove("kvm_amd");
+        let error = index.select(&[], &[]).unwrap_err().to_string();
+        assert!(error.contains("has no module kvm_amd, which a kiosk needs"), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_module_is_damaged() {
+        assert!(describe("x.ko", b"text").is_err());
+        let own = fs::read("/proc/self/exe").unwrap();
+        assert_eq!(describe("x.ko", &own).unwrap_err(), "the module does not describe itself");
+    }
+}
