@@ -1,0 +1,287 @@
+//! Memory through `guest.sock`, as a VMM hands it over and gets it back: random dirtying over several versions against
+//! a naive oracle.
+
+mod support;
+
+use cache::{
+    guest::{GuestServer, line::Connection},
+    open::OpenParcel,
+};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use parcel::{
+    pages::PAGE_SIZE,
+    wire::guest::{Region, Reply, Request, Start},
+};
+use proptest::prelude::*;
+use std::{
+    fs::File,
+    io::{Read as _, Seek as _, Write as _},
+    os::{fd::OwnedFd, unix::fs::FileExt as _},
+    sync::{Arc, atomic::Ordering::SeqCst},
+};
+use support::{Rng, World, until};
+
+const MIB: u64 = 64;
+const PAGES: usize = (MIB as usize) << 8;
+
+/// The VMM's side of the socket.
+struct Vmm {
+    _server: GuestServer,
+    connection: Connection,
+    memory: File,
+    marked: Vec<u8>,
+}
+
+fn memfd(bytes: &[u8]) -> OwnedFd {
+    let fd = memfd_create(c"test", MFdFlags::MFD_CLOEXEC).unwrap();
+    let mut file = File::from(fd);
+    file.write_all(bytes).unwrap();
+    file.rewind().unwrap();
+    file.into()
+}
+
+impl Vmm {
+    async fn start(world: &World, open: &Arc<OpenParcel>) -> (Self, Start, Vec<Vec<u8>>) {
+        let path = world.cache.path().join("guest.sock");
+        let server = GuestServer::start(&path, &world.cache.path().join("disk.sock"), open.clone()).unwrap();
+        let mut connection = Connection::new(tokio::net::UnixStream::connect(&path).await.unwrap());
+        connection.send(&Request::Describe, &[]).await.unwrap();
+        let (reply, fds) = connection.receive::<Reply>().await.unwrap().unwrap();
+        let Reply::Machine { machine, start, disk_socket } = reply else { panic!("{reply:?}") };
+        assert_eq!((machine.memory_mib, disk_socket.ends_with("disk.sock")), (MIB, true));
+        let files = fds.into_iter().map(|fd| {
+            let mut bytes = Vec::new();
+            let mut file = File::from(fd);
+            file.read_to_end(&mut bytes).unwrap();
+            assert!(file.write(b"x").is_err(), "nobody changes what was handed over");
+            bytes
+        });
+        let memory = File::from(memfd_create(c"memory", MFdFlags::MFD_ALLOW_SEALING).unwrap());
+        memory.set_len(MIB << 20).unwrap();
+        let vmm = Self { _server: server, connection, memory, marked: vec![0; PAGES / 8] };
+        let files = files.collect();
+        (vmm, start, files)
+    }
+
+    async fn ask(&mut self, request: &Request, fds: &[OwnedFd]) -> Reply {
+        self.connection.send(request, fds).await.unwrap();
+        self.connection.receive::<Reply>().await.unwrap().unwrap().0
+    }
+
+    async fn hand_over(&mut self) {
+        // A hole in the guest's addresses, as there is below 4 GiB; the file has none.
+        let low = 24 << 20;
+        let regions = vec![
+            Region { guest_addr: 0, file_offset: 0, len: low },
+            Region { guest_addr: 1 << 32, file_offset: low, len: (MIB << 20) - low },
+        ];
+        let fd = self.memory.try_clone().unwrap().into();
+        let reply = self.ask(&Request::Memory { regions }, &[fd]).await;
+        assert!(matches!(reply, Reply::Ready), "{reply:?}");
+    }
+
+    fn write(&mut self, page: usize, bytes: &[u8]) {
+        self.memory.write_all_at(bytes, (page * PAGE_SIZE) as u64).unwrap();
+        self.marked[page / 8] |= 1 << (page % 8);
+    }
+
+    fn contents(&self) -> Vec<u8> {
+        let mut bytes = vec![0; (MIB as usize) << 20];
+        self.memory.read_exact_at(&mut bytes, 0).unwrap();
+        bytes
+    }
+
+    async fn save(&mut self, state: &[u8]) {
+        let reply = self.ask(&Request::Save, &[memfd(state), memfd(&self.marked.clone())]).await;
+        assert!(matches!(reply, Reply::Saved), "{reply:?}");
+    }
+}
+
+/// What a session does to memory: pages from a place on, and what they hold then.
+#[derive(Debug, Clone)]
+struct Touch {
+    page: usize,
+    count: usize,
+    fill: Fill,
+}
+
+#[derive(Debug, Clone)]
+enum Fill {
+    Random(u64),
+    Zero,
+    /// Marked, but left as it is: a dirty log may mark too much.
+    Same,
+}
+
+fn touch() -> impl Strategy<Value = Touch> {
+    let fill =
+        prop_oneof![3 => any::<u64>().prop_map(Fill::Random), 1 => Just(Fill::Zero), 1 => Just(Fill::Same)];
+    (0..PAGES, 1..150usize, fill).prop_map(|(page, count, fill)| Touch {
+        page,
+        count: count.min(PAGES - page),
+        fill,
+    })
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 6, max_shrink_iters: 40, ..ProptestConfig::default() })]
+
+    #[test]
+    fn memory_comes_back_as_it_was(
+        sessions in proptest::collection::vec(proptest::collection::vec(touch(), 0..8), 1..5),
+        flaky in 2..30u64,
+    ) {
+        runtime().block_on(async {
+            let mut world = World::new(&[1; 4096], MIB).await;
+            world.server.flaky.store(flaky, SeqCst);
+            let mut oracle = vec![0u8; (MIB as usize) << 20];
+            let mut version = 1;
+            for (number, session) in sessions.into_iter().enumerate() {
+                world.move_on();
+                let open = world.open(version, false).await;
+                let (mut vmm, start, files) = Vmm::start(&world, &open).await;
+                if number == 0 {
+                    assert_eq!(start, Start::Cold { cmdline: "quiet".into() });
+                    assert_eq!(files, [b"kernel".to_vec(), b"initrd".to_vec()]);
+                } else {
+                    assert_eq!(start, Start::Restore);
+                    assert_eq!(files, [format!("state {number}").into_bytes()]);
+                }
+                vmm.hand_over().await;
+                assert!(vmm.contents() == oracle, "restored memory of version {version}");
+                let mut pages = 0;
+                for Touch { page, count, fill } in session {
+                    for page in page..page + count {
+                        let old = &mut oracle[page * PAGE_SIZE..][..PAGE_SIZE];
+                        match fill {
+                            Fill::Random(seed) => old.copy_from_slice(&Rng(seed ^ page as u64 | 1).bytes(PAGE_SIZE)),
+                            Fill::Zero => old.fill(0),
+                            Fill::Same => {}
+                        }
+                        pages += u64::from(matches!(fill, Fill::Random(_)));
+                        vmm.write(page, old);
+                    }
+                }
+                vmm.save(format!("state {}", number + 1).as_bytes()).await;
+                world.server.put_bytes.store(0, SeqCst);
+                version = world.commit(&open).await.unwrap().0;
+                // Random pages do not compress; moved pages of stale packs at most double what changed.
+                let sent = world.server.put_bytes.load(SeqCst);
+                let most = 2 * pages * PAGE_SIZE as u64 + 40 * PAGE_SIZE as u64 + 16_384;
+                assert!(sent <= most, "{sent} bytes for {pages} changed pages");
+            }
+        });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_is_only_marked_is_not_sent() {
+    let mut world = World::new(&[1; 4096], MIB).await;
+    let open = world.open(1, false).await;
+    let (mut vmm, ..) = Vmm::start(&world, &open).await;
+    vmm.hand_over().await;
+    for page in 0..320 {
+        vmm.write(page, &Rng(page as u64 + 1).bytes(PAGE_SIZE));
+    }
+    vmm.save(b"one").await;
+    world.commit(&open).await.unwrap();
+    assert!(world.server.put_bytes.load(SeqCst) > 320 * PAGE_SIZE as u64);
+
+    world.move_on();
+    world.server.put_bytes.store(0, SeqCst);
+    let open = world.open(2, false).await;
+    let (mut vmm, ..) = Vmm::start(&world, &open).await;
+    vmm.hand_over().await;
+    vmm.marked.fill(255);
+    vmm.save(b"two").await;
+    world.commit(&open).await.unwrap();
+    assert!(world.server.put_bytes.load(SeqCst) < 2048, "the state, its leaf, and nothing else");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cold_boot_leaves_the_saved_memory_behind() {
+    let mut world = World::new(&[1; 4096], MIB).await;
+    for (version, cold) in [(1, false), (2, true), (3, false)] {
+        world.move_on();
+        let open = world.open(version, cold).await;
+        let (mut vmm, start, _) = Vmm::start(&world, &open).await;
+        assert_eq!(matches!(start, Start::Cold { .. }), version < 3);
+        vmm.hand_over().await;
+        let found = vmm.contents();
+        match version {
+            1 | 2 => assert!(found.iter().all(|byte| *byte == 0)),
+            _ => {
+                assert!(found[..PAGE_SIZE].iter().all(|byte| *byte == 2));
+                assert!(found[PAGE_SIZE..].iter().all(|byte| *byte == 0));
+            }
+        }
+        for page in 0..if version == 1 { 64 } else { 1 } {
+            vmm.write(page, &[version as u8; PAGE_SIZE]);
+        }
+        vmm.save(b"state").await;
+        world.commit(&open).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resume_waits_for_a_damaged_pack() {
+    let mut world = World::new(&[1; 4096], MIB).await;
+    let open = world.open(1, false).await;
+    let before = world.server.names();
+    let (mut vmm, ..) = Vmm::start(&world, &open).await;
+    vmm.hand_over().await;
+    for page in 0..32 {
+        vmm.write(page, &Rng(page as u64 + 1).bytes(PAGE_SIZE));
+    }
+    vmm.save(b"state").await;
+    world.commit(&open).await.unwrap();
+    let pack = world.server.names().into_iter().filter(|name| !before.contains(name));
+    world.server.damaged.lock().unwrap().extend(pack);
+    world.move_on();
+    let open = world.open(2, false).await;
+    let (board, server) = (world.board.clone(), world.server.clone());
+    let repair = tokio::spawn(async move {
+        until("the damage shows", || board.status().waiting.is_some_and(|w| w.code == "piece-damaged")).await;
+        server.damaged.lock().unwrap().clear();
+    });
+    let (mut vmm, ..) = Vmm::start(&world, &open).await;
+    vmm.hand_over().await;
+    repair.await.unwrap();
+    assert!(vmm.contents()[..PAGE_SIZE] == Rng(1).bytes(PAGE_SIZE));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_vmm_must_not_send_is_refused() {
+    let world = World::new(&[1; 4096], MIB).await;
+    let open = world.open(1, false).await;
+    let (mut vmm, ..) = Vmm::start(&world, &open).await;
+    let code = |reply| match reply {
+        Reply::Error(error) => error.code,
+        other => panic!("{other:?}"),
+    };
+    let all = Region { guest_addr: 0, file_offset: 0, len: MIB << 20 };
+    let fd = || vmm.memory.try_clone().unwrap().into();
+    let (one, two, three): (OwnedFd, OwnedFd, OwnedFd) = (fd(), fd(), fd());
+    assert_eq!(code(vmm.ask(&Request::Save, &[memfd(b"s"), memfd(&[0; PAGES / 8])]).await), "no-memory");
+    assert_eq!(code(vmm.ask(&Request::Memory { regions: vec![all] }, &[]).await), "no-descriptor");
+    let half = Region { len: MIB << 19, ..all };
+    assert_eq!(code(vmm.ask(&Request::Memory { regions: vec![half] }, &[one]).await), "bad-memory-layout");
+    let twice = vec![half, Region { guest_addr: MIB << 19, ..half }];
+    assert_eq!(code(vmm.ask(&Request::Memory { regions: twice }, &[two]).await), "bad-memory-layout");
+    let endless = Region { guest_addr: 0, file_offset: 0, len: u64::MAX & !4095 };
+    assert_eq!(
+        code(vmm.ask(&Request::Memory { regions: vec![all, endless] }, &[three]).await),
+        "bad-memory-layout"
+    );
+    let small = memfd(b"too small");
+    assert_eq!(code(vmm.ask(&Request::Memory { regions: vec![all] }, &[small]).await), "internal-error");
+    vmm.hand_over().await;
+    assert_eq!(code(vmm.ask(&Request::Save, &[memfd(b"s")]).await), "no-descriptor");
+    assert_eq!(code(vmm.ask(&Request::Save, &[memfd(b"s"), memfd(&[0; 8])]).await), "no-dirty-pages");
+    assert_eq!(code(vmm.ask(&Request::Save, &[memfd(b""), memfd(&[0; PAGES / 8])]).await), "no-state");
+    assert!(open.saved().is_none());
+}
