@@ -11,14 +11,16 @@ mod run;
 
 use crate::{
     app::{App, View},
-    glyph::plain,
+    glyph::{Glyphs, plain},
     text,
 };
 use kit::{BAR, Hint, WARN, cut_bottom, cut_top};
 use parcel::wire::session::Phase;
 use ratatui::{
     Frame,
+    buffer::Cell,
     layout::Rect,
+    style::{Color, Modifier},
     text::{Line, Span},
 };
 
@@ -43,6 +45,44 @@ pub fn draw(app: &App, frame: &mut Frame) {
     if let Some(dialog) = app.dialog {
         dialogs::draw(app, dialog, frame);
     }
+    if app.about.glyphs == Glyphs::Font {
+        for cell in &mut frame.buffer_mut().content {
+            settle(cell);
+        }
+    }
+}
+
+/// Says a cell's look in the virtual console's own terms, one of 16 foregrounds on one of 8 backgrounds. The console
+/// keeps brightness beside the colour: a bright colour leaves it on for the default colour that follows, and any colour
+/// switches boldness off.
+fn settle(cell: &mut Cell) {
+    let bold = cell.modifier.contains(Modifier::BOLD);
+    let dim = cell.modifier.contains(Modifier::DIM);
+    cell.modifier.remove(Modifier::BOLD | Modifier::DIM);
+    cell.fg = match cell.fg {
+        Color::Reset | Color::Gray if bold => Color::White,
+        Color::Reset | Color::Gray | Color::White if dim => Color::DarkGray,
+        Color::Reset => Color::Gray,
+        Color::Black if bold => Color::DarkGray,
+        Color::Red if bold => Color::LightRed,
+        Color::Green if bold => Color::LightGreen,
+        Color::Yellow if bold => Color::LightYellow,
+        Color::Blue if bold => Color::LightBlue,
+        Color::Magenta if bold => Color::LightMagenta,
+        Color::Cyan if bold => Color::LightCyan,
+        other => other,
+    };
+    cell.bg = match cell.bg {
+        Color::Reset | Color::DarkGray => Color::Black,
+        Color::LightRed => Color::Red,
+        Color::LightGreen => Color::Green,
+        Color::LightYellow => Color::Yellow,
+        Color::LightBlue => Color::Blue,
+        Color::LightMagenta => Color::Magenta,
+        Color::LightCyan => Color::Cyan,
+        Color::White => Color::Gray,
+        other => other,
+    };
 }
 
 /// The keys of the bottom line.

@@ -42,7 +42,8 @@ fn status(app: &App, frame: &mut Frame, bar: Rect) {
         spans.push(Span::styled(format!(" No network: {} ", plain(&state.network_detail, 80)), alarm));
     }
     let clock = format!(" {} ", text::minute(app.now).split_off(11));
-    let room = Rect { width: bar.width.saturating_sub(clock.len() as u16), ..bar };
-    frame.render_widget(Line::from(spans), room);
-    frame.render_widget(Line::styled(clock, kit::BAR).right_aligned(), bar);
+    let width = (clock.len() as u16).min(bar.width);
+    let (left, right) = (bar.width - width, Rect { x: bar.right() - width, width, ..bar });
+    frame.render_widget(Line::from(spans), Rect { width: left, ..bar });
+    frame.render_widget(Line::styled(clock, kit::BAR), right);
 }

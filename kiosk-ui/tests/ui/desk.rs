@@ -18,7 +18,11 @@ use parcel::{
         session::{Command, Phase, PhaseRecord, State, WipeCheck, WipeReport},
     },
 };
-use ratatui::{Terminal, backend::TestBackend};
+use ratatui::{
+    Terminal,
+    backend::TestBackend,
+    style::{Color, Modifier},
+};
 use zeroize::Zeroizing;
 
 /// 2026-11-01 04:55:00 UTC.
@@ -184,6 +188,13 @@ impl Desk {
             cursor = Some((at.x, at.y));
         }
         let buffer = terminal.backend().buffer();
+        for cell in buffer.content() {
+            assert!(
+                is_console(cell.fg) && is_console(cell.bg),
+                "a colour that a virtual console gets wrong: {cell:?}"
+            );
+            assert!(!cell.modifier.intersects(Modifier::BOLD | Modifier::DIM), "{cell:?}");
+        }
         let mut text = String::new();
         for row in 0..buffer.area.height {
             let line: String = (0..buffer.area.width).map(|col| buffer[(col, row)].symbol()).collect();
@@ -196,6 +207,11 @@ impl Desk {
     pub fn text(&self) -> String {
         self.picture().0
     }
+}
+
+/// One of the 16 colours, said outright.
+fn is_console(color: Color) -> bool {
+    !matches!(color, Color::Reset | Color::Rgb(..) | Color::Indexed(_))
 }
 
 pub fn session() -> Session {
