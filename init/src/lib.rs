@@ -7,6 +7,7 @@
 // An error that a traveller reads carries what they must know; errors are rare here and nothing is hot.
 #![allow(clippy::result_large_err)]
 
+pub mod alloc;
 pub mod backoff;
 pub mod child;
 pub mod client;

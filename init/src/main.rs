@@ -1,7 +1,10 @@
 //! `/init`: PID 1 of the kiosk, its session manager (`/init manager`), and the hook of its DHCP client.
 
 use std::path::Path;
-use waystation_init::{manager, net::dhcp, pid1};
+use waystation_init::{alloc::Forgetful, manager, net::dhcp, pid1};
+
+#[global_allocator]
+static HEAP: Forgetful = Forgetful;
 
 fn main() {
     let mut args = std::env::args();

@@ -10,9 +10,6 @@ use std::{
     },
 };
 
-const N_TTY: libc::c_int = 0;
-/// Line discipline that keeps nothing (`drivers/tty/n_null.c`).
-const N_NULL: libc::c_int = 27;
 /// `VT_LOCKSWITCH` of `linux/vt.h`: no switching to another virtual console.
 const VT_LOCKSWITCH: libc::c_ulong = 0x560B;
 /// `TIOCVHANGUP` of `asm-generic/ioctls.h`: hangs the terminal up, which drops its queues and line discipline.
@@ -140,12 +137,12 @@ pub fn show(name: &str, text: &str) -> io::Result<()> {
 
 /// Makes the terminal forget what was typed and shown.
 ///
-/// Typed characters lie in the line discipline's buffer, which a raw-mode reader never overwrites: exchanging the
-/// discipline frees it, and the kernel zeroes what is freed. What was shown lies in a virtual console's screen
-/// buffer, which is cleared in place, or in a serial port's transmit page, which hanging up frees.
+/// Typed characters lie in the line discipline's buffer, which a raw-mode reader never overwrites: hanging up frees
+/// it, and the kernel zeroes what is freed. What was shown lies in a virtual console's screen buffer, which is
+/// cleared in place, or in a serial port's transmit page, which hanging up frees too.
 ///
 /// # Errors
-/// There is no such terminal, or it kept its line discipline.
+/// There is no such terminal, or it cannot be hung up.
 pub fn forget(name: &str) -> io::Result<()> {
     let mut tty = open(name)?;
     if is_virtual(name) {
@@ -155,10 +152,6 @@ pub fn forget(name: &str) -> io::Result<()> {
     let _ = termios::tcflow(&tty, termios::FlowArg::TCOON);
     let _ = termios::tcflush(&tty, termios::FlushArg::TCIOFLUSH);
     let _ = tty.write_all(CLEAR);
-    for discipline in [N_NULL, N_TTY] {
-        // SAFETY: TIOCSETD reads one integer, which lives on this stack.
-        check(unsafe { libc::ioctl(tty.as_raw_fd(), libc::TIOCSETD, &discipline) })?;
-    }
     // SAFETY: TIOCVHANGUP takes no argument.
     check(unsafe { libc::ioctl(tty.as_raw_fd(), TIOCVHANGUP, 0) })
 }

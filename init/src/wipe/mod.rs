@@ -2,7 +2,7 @@
 //! at what this program remembers, so a wipe after a crash is the same wipe.
 //!
 //! The kernel zeroes memory when it is freed (`init_on_free=1`), so what remains is to make it free everything: kill
-//! what holds memory, delete and unmount, exchange line disciplines, drop caches, and wait out deferred frees.
+//! what holds memory, delete and unmount, hang terminals up, drop caches, and wait out deferred frees.
 
 mod verify;
 
