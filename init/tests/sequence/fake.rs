@@ -1,0 +1,308 @@
+//! A machine that is a script: it answers by plan, its user acts by plan, and its clock jumps.
+
+use parcel::{
+    id::{Epoch, Version},
+    tag::Inventory,
+    wire::{
+        WireError, daemon,
+        http::LockReply,
+        session::{Command, Phase, State, WipeCheck},
+        vmm::{self, GuestState},
+    },
+};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
+use waystation_init::system::{Event, Live, Role, System, Ticket};
+
+/// How something asked goes.
+#[derive(Debug, Clone)]
+pub enum Go {
+    /// As it should.
+    Well,
+    /// With this error.
+    Wrong(WireError),
+    /// No answer ever comes.
+    Silent,
+    /// The program asked dies instead.
+    Dies,
+}
+
+/// An error with a code only.
+pub fn wrong(code: &str) -> Go {
+    Go::Wrong(WireError::new(code, format!("It went wrong ({code}).")))
+}
+
+#[derive(Default)]
+pub struct Fake {
+    pub clock: Duration,
+    pub queue: VecDeque<Event>,
+    pub next: Ticket,
+    /// What goes how, in the order of asking; what is not listed goes well.
+    pub plan: BTreeMap<&'static str, VecDeque<Go>>,
+    /// What happens when a phase begins, once each.
+    pub script: BTreeMap<Phase, VecDeque<Vec<Event>>>,
+    /// What is done when nothing happens any more; when it is used up, the kiosk is wedged.
+    pub patience: VecDeque<Event>,
+    pub alive: BTreeSet<Role>,
+    pub guest: Option<GuestState>,
+    /// Everything that was asked or done, in order.
+    pub calls: Vec<String>,
+    pub log: Vec<String>,
+    pub states: Vec<State>,
+    pub live: Option<Live>,
+    /// What the verification finds after the nth wipe.
+    pub findings: VecDeque<Vec<WipeCheck>>,
+    /// Version of the parcel before the session.
+    pub version: u64,
+}
+
+impl Fake {
+    /// A user who logs in, resumes and suspends.
+    pub fn with_user() -> Self {
+        let mut fake = Self { version: 2, ..Self::default() };
+        fake.on(Phase::Login, vec![Event::Command(Command::LoggedIn { principal: "shanta@R".into() })]);
+        fake.on(Phase::Choose, vec![Event::Command(resume())]);
+        fake.on(Phase::Run, vec![Event::Command(Command::Suspend)]);
+        fake
+    }
+
+    pub fn on(&mut self, phase: Phase, events: Vec<Event>) {
+        self.script.entry(phase).or_default().push_back(events);
+    }
+
+    pub fn goes(&mut self, what: &'static str, how: Go) {
+        self.plan.entry(what).or_default().push_back(how);
+    }
+
+    pub fn last(&self) -> &State {
+        self.states.last().expect("something was published")
+    }
+
+    pub fn undos(&self) -> Vec<&str> {
+        self.log
+            .iter()
+            .filter_map(|line| line.strip_prefix("undo ")?.split(':').next())
+            .filter(|w| !w.contains(' '))
+            .collect()
+    }
+
+    pub fn asked(&self, what: &str) -> usize {
+        self.calls.iter().filter(|call| *call == what).count()
+    }
+
+    fn how(&mut self, what: &'static str) -> Go {
+        self.calls.push(what.to_owned());
+        self.plan.get_mut(what).and_then(VecDeque::pop_front).unwrap_or(Go::Well)
+    }
+
+    fn dies(&mut self, role: Role) {
+        if self.alive.remove(&role) {
+            self.queue.push_back(Event::Exited { role, how: "signal 9".into() });
+        }
+    }
+
+    fn event(&mut self, event: Event) -> Event {
+        match &event {
+            Event::Exited { role, .. } => {
+                self.alive.remove(role);
+            }
+            Event::Guest(state) => self.guest = Some(*state),
+            _ => {}
+        }
+        event
+    }
+}
+
+/// The command to resume a parcel.
+pub fn resume() -> Command {
+    Command::Resume {
+        parcel: parcel::id::ParcelId([7; 16]),
+        name: "work".into(),
+        cold_boot: false,
+        break_lock: false,
+    }
+}
+
+fn inventory() -> Inventory {
+    Inventory {
+        vendor: "AuthenticAMD".into(),
+        cpu_model: "test".into(),
+        features: BTreeSet::new(),
+        cpus: 2,
+        memory_mib: 1024,
+        device_models: BTreeSet::from([1]),
+        kvm: true,
+        screen: None,
+        sound: false,
+        kbit_per_s: None,
+    }
+}
+
+impl System for Fake {
+    fn now(&mut self) -> Duration {
+        self.clock
+    }
+
+    fn log(&mut self, line: &str) {
+        self.log.push(line.to_owned());
+    }
+
+    fn publish(&mut self, state: &State) {
+        let began = self.states.last().is_none_or(|last| last.phase != state.phase);
+        self.states.push(state.clone());
+        if began && let Some(events) = self.script.get_mut(&state.phase).and_then(VecDeque::pop_front) {
+            self.queue.extend(events);
+        }
+    }
+
+    fn next_event(&mut self, until: Option<Duration>) -> Option<Event> {
+        // A kiosk that waits without a clock and without anyone to act would wait for ever.
+        loop {
+            if let Some(event) = self.queue.pop_front() {
+                self.clock += Duration::from_millis(1);
+                return Some(self.event(event));
+            }
+            if let Some(until) = until {
+                self.clock = self.clock.max(until);
+                return None;
+            }
+            match self.patience.pop_front() {
+                Some(event) => self.queue.push_back(event),
+                None => panic!("wedged in {:?}; log: {:#?}", self.states.last().map(|s| s.phase), self.log),
+            }
+        }
+    }
+
+    fn prepare(&mut self) -> Result<(), WireError> {
+        match self.how("prepare") {
+            Go::Wrong(error) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn start(&mut self, role: Role) -> Result<(), WireError> {
+        let what = match role {
+            Role::Cached => "start cached",
+            Role::KioskUi => "start kiosk-ui",
+            Role::Vmm => "start vmm",
+        };
+        match self.how(what) {
+            Go::Wrong(error) => return Err(error),
+            go => {
+                self.alive.insert(role);
+                if role == Role::Vmm && matches!(go, Go::Well) {
+                    self.queue.push_back(Event::Guest(GuestState::Running));
+                }
+                if matches!(go, Go::Dies) {
+                    self.dies(role);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn stop(&mut self, role: Role) {
+        self.calls.push(format!("stop {}", role.name()));
+        self.alive.remove(&role);
+        self.queue.retain(|event| !matches!(event, Event::Exited { role: of, .. } if *of == role));
+    }
+
+    fn inventory(&mut self) -> Ticket {
+        self.next += 1;
+        let reply = match self.how("inventory") {
+            Go::Well => Ok(inventory()),
+            Go::Wrong(error) => Err(error),
+            Go::Silent | Go::Dies => return self.next,
+        };
+        self.queue.push_back(Event::Inventory(self.next, reply));
+        self.next
+    }
+
+    fn ask_cached(&mut self, request: daemon::Request) -> Ticket {
+        use daemon::{Reply, Request};
+        self.next += 1;
+        let (what, well) = match request {
+            Request::Lock { .. } => {
+                let reply = LockReply { epoch: Epoch(5), version: Version(self.version), misses: Vec::new() };
+                ("lock", Reply::Locked(reply))
+            }
+            Request::Open { .. } => ("open", Reply::Ok),
+            Request::Commit => ("commit", Reply::Committed { version: Version(self.version + 1), bytes: 9 }),
+            Request::Unlock => ("unlock", Reply::Ok),
+            Request::Status => {
+                let bytes = self.calls.len() as u64;
+                (
+                    "status",
+                    Reply::Status(daemon::Status { bytes_in: bytes, bytes_out: bytes, ..Default::default() }),
+                )
+            }
+            Request::Quit => ("quit", Reply::Ok),
+            _ => ("other", Reply::Ok),
+        };
+        let go = if self.alive.contains(&Role::Cached) {
+            self.how(what)
+        } else {
+            Go::Wrong(WireError::new("cached-died", "nobody there"))
+        };
+        match go {
+            Go::Well => self.queue.push_back(Event::Cached(self.next, Ok(well))),
+            Go::Wrong(error) => self.queue.push_back(Event::Cached(self.next, Ok(Reply::Error(error)))),
+            Go::Silent => {}
+            Go::Dies => self.dies(Role::Cached),
+        }
+        self.next
+    }
+
+    fn ask_vmm(&mut self, request: vmm::Request) -> Ticket {
+        use vmm::{Reply, Request};
+        self.next += 1;
+        let what = match request {
+            Request::Save => "save",
+            Request::Resume => "resume",
+            Request::Quit => "end vmm",
+            Request::ConsoleSize { .. } => "console size",
+            _ => "other",
+        };
+        let go = self.how(what);
+        match go {
+            Go::Well => {
+                self.queue.push_back(Event::Vmm(self.next, Ok(Reply::Ok)));
+                if what == "end vmm" {
+                    self.dies(Role::Vmm);
+                }
+            }
+            Go::Wrong(error) => self.queue.push_back(Event::Vmm(self.next, Ok(Reply::Error(error)))),
+            Go::Silent => {}
+            Go::Dies => self.dies(Role::Vmm),
+        }
+        self.next
+    }
+
+    fn remember(&mut self, live: Option<&Live>) {
+        self.live = live.cloned();
+    }
+
+    fn recall(&mut self) -> Option<Live> {
+        self.live.clone()
+    }
+
+    fn wipe(&mut self) {
+        self.calls.push("wipe".into());
+        self.alive.clear();
+        self.queue.clear();
+    }
+
+    fn verify(&mut self) -> Vec<WipeCheck> {
+        self.calls.push("verify".into());
+        let well = || {
+            vec![WipeCheck {
+                what: "nothing is left".into(),
+                ok: self.alive.is_empty(),
+                found: String::new(),
+            }]
+        };
+        self.findings.pop_front().unwrap_or_else(well)
+    }
+}

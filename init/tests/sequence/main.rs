@@ -1,0 +1,459 @@
+//! The session sequence against a scripted machine: every phase that can fail does, and every way ends in a clean
+//! login screen.
+
+mod fake;
+mod random;
+
+use fake::{Fake, Go, resume, wrong};
+use parcel::{
+    id::Version,
+    tag::Miss,
+    wire::{
+        WireError, daemon,
+        http::LockInfo,
+        session::{Command, Phase, State, WipeCheck},
+        vmm::GuestState,
+    },
+};
+use std::time::Duration;
+use waystation_init::{
+    session::{Kiosk, SESSION, Settings, name},
+    system::{Event, Live, Network, Power, Role},
+};
+
+fn settings() -> Settings {
+    Settings { name: "A".into(), power_off_on_failure: false, crashed: None }
+}
+
+fn cycle(fake: &mut Fake) -> Option<Power> {
+    Kiosk::new(fake, settings(), Network::default()).cycle()
+}
+
+/// One session, then the login screen of the next, which the last published state shows.
+fn two(fake: &mut Fake) -> State {
+    fake.patience.push_back(Event::Command(Command::PowerOff));
+    let mut kiosk = Kiosk::new(fake, settings(), Network::default());
+    assert_eq!(kiosk.cycle(), None);
+    assert_eq!(kiosk.cycle(), Some(Power::Off));
+    let login = fake.states.iter().rfind(|state| state.phase == Phase::Login);
+    login.expect("the kiosk came back to login").clone()
+}
+
+fn died(role: Role) -> Event {
+    Event::Exited { role, how: "signal 9".into() }
+}
+
+#[test]
+fn a_session_goes_through_all_phases_in_order_and_comes_back_to_login() {
+    let mut fake = Fake::with_user();
+    let login = two(&mut fake);
+    let mut phases: Vec<Phase> = fake.states.iter().map(|state| state.phase).collect();
+    phases.dedup();
+    let expected =
+        [Phase::Login, Phase::Choose, Phase::Check, Phase::Lock, Phase::Open, Phase::Restore, Phase::Run]
+            .into_iter()
+            .chain([Phase::Save, Phase::Commit, Phase::Unlock, Phase::Wipe, Phase::Login, Phase::Wipe]);
+    assert_eq!(phases, expected.collect::<Vec<_>>());
+    let report = login.report.expect("a report is shown");
+    assert!(report.verified);
+    assert_eq!(report.committed, Some(Version(3)));
+    assert_eq!(login.notice, None);
+    assert_eq!(login.parcel, None);
+    let timeline: Vec<Phase> = login.timeline.iter().map(|record| record.phase).collect();
+    let all: Vec<Phase> = SESSION.iter().map(|step| step.phase).chain([Phase::Wipe, Phase::Verify]).collect();
+    assert_eq!(timeline, all);
+    assert!(login.timeline.iter().all(|record| record.ok && record.kiosk == "A"));
+    assert_eq!(fake.log.iter().filter(|line| line.starts_with("timeline {")).count(), all.len() + 3);
+    assert_eq!(fake.log.iter().filter(|line| line.starts_with("wipe-report {")).count(), 2);
+    assert_eq!(fake.live, None);
+    assert!(fake.undos().len() == 1, "only the second login was walked back: {:?}", fake.undos());
+}
+
+/// Whatever phase fails: all undos of what was entered, last first, then wipe and verification, then a notice.
+#[test]
+fn every_phase_that_fails_is_walked_back() {
+    for (what, phase, unlocks, lost) in [
+        ("inventory", Phase::Check, 0, false),
+        ("lock", Phase::Lock, 0, false),
+        ("open", Phase::Open, 1, false),
+        ("start vmm", Phase::Restore, 1, true),
+        ("commit", Phase::Commit, 1, true),
+        ("unlock", Phase::Unlock, 2, false),
+    ] {
+        let mut fake = Fake::with_user();
+        fake.goes(what, wrong("stale-epoch"));
+        let login = two(&mut fake);
+        let entered: Vec<&str> =
+            SESSION.iter().map(|step| step.phase).take_while(|at| *at <= phase).map(name).collect();
+        let undone: Vec<&str> = fake.undos().into_iter().take(entered.len()).collect();
+        assert_eq!(undone, entered.into_iter().rev().collect::<Vec<_>>(), "{what}");
+        let notice = login.notice.unwrap_or_else(|| panic!("{what}: no notice"));
+        assert_eq!(notice.code, "stale-epoch", "{what}");
+        assert_eq!(
+            notice.message.contains("What changed since version 2 is lost"),
+            lost,
+            "{what}: {}",
+            notice.message
+        );
+        assert_eq!(fake.asked("unlock"), unlocks, "{what}");
+        let failed =
+            login.timeline.iter().find(|record| record.phase == phase).expect("it is in the timeline");
+        assert!(!failed.ok, "{what}");
+        let wipe = fake.calls.iter().position(|call| call == "wipe").expect("wiped");
+        assert_eq!(fake.calls[wipe + 1], "verify", "{what}");
+        assert!(!fake.calls[..wipe].iter().any(|call| call == "verify"), "{what}");
+    }
+}
+
+#[test]
+fn a_refusal_by_hardware_names_each_miss_and_takes_no_lock() {
+    let miss = Miss { must: true, item: "memory".into(), needed: "512 MiB".into(), found: "256 MiB".into() };
+    let error =
+        WireError { misses: vec![miss.clone()], ..WireError::new("hardware", "This kiosk cannot run it.") };
+    let mut fake = Fake::with_user();
+    fake.goes("lock", Go::Wrong(error.clone()));
+    assert_eq!(two(&mut fake).notice, Some(error));
+    assert_eq!(fake.asked("unlock"), 0);
+    assert_eq!(fake.asked("start vmm"), 0);
+}
+
+#[test]
+fn a_lock_held_elsewhere_names_its_holder() {
+    let holder =
+        LockInfo { principal: "shanta@R".into(), kiosk: "B".into(), epoch: parcel::id::Epoch(4), since: 1 };
+    let error = WireError { holder: Some(holder.clone()), ..WireError::new("locked", "It is in use.") };
+    let mut fake = Fake::with_user();
+    fake.goes("lock", Go::Wrong(error));
+    assert_eq!(two(&mut fake).notice.and_then(|notice| notice.holder), Some(holder));
+}
+
+#[test]
+fn the_vmms_death_costs_what_was_not_saved_and_frees_the_lock() {
+    let mut fake = Fake::with_user();
+    fake.script.remove(&Phase::Run);
+    fake.on(Phase::Run, vec![died(Role::Vmm)]);
+    let notice = two(&mut fake).notice.expect("the user is told");
+    assert_eq!(notice.code, "vmm-died");
+    assert!(
+        notice.message.contains("signal 9") && notice.message.contains("since version 2 is lost"),
+        "{notice}"
+    );
+    assert!(!notice.message.contains("lock"), "{notice}");
+    assert_eq!(fake.asked("unlock"), 1);
+    assert_eq!(fake.asked("commit"), 0);
+}
+
+#[test]
+fn a_machine_never_saved_starts_from_its_beginning() {
+    let mut fake = Fake::with_user();
+    fake.version = 0;
+    fake.goes("save", Go::Dies);
+    let notice = two(&mut fake).notice.expect("the user is told");
+    assert!(notice.message.contains("starts from its beginning"), "{notice}");
+}
+
+#[test]
+fn the_engines_death_leaves_the_lock_to_be_taken_over() {
+    let mut fake = Fake::with_user();
+    fake.script.remove(&Phase::Run);
+    fake.on(Phase::Run, vec![died(Role::Cached)]);
+    let notice = two(&mut fake).notice.expect("the user is told");
+    assert_eq!(notice.code, "cached-died");
+    assert!(
+        notice.message.contains("since version 2 is lost") && notice.message.contains("take the lock over"),
+        "{notice}"
+    );
+    assert_eq!(fake.asked("unlock"), 0);
+    assert_eq!(fake.asked("start cached"), 2, "the next login has a fresh one");
+}
+
+#[test]
+fn the_screens_death_leaves_the_session_alive() {
+    let mut fake = Fake::with_user();
+    fake.script.remove(&Phase::Run);
+    fake.on(Phase::Run, vec![died(Role::KioskUi)]);
+    fake.patience.push_back(Event::Command(Command::Suspend));
+    // Suspend only comes once everything else is still, which is after the restart's delay.
+    let login = {
+        fake.clock = Duration::from_secs(100);
+        let mut kiosk = Kiosk::new(&mut fake, settings(), Network::default());
+        assert_eq!(kiosk.cycle(), None);
+        fake.last().clone()
+    };
+    assert_eq!(login.notice, None);
+    assert_eq!(fake.asked("start kiosk-ui"), 2);
+    assert_eq!(fake.asked("commit"), 1);
+}
+
+#[test]
+fn the_screens_death_before_a_parcel_is_open_logs_out() {
+    let mut fake = Fake::with_user();
+    fake.script.remove(&Phase::Choose);
+    fake.on(Phase::Choose, vec![died(Role::KioskUi)]);
+    assert_eq!(two(&mut fake).notice.map(|notice| notice.code).as_deref(), Some("screen-died"));
+}
+
+#[test]
+fn programs_that_die_before_login_come_back() {
+    let mut fake = Fake::with_user();
+    fake.script.remove(&Phase::Login);
+    fake.on(Phase::Login, vec![died(Role::Cached), died(Role::KioskUi)]);
+    fake.patience.push_back(Event::Command(Command::LoggedIn { principal: "shanta@R".into() }));
+    assert_eq!(cycle(&mut fake), None);
+    assert_eq!((fake.asked("start cached"), fake.asked("start kiosk-ui")), (2, 2));
+    assert_eq!(fake.asked("commit"), 1);
+}
+
+#[test]
+fn a_commit_waits_for_the_server_and_says_why() {
+    let mut fake = Fake::with_user();
+    for _ in 0..5 {
+        fake.goes("commit", wrong("server-unreachable"));
+    }
+    let login = two(&mut fake);
+    assert_eq!(login.notice, None);
+    assert_eq!(fake.asked("commit"), 6);
+    assert_eq!(fake.asked("save"), 1);
+    let waits: Vec<&daemon::Waiting> =
+        fake.states.iter().filter_map(|state| state.waiting.as_ref()).collect();
+    assert!(!waits.is_empty() && waits.iter().all(|waiting| waiting.code == "server-unreachable"));
+    assert!(waits.last().is_some_and(|waiting| waiting.seconds >= 2 + 4 + 8 + 15), "{waits:?}");
+    assert!(fake.states.iter().all(|state| state.waiting.is_none() || state.phase == Phase::Commit));
+}
+
+#[test]
+fn only_the_user_gives_a_commit_up() {
+    let mut fake = Fake::with_user();
+    for _ in 0..4 {
+        fake.goes("commit", wrong("server-unreachable"));
+    }
+    fake.goes("commit", Go::Silent);
+    fake.goes("unlock", wrong("server-unreachable"));
+    fake.patience.push_back(Event::Command(Command::GiveUp));
+    let notice = two(&mut fake).notice.expect("the user is told");
+    assert_eq!(notice.code, "gave-up");
+    assert!(
+        notice.message.contains("since version 2 is lost")
+            && notice.message.contains("still holds it locked"),
+        "{notice}"
+    );
+}
+
+#[test]
+fn a_failed_save_lets_the_machine_go_on() {
+    let mut fake = Fake::with_user();
+    fake.on(Phase::Run, vec![Event::Command(Command::Suspend)]);
+    fake.goes("save", wrong("no-space"));
+    let login = two(&mut fake);
+    assert_eq!(
+        fake.calls
+            .iter()
+            .filter(|call| ["save", "resume", "commit"].contains(&call.as_str()))
+            .collect::<Vec<_>>(),
+        ["save", "resume", "save", "commit"]
+    );
+    let told = fake.states.iter().find(|state| state.notice.is_some()).expect("the user is told");
+    assert_eq!((told.phase, told.notice.as_ref().map(|n| n.code.as_str())), (Phase::Run, Some("no-space")));
+    assert_eq!(login.notice, None);
+    assert_eq!(login.report.and_then(|report| report.committed), Some(Version(3)));
+}
+
+#[test]
+fn a_machine_that_can_neither_be_saved_nor_go_on_is_ended() {
+    let mut fake = Fake::with_user();
+    fake.goes("save", wrong("no-space"));
+    fake.goes("resume", Go::Dies);
+    let notice = two(&mut fake).notice.expect("the user is told");
+    assert_eq!(notice.code, "no-space");
+    assert!(notice.message.contains("is lost"), "{notice}");
+    assert_eq!(fake.asked("unlock"), 1);
+}
+
+#[test]
+fn a_guest_that_powers_off_is_a_suspend_without_memory() {
+    let mut fake = Fake::with_user();
+    fake.script.remove(&Phase::Run);
+    fake.on(Phase::Run, vec![Event::Guest(GuestState::PoweredOff)]);
+    let login = two(&mut fake);
+    assert_eq!((fake.asked("save"), fake.asked("commit"), fake.asked("end vmm")), (0, 1, 1));
+    assert_eq!(login.report.and_then(|report| report.committed), Some(Version(3)));
+}
+
+#[test]
+fn giving_up_while_nothing_answers_ends_every_phase() {
+    for (what, phase) in [
+        ("inventory", Phase::Check),
+        ("lock", Phase::Lock),
+        ("open", Phase::Open),
+        ("start vmm", Phase::Restore),
+        ("save", Phase::Save),
+        ("commit", Phase::Commit),
+        ("unlock", Phase::Unlock),
+    ] {
+        let mut fake = Fake::with_user();
+        fake.goes(what, Go::Silent);
+        fake.patience.push_back(Event::Command(Command::GiveUp));
+        let login = two(&mut fake);
+        let last = login.timeline.iter().rfind(|record| record.phase < Phase::Wipe).expect("recorded");
+        assert_eq!((last.phase, last.ok), (phase, false), "{what}");
+        assert_eq!(
+            login.notice.is_some(),
+            phase >= Phase::Restore && phase != Phase::Unlock,
+            "{what}: {:?}",
+            login.notice
+        );
+    }
+}
+
+#[test]
+fn logging_out_leaves_no_notice() {
+    let mut fake = Fake::with_user();
+    fake.script.remove(&Phase::Choose);
+    fake.on(Phase::Choose, vec![Event::Command(Command::LogOut)]);
+    assert_eq!(two(&mut fake).notice, None);
+    assert_eq!(fake.asked("quit"), 2);
+}
+
+#[test]
+fn power_is_for_the_login_screen_only() {
+    let mut fake = Fake::with_user();
+    fake.script.remove(&Phase::Run);
+    fake.on(
+        Phase::Run,
+        vec![
+            Event::Command(Command::PowerOff),
+            Event::Command(Command::Reboot),
+            Event::Command(Command::Suspend),
+        ],
+    );
+    assert_eq!(cycle(&mut fake), None);
+    assert_eq!(fake.asked("commit"), 1);
+    for (command, power) in [(Command::PowerOff, Power::Off), (Command::Reboot, Power::Reboot)] {
+        let mut fake = Fake::default();
+        fake.on(Phase::Login, vec![Event::Command(command)]);
+        assert_eq!(cycle(&mut fake), Some(power));
+        assert_eq!(fake.calls.iter().rfind(|call| *call == "wipe").map(String::as_str), Some("wipe"));
+    }
+}
+
+#[test]
+fn a_cache_that_fails_is_shown_and_tried_again() {
+    let mut fake = Fake::with_user();
+    let login =
+        fake.script.remove(&Phase::Login).and_then(|mut events| events.pop_front()).unwrap_or_default();
+    fake.goes("prepare", wrong("no-cache"));
+    fake.goes("prepare", wrong("no-cache"));
+    fake.patience.extend(login);
+    assert_eq!(cycle(&mut fake), None);
+    assert_eq!(fake.asked("prepare"), 3);
+    assert!(
+        fake.states.iter().any(|state| state.notice.as_ref().is_some_and(|notice| notice.code == "no-cache"))
+    );
+    assert_eq!(fake.asked("commit"), 1);
+}
+
+#[test]
+fn a_manager_after_a_crash_wipes_first_and_tells_what_was_lost() {
+    let mut fake =
+        Fake { live: Some(Live { version: Version(4), unsaved: true, locked: true }), ..Fake::default() };
+    let crashed = Settings { crashed: Some("signal 9".into()), ..settings() };
+    let mut kiosk = Kiosk::new(&mut fake, crashed, Network::default());
+    assert_eq!(kiosk.boot(), None);
+    assert_eq!(&fake.calls[..2], ["wipe", "verify"]);
+    assert_eq!(fake.live, None);
+    let mut fake =
+        Fake { live: Some(Live { version: Version(4), unsaved: true, locked: true }), ..Fake::default() };
+    fake.patience.push_back(Event::Command(Command::PowerOff));
+    let crashed = Settings { crashed: Some("signal 9".into()), ..settings() };
+    assert_eq!(Kiosk::new(&mut fake, crashed, Network::default()).run(), Power::Off);
+    let told =
+        fake.states.iter().rfind(|state| state.phase == Phase::Login).and_then(|state| state.notice.clone());
+    let told = told.expect("the user is told");
+    assert_eq!(told.code, "kiosk-restarted");
+    assert!(
+        told.message.contains("since version 4 is lost") && told.message.contains("take the lock over"),
+        "{told}"
+    );
+}
+
+#[test]
+fn the_first_boot_wipes_before_anyone_can_log_in() {
+    let mut fake = Fake::default();
+    fake.patience.push_back(Event::Command(Command::PowerOff));
+    assert_eq!(Kiosk::new(&mut fake, settings(), Network::default()).run(), Power::Off);
+    let wipe = fake.calls.iter().position(|call| call == "wipe");
+    let start = fake.calls.iter().position(|call| call.starts_with("start"));
+    assert!(wipe < start, "{:?}", fake.calls);
+    assert!(fake.log.iter().any(|line| line.starts_with("timeline {") && line.contains("\"boot\"")));
+}
+
+#[test]
+fn a_wipe_that_cannot_be_verified_follows_its_policy() {
+    let failed = || vec![WipeCheck { what: "no process is left".into(), ok: false, found: "vmm (7)".into() }];
+    let mut fake = Fake::with_user();
+    fake.findings.push_back(failed());
+    let login = two(&mut fake);
+    assert!(login.report.is_some_and(|report| !report.verified));
+    assert!(fake.log.iter().any(|line| line.contains("vmm (7)")));
+    let mut fake = Fake::with_user();
+    fake.findings.push_back(failed());
+    let strict = Settings { power_off_on_failure: true, ..settings() };
+    assert_eq!(Kiosk::new(&mut fake, strict, Network::default()).cycle(), Some(Power::Off));
+}
+
+#[test]
+fn notices_and_reports_stay_until_dismissed_or_the_next_login() {
+    let mut fake = Fake::with_user();
+    fake.goes("open", wrong("no-such-version"));
+    fake.on(Phase::Login, vec![Event::Command(Command::Dismiss), Event::Command(Command::PowerOff)]);
+    let mut kiosk = Kiosk::new(&mut fake, settings(), Network::default());
+    assert_eq!((kiosk.cycle(), kiosk.cycle()), (None, Some(Power::Off)));
+    let shown =
+        fake.states.iter().filter(|state| state.phase == Phase::Login && state.notice.is_some()).count();
+    let last = fake.states.iter().rfind(|state| state.phase == Phase::Login).expect("login");
+    assert!(shown > 0);
+    assert!(last.notice.is_none() && last.report.is_none());
+}
+
+#[test]
+fn the_screens_size_reaches_the_guest_before_and_after_it_runs() {
+    let mut fake = Fake::with_user();
+    fake.script.remove(&Phase::Choose);
+    fake.on(
+        Phase::Choose,
+        vec![Event::Command(Command::ConsoleSize { cols: 80, rows: 25 }), Event::Command(resume())],
+    );
+    fake.script.remove(&Phase::Run);
+    fake.on(
+        Phase::Run,
+        vec![Event::Command(Command::ConsoleSize { cols: 100, rows: 30 }), Event::Command(Command::Suspend)],
+    );
+    assert_eq!(cycle(&mut fake), None);
+    assert_eq!(fake.asked("console size"), 2);
+}
+
+#[test]
+fn bytes_are_counted_by_phase() {
+    let mut fake = Fake::with_user();
+    assert_eq!(cycle(&mut fake), None);
+    let timeline = &fake.last().timeline;
+    let sum: u64 = timeline.iter().map(|record| record.bytes_in).sum();
+    // The scripted engine's counters are the number of calls before it was asked.
+    let last = fake.calls.iter().rposition(|call| call == "status").expect("it was asked");
+    assert_eq!(sum, last as u64);
+    assert!(timeline.iter().filter(|record| record.phase >= Phase::Wipe).all(|record| record.bytes_in == 0));
+}
+
+#[test]
+fn the_network_is_shown_in_any_phase() {
+    let mut fake = Fake::with_user();
+    fake.script.remove(&Phase::Run);
+    let gone = Network { up: None, detail: "No network: no cable is plugged in (eth0).".into() };
+    fake.on(Phase::Run, vec![Event::Network(gone), Event::Command(Command::Suspend)]);
+    assert_eq!(cycle(&mut fake), None);
+    assert!(
+        fake.states
+            .iter()
+            .any(|state| state.phase == Phase::Run && state.network_detail.contains("no cable"))
+    );
+}

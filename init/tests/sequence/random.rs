@@ -1,0 +1,124 @@
+//! Any order of events: the kiosk never wedges, and always ends wiped.
+
+use crate::fake::{Fake, Go, resume, wrong};
+use parcel::wire::{
+    daemon::Status,
+    session::{Command, Phase},
+    vmm::GuestState,
+};
+use proptest::prelude::*;
+use waystation_init::{
+    session::{Kiosk, Settings},
+    system::{Event, Network, Power, Role},
+};
+
+const ASKED: [&str; 12] = [
+    "prepare",
+    "start cached",
+    "start kiosk-ui",
+    "start vmm",
+    "inventory",
+    "lock",
+    "open",
+    "save",
+    "resume",
+    "commit",
+    "unlock",
+    "status",
+];
+const PHASES: [Phase; 12] = [
+    Phase::Login,
+    Phase::Choose,
+    Phase::Check,
+    Phase::Lock,
+    Phase::Open,
+    Phase::Restore,
+    Phase::Run,
+    Phase::Save,
+    Phase::Commit,
+    Phase::Unlock,
+    Phase::Run,
+    Phase::Save,
+];
+
+fn go() -> impl Strategy<Value = Go> {
+    prop_oneof![
+        6 => Just(Go::Well),
+        1 => Just(wrong("stale-epoch")),
+        1 => Just(wrong("server-unreachable")),
+        1 => Just(Go::Silent),
+        1 => Just(Go::Dies),
+    ]
+}
+
+/// Events by number, because events cannot be cloned.
+fn event(number: u8) -> Event {
+    let died = |role| Event::Exited { role, how: "signal 9".into() };
+    match number % 18 {
+        0 | 14 => Event::Command(Command::LoggedIn { principal: "s".into() }),
+        1 | 15 => Event::Command(resume()),
+        2 | 16 | 17 => Event::Command(Command::Suspend),
+        3 => Event::Command(Command::GiveUp),
+        4 => Event::Command(Command::LogOut),
+        5 => Event::Command(Command::Dismiss),
+        6 => Event::Command(Command::ConsoleSize { cols: 1, rows: 1 }),
+        7 => Event::Command(Command::PowerOff),
+        8 => died(Role::Cached),
+        9 => died(Role::KioskUi),
+        10 => died(Role::Vmm),
+        11 => Event::Guest(GuestState::PoweredOff),
+        12 => Event::Status(Status::default()),
+        _ => Event::Network(Network::default()),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+    #[test]
+    fn never_wedged_and_always_wiped(
+        plan in proptest::collection::vec((0..ASKED.len(), go()), 0..24),
+        script in proptest::collection::vec((0..PHASES.len(), proptest::collection::vec(any::<u8>(), 0..4)), 0..12),
+        user in any::<bool>(),
+        crashed in any::<bool>(),
+    ) {
+        let mut fake = if user { Fake::with_user() } else { Fake::default() };
+        for (what, how) in plan {
+            fake.goes(ASKED[what], how);
+        }
+        for (phase, numbers) in script {
+            fake.on(PHASES[phase], numbers.into_iter().map(event).collect());
+        }
+        // A user who loses patience gives up, and somebody switches the kiosk off: no more than that is needed.
+        for _ in 0..64 {
+            fake.patience.push_back(Event::Command(Command::GiveUp));
+            fake.patience.push_back(Event::Command(Command::PowerOff));
+        }
+        let settings = Settings {
+            name: "A".into(),
+            power_off_on_failure: false,
+            crashed: crashed.then(|| "signal 9".to_owned()),
+        };
+        let power = Kiosk::new(&mut fake, settings, Network::default()).run();
+        prop_assert_eq!(power, Power::Off);
+
+        // The last that was done is a wipe and its verification, and nothing runs after it.
+        let done: Vec<&str> = fake.calls.iter().map(String::as_str).collect();
+        prop_assert_eq!(&done[done.len() - 2..], ["wipe", "verify"]);
+        prop_assert!(fake.alive.is_empty());
+        prop_assert!(fake.live.is_none());
+
+        // Between two wipes: no commit without a save before it or a guest that was off, no machine without a lock,
+        // and a lock that was given is given back, unless the engine that held it died or the user gave up on it.
+        for session in done.split(|call| *call == "wipe") {
+            let at = |what: &str| session.iter().position(|call| *call == what);
+            if let Some(commit) = at("commit") {
+                prop_assert!(at("save").is_some_and(|save| save < commit) || at("end vmm").is_some() || at("stop vmm").is_some());
+                prop_assert!(at("start vmm").is_some_and(|start| start < commit));
+            }
+            if let Some(start) = at("start vmm") {
+                prop_assert!(at("open").is_some_and(|open| open < start) && at("lock") < at("open"));
+                prop_assert!(session.contains(&"stop vmm"), "{:?}", session);
+            }
+        }
+    }
+}
