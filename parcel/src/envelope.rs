@@ -154,6 +154,18 @@ mod tests {
         assert_ne!(salt(&[b"a"], b"p"), salt(&[b"b"], b"p"));
     }
 
+    /// Who has the key can make AES-GCM accept any message under any salt; only the salt that belongs to it opens.
+    #[test]
+    fn a_message_under_another_salt_is_refused() {
+        let (digest, salt) = (aad_digest(&[b"aad"]), [7; SALT]);
+        let mut plain = *b"plain";
+        let tag = cipher(&[9; 32], LEAF, &salt)
+            .encrypt_inout_detached(&Nonce::default(), &digest, InOutBuf::from(&mut plain[..]))
+            .unwrap();
+        let forged = [&salt[..], &plain, &tag].concat();
+        assert_eq!(open(&[9; 32], LEAF, &[b"aad"], &forged), Err(Refused));
+    }
+
     #[test]
     fn short_input_is_refused() {
         for len in 0..OVERHEAD {
