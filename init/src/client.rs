@@ -32,6 +32,14 @@ impl Lines {
         Self(BufReader::new(stream))
     }
 
+    /// A second handle on the connection, to hang it up while its owner waits.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn handle(&self) -> io::Result<UnixStream> {
+        self.0.get_ref().try_clone()
+    }
+
     /// Sends one message.
     ///
     /// # Errors

@@ -9,6 +9,7 @@
 
 pub mod alloc;
 pub mod backoff;
+pub mod calls;
 pub mod child;
 pub mod client;
 pub mod clock;

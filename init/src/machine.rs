@@ -1,6 +1,7 @@
 //! The real machine behind [`System`].
 
 use crate::{
+    calls::Calls,
     child::Program,
     client::Lines,
     clock,
@@ -51,6 +52,7 @@ pub struct Machine {
     queue: Receiver<Tagged>,
     services: BTreeMap<Role, (u64, Service)>,
     dnsmasq: Option<Service>,
+    calls: Calls,
     next: u64,
     before: Evidence,
     outcome: Outcome,
@@ -68,6 +70,7 @@ impl Machine {
             queue,
             services: BTreeMap::new(),
             dnsmasq: None,
+            calls: Calls::default(),
             next: 1,
             before,
             outcome: Outcome::default(),
@@ -263,6 +266,8 @@ impl System for Machine {
     fn ask_cached(&mut self, request: daemon::Request) -> Ticket {
         let ticket = self.ticket();
         let alive = self.services.get(&Role::Cached).map(|(_, service)| service.alive());
+        let calls = self.calls.clone();
+        calls.begin(ticket);
         self.in_background(Role::Cached, move || {
             let reply =
                 Lines::connect(&socket("cached.sock"), || alive.as_ref().is_some_and(|alive| alive()))
@@ -275,12 +280,18 @@ impl System for Machine {
     fn ask_vmm(&mut self, request: vmm::Request) -> Ticket {
         let ticket = self.ticket();
         let alive = self.services.get(&Role::Vmm).map(|(_, service)| service.alive());
+        let calls = self.calls.clone();
+        calls.begin(ticket);
         self.in_background(Role::Vmm, move || {
-            let reply = Lines::connect(&socket("vmm.sock"), || alive.as_ref().is_some_and(|alive| alive()))
-                .and_then(|mut lines| lines.send(&request).and_then(|()| lines.receive()));
+            let alive = || alive.as_ref().is_some_and(|alive| alive());
+            let reply = calls.ask(ticket, &socket("vmm.sock"), &request, alive);
             Event::Vmm(ticket, reply.map_err(|error| session::vmm_died(&error.to_string())))
         });
         ticket
+    }
+
+    fn cancel(&mut self) {
+        self.calls.cancel();
     }
 
     fn remember(&mut self, live: Option<&Live>) {
@@ -302,6 +313,7 @@ impl System for Machine {
     }
 
     fn wipe(&mut self) {
+        self.calls.cancel();
         self.stop(Role::KioskUi);
         // The traveller sees this and nothing else until the screens are back.
         let _ = tty::show(&self.config.kiosk.console, "\r\n  Wiping this kiosk. Please wait a moment.\r\n");

@@ -114,6 +114,8 @@ pub trait System {
     fn ask_cached(&mut self, request: daemon::Request) -> Ticket;
     /// Asks the VMM; the answer is [`Event::Vmm`].
     fn ask_vmm(&mut self, request: vmm::Request) -> Ticket;
+    /// Hangs up on every request under way: whoever was asked stops, and no answer follows.
+    fn cancel(&mut self);
     /// Keeps `live` where a successor finds it; `None`: nothing to tell.
     fn remember(&mut self, live: Option<&Live>);
     /// What a crashed predecessor left.

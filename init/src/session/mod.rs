@@ -254,6 +254,8 @@ impl<'a> Kiosk<'a> {
     /// Undoes everything entered, last first, and leaves the notice that explains it.
     fn walk_back(&mut self, entered: &mut Vec<usize>, stop: Stop) {
         self.walking = true;
+        // What is still being asked would keep the undos from being heard.
+        self.sys.cancel();
         while let Some(at) = entered.pop() {
             let _ = self.undo(at);
         }

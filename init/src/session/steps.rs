@@ -95,19 +95,21 @@ pub const SESSION: [Step; 10] = [
 
 /// How long an undo waits for the server before it leaves the lock to be broken later.
 const RELEASE_LIMIT: Duration = Duration::from_secs(10);
+const BUSY_PAUSE: Duration = Duration::from_millis(200);
 const RETRY_FIRST: Duration = Duration::from_secs(2);
 const RETRY_MOST: Duration = Duration::from_secs(15);
 
 /// Commit errors that trying again cannot mend: the server has refused for good.
-const FINAL: [&str; 8] = [
+const FINAL: [&str; 9] = [
     "stale-epoch",
-    "lock-lost",
+    "wrong-parent",
     "not-locked",
     "not-owner",
-    "no-such-parcel",
-    "bad-request",
-    "nothing-saved",
     "not-open",
+    "nothing-saved",
+    "no-such-parcel",
+    "bad-record",
+    "bad-request",
 ];
 
 fn nothing(_: &mut Kiosk<'_>) -> Result<(), WireError> {
@@ -189,10 +191,20 @@ fn lock(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
 }
 
 fn release_lock(kiosk: &mut Kiosk<'_>) -> Result<(), WireError> {
-    if kiosk.live.locked {
-        kiosk.cached_within(daemon::Request::Unlock, RELEASE_LIMIT)?;
-        kiosk.live.locked = false;
+    if !kiosk.live.locked {
+        return Ok(());
     }
+    let until = kiosk.sys.now() + RELEASE_LIMIT;
+    loop {
+        let left = until.saturating_sub(kiosk.sys.now());
+        match kiosk.cached_within(daemon::Request::Unlock, left) {
+            Ok(_) => break,
+            // The step that was just cancelled has not ended yet.
+            Err(error) if error.code == "busy" && !left.is_zero() => kiosk.pause(BUSY_PAUSE),
+            Err(error) => return Err(error),
+        }
+    }
+    kiosk.live.locked = false;
     Ok(())
 }
 

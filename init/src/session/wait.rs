@@ -166,6 +166,15 @@ impl Kiosk<'_> {
         }
     }
 
+    /// Lets `time` pass; events are put aside.
+    pub(super) fn pause(&mut self, time: Duration) {
+        let until = self.sys.now() + time;
+        while self.sys.now() < until {
+            let event = self.sys.next_event(Some(until));
+            self.held.extend(event);
+        }
+    }
+
     /// Asks the VMM and waits as long as it takes; its own errors are the inner result.
     pub(super) fn try_vmm(&mut self, request: vmm::Request) -> Result<Result<vmm::Reply, WireError>, Stop> {
         let ticket = self.sys.ask_vmm(request);

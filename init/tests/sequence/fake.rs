@@ -280,6 +280,12 @@ impl System for Fake {
         self.next
     }
 
+    fn cancel(&mut self) {
+        self.calls.push("cancel".into());
+        self.queue
+            .retain(|event| !matches!(event, Event::Cached(..) | Event::Vmm(..) | Event::Inventory(..)));
+    }
+
     fn remember(&mut self, live: Option<&Live>) {
         self.live = live.cloned();
     }

@@ -240,6 +240,20 @@ fn only_the_user_gives_a_commit_up() {
 }
 
 #[test]
+fn what_was_given_up_is_hung_up_on_before_the_lock_is_released() {
+    let mut fake = Fake::with_user();
+    fake.goes("commit", Go::Silent);
+    fake.goes("unlock", wrong("busy"));
+    fake.goes("unlock", wrong("busy"));
+    fake.patience.push_back(Event::Command(Command::GiveUp));
+    let notice = two(&mut fake).notice.expect("the user is told");
+    let told: Vec<&String> =
+        fake.calls.iter().filter(|call| ["cancel", "unlock"].contains(&call.as_str())).collect();
+    assert_eq!(told[..4], ["cancel", "unlock", "unlock", "unlock"]);
+    assert!(!notice.message.contains("still holds it locked"), "{notice}");
+}
+
+#[test]
 fn a_failed_save_lets_the_machine_go_on() {
     let mut fake = Fake::with_user();
     fake.on(Phase::Run, vec![Event::Command(Command::Suspend)]);
