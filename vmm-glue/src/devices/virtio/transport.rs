@@ -66,11 +66,13 @@ impl<D: Device> Transport<D> {
         })
     }
 
-    /// Lets the driver's notifications arrive without leaving the kernel.
+    /// Connects the interrupt, and lets the driver's notifications arrive without leaving the kernel.
     ///
     /// # Errors
     /// KVM's refusal.
     pub fn connect(&self, vm: &VmFd, slot: Slot) -> Result<()> {
+        vm.register_irqfd(self.interrupt.line().fd(), slot.gsi())
+            .map_err(Error::kvm("connect an interrupt"))?;
         for (index, kick) in self.kicks.iter().enumerate() {
             let at = IoEventAddress::Mmio(slot.address() + QUEUE_NOTIFY);
             vm.register_ioevent(kick, &at, index as u32)
