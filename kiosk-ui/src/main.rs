@@ -45,6 +45,8 @@ fn show(args: &Args) -> anyhow::Result<()> {
             .with_ansi(false)
             .init();
     }
+    // Into the log, never across the screen.
+    std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "a fault of the program")));
     let config = kiosk_ui::run::read_config(&args.config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

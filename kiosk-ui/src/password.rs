@@ -3,8 +3,8 @@
 use std::fmt;
 use zeroize::Zeroizing;
 
-/// The most bytes that a field takes.
-pub const MAX_BYTES: usize = 256;
+/// The most bytes that a field takes: as many as a key slot's password may have.
+pub const MAX_BYTES: usize = parcel::slot::MAX_PASSWORD;
 
 /// A password, or a recovery key, as it is typed. The bytes never move while it grows and are zeroed when they are
 /// dropped; nothing prints them.
@@ -103,7 +103,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn behaves_like_a_bounded_string(ops in prop::collection::vec(prop::option::weighted(0.8, any::<char>()), 0..400)) {
+        fn behaves_like_a_bounded_string(ops in prop::collection::vec(prop::option::weighted(0.8, any::<char>()), 0..1200)) {
             let mut model = String::new();
             let mut typed = Password::new();
             for op in ops {

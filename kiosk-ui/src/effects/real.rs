@@ -27,8 +27,8 @@ use zeroize::{Zeroize, Zeroizing};
 
 /// Commands that may wait for `init.sock` to take them.
 const COMMANDS: usize = 16;
-/// Pieces of typing that may wait for the guest.
-const TYPING: usize = 256;
+/// Keys that may wait for the guest: more than a person types while it hangs, and a pasted page or ten.
+const TYPING: usize = 64 << 10;
 
 /// The world.
 pub struct Real {

@@ -29,7 +29,9 @@ pub(super) fn keys(app: &App) -> Vec<Hint> {
 
 pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect) {
     let (upper, lower) = kit::cut_bottom(area, 10);
-    let inside = kit::panel(frame, upper, "Your computers");
+    // The words that programs wait for come with the list, so that what they type next reaches it.
+    let title = if app.list.parcels.is_some() { "Your computers" } else { "Welcome" };
+    let inside = kit::panel(frame, upper, title);
     match (&app.list.parcels, &app.list.trouble) {
         (_, Some(trouble)) => kit::text(frame, inside, kit::trouble(trouble)),
         (None, None) => {

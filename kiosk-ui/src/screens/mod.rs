@@ -116,9 +116,18 @@ fn chrome(app: &App, frame: &mut Frame, keys: &[Hint]) -> Rect {
     if !keys.is_empty() {
         frame.render_widget(kit::hints(keys), bottom);
     }
-    if !app.connected && app.state.is_some() {
-        let lost = " This kiosk's manager does not answer; connecting again ...";
-        frame.render_widget(Line::from(Span::styled(lost, WARN)), below);
+    let lost = match &app.state {
+        Some(_) if !app.connected => {
+            Some("This kiosk's manager does not answer; connecting again ...".to_owned())
+        }
+        // The login screen has a line of its own for that.
+        Some(state) if state.network.is_none() && !matches!(app.view(), View::Login | View::Starting) => {
+            Some(format!("No network: {}", plain(&state.network_detail, 120)))
+        }
+        _ => None,
+    };
+    if let Some(lost) = lost {
+        frame.render_widget(Line::from(Span::styled(format!(" {lost}"), WARN)), below);
     }
     rest
 }

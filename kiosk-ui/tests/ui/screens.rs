@@ -314,6 +314,11 @@ fn suspending() {
     desk.keys("c");
     check("suspending-cancel", &desk);
     desk.keys("n");
+    suspending.network = None;
+    suspending.network_detail = "eth0: no cable".into();
+    desk.state(suspending.clone());
+    check("suspending-no-network", &desk);
+    suspending.network = Some("eth0".into());
     suspending.phase = Phase::Verify;
     suspending.progress = None;
     suspending.doing = "Looking for what may be left".into();
@@ -352,6 +357,37 @@ fn wipe_report() {
     desk.state(State { report: Some(report(false)), ..state(Phase::Login) });
     assert!(!desk.text().contains("verified"));
     check("wipe-report-failed", &desk);
+}
+
+/// What programs that drive a kiosk over its serial line wait for: `docs/screens.md`, "Words that stay".
+#[test]
+fn words_that_stay() {
+    let has = |desk: &Desk, words: &[&str]| {
+        let text = desk.text();
+        words.iter().for_each(|word| assert!(text.contains(word), "no {word:?} in\n{text}"));
+    };
+    has(&Desk::at_login(), &["Log in", "Realm", "User", "Password"]);
+    let mut desk = Desk::at_login();
+    desk.log_in();
+    desk.state(state(Phase::Choose));
+    assert!(!desk.text().contains("Your computers"), "not before Enter means something there");
+    desk.event(Event::Parcels(Ok(parcels())));
+    has(&desk, &["Your computers", "Enter resumes it"]);
+    desk.keys("j");
+    has(&desk, &["Enter offers to break"]);
+    desk.keys("j");
+    has(&desk, &["Enter starts it"]);
+    let mut desk = Desk::new();
+    desk.state(state(Phase::Lock));
+    has(&desk, &["Resuming"]);
+    desk.state(running());
+    has(&desk, &["Ctrl-]"]);
+    desk.keys("\x1d");
+    has(&desk, &["Suspend: save it"]);
+    desk.state(state(Phase::Save));
+    has(&desk, &["Suspending"]);
+    desk.state(State { report: Some(report(true)), ..state(Phase::Login) });
+    has(&desk, &["Wipe report", "the wipe is verified"]);
 }
 
 /// Each picture in the documentation is the snapshot of its name.
