@@ -127,7 +127,7 @@ fn mutated_inputs_go_through_every_entry() {
         }
         Ok(())
     };
-    runner(6000, 0x57).run(&inputs, run).unwrap();
+    runner(3000, 0x57).run(&inputs, run).unwrap();
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn random_bytes_go_through_every_entry() {
         }
         Ok(())
     };
-    runner(1500, 0x61).run(&inputs, run).unwrap();
+    runner(1000, 0x61).run(&inputs, run).unwrap();
 }
 
 /// Every entry has its fuzz target, and every target its entry.
