@@ -39,9 +39,10 @@ impl Control {
         hear: impl Fn(Command) -> bool + Clone + Send + 'static,
     ) -> io::Result<()> {
         fs::create_dir_all(folder)?;
-        // Sticky: one session user cannot take another's socket away and listen in its place.
+        // Sticky: one session user cannot take another's socket away and listen in its place. Set-group-ID: a socket
+        // made in it belongs to the group that all of them are in, whoever makes it.
         chown(folder, Some(0), Some(procs::GROUP))?;
-        fs::set_permissions(folder, fs::Permissions::from_mode(0o1770))?;
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o3770))?;
         let path = folder.join(SOCKET);
         let _ = fs::remove_file(&path);
         let listener = UnixListener::bind(&path)?;
