@@ -1,5 +1,56 @@
-//! End-to-end tests: one after the other, since each has the machine's cores to itself.
+//! End-to-end tests: one after the other, since each has the machine's cores to itself, and on one world, since most
+//! stand on what the walk left: a suspended parcel on the server and two kiosks at their login screens.
+//!
+//! `cargo test -p waystation-tests --test e2e -- WORD…` runs those whose names hold one of the words (and the walk).
 
-fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+mod scene;
+
+use rig::{paths, world::World};
+use scene::Scene;
+use std::{
+    process::ExitCode,
+    time::Instant,
+};
+
+type Test = fn(&mut Scene) -> anyhow::Result<()>;
+
+const TESTS: &[(&str, Test)] = &[];
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let wanted = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word.as_str()));
+    let start = Instant::now();
+    let mut say = |step: &str| println!("[{:6.1} s] {step}", start.elapsed().as_secs_f64());
+    let (mut passed, mut failed) = (0, 0);
+    let made = World::start(&paths::target().join("e2e"), &mut say).and_then(|world| Scene::open(world, &mut say));
+    let mut scene = match made {
+        Ok(scene) => {
+            println!("test walk ... ok ({:.0} s)", start.elapsed().as_secs_f64());
+            passed += 1;
+            scene
+        }
+        Err(error) => {
+            println!("test walk ... FAILED\n{error:#}");
+            println!("test result: FAILED. 0 passed; {} failed", 1 + TESTS.len());
+            return ExitCode::FAILURE;
+        }
+    };
+    for (name, test) in TESTS.iter().filter(|(name, _)| wanted(name)) {
+        let begin = Instant::now();
+        let result = test(&mut scene);
+        let seconds = begin.elapsed().as_secs_f64();
+        match result {
+            Ok(()) => {
+                println!("test {name} ... ok ({seconds:.0} s)");
+                passed += 1;
+            }
+            Err(error) => {
+                println!("test {name} ... FAILED ({seconds:.0} s)\n{error:#}");
+                failed += 1;
+            }
+        }
+    }
+    let word = if failed == 0 { "ok" } else { "FAILED" };
+    println!("test result: {word}. {passed} passed; {failed} failed; finished in {:.0}s", start.elapsed().as_secs_f64());
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -2,16 +2,14 @@
 
 use crate::{
     guest::{CMDLINE, Guest, MEMORY_MIB},
-    paths,
+    paths, process,
     realm::{REALM, Realm, SERVER_HOST, USERS},
     server::Server,
 };
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use std::{
     fs,
-    io::Write as _,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
 };
 
 /// Name of the golden parcel.
@@ -35,8 +33,8 @@ impl<'a> CommandLine<'a> {
         Ok(Self { realm, server, dir: dir.to_owned() })
     }
 
-    /// Runs one command as `user`, who has a ticket; `input` is typed into it.
-    pub fn run(&self, user: &str, args: &[&str], input: &str) -> Result<String> {
+    /// Runs one command as `user`, who has a ticket.
+    pub fn run(&self, user: &str, args: &[&str]) -> Result<String> {
         let ticket = self.realm.kinit(user)?;
         let mut command = self.realm.command(&paths::binary("waystation")?.to_string_lossy());
         command
@@ -47,10 +45,10 @@ impl<'a> CommandLine<'a> {
             // The server's name is in no DNS; this is /etc/hosts for one process.
             .env("LD_PRELOAD", "libnss_wrapper.so")
             .env("NSS_WRAPPER_HOSTS", self.dir.join("hosts"));
-        feed(command, input)
+        process::run(&mut command)
     }
 
-    /// Imports the golden guest and clones it for both travellers, with the given tag where `tag` is not empty.
+    /// Imports the golden guest and clones it for both travellers.
     pub fn stock(&self, guest: &Guest) -> Result<()> {
         let key = self.dir.join("golden.key");
         let (key, memory) = (key.to_string_lossy(), MEMORY_MIB.to_string());
@@ -79,36 +77,22 @@ impl<'a> CommandLine<'a> {
                 "--key-file",
                 &key,
             ],
-            "",
         )
         .context("the golden guest was not imported")?;
         for (user, password) in &USERS[..2] {
             let owner = format!("{user}@{REALM}");
+            let password_file = self.dir.join(format!("{user}.password"));
+            fs::write(&password_file, password)?;
+            let recovery = self.dir.join(format!("{user}.recovery"));
             self.run(
                 "it",
-                &["clone", GOLDEN, "--key-file", &key, "--name", WORK, "--owner", &owner],
-                &format!("{password}\n{password}\n"),
+                &[
+                    "clone", GOLDEN, "--key-file", &key, "--name", WORK, "--owner", &owner, "--password-file",
+                    &password_file.to_string_lossy(), "--recovery-out", &recovery.to_string_lossy(),
+                ],
             )
             .with_context(|| format!("the golden guest was not cloned for {user}"))?;
         }
         Ok(())
     }
-}
-
-fn feed(mut command: Command, input: &str) -> Result<String> {
-    let shown = format!("{command:?}");
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("cannot start {shown}"))?;
-    // A command that needs no input may end before it reads any.
-    let _ = child.stdin.take().context("no input")?.write_all(input.as_bytes());
-    let output = child.wait_with_output()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    if !output.status.success() {
-        bail!("{shown} failed with {}:\n{text}{}", output.status, String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(text)
 }

@@ -156,7 +156,7 @@ fn command_line(spec: &Spec, dir: &Path) -> Result<Command> {
     } else {
         qemu.args(["-accel", "tcg,thread=multi", "-cpu", &spec.cpu]);
     }
-    qemu.args(["-smbios", &format!("type=1,manufacturer=Waystation,product=Rig,serial={}", spec.name)]);
+    qemu.args(["-smbios", &format!("type=1,manufacturer=Waystation,product=Rig,serial=kiosk-{}", spec.name)]);
     qemu.args(["-chardev", &format!("socket,id=mon,path={},server=on,wait=off", at("qmp.sock"))]);
     qemu.args(["-mon", "chardev=mon,mode=control"]);
     qemu.args(["-chardev", &format!("socket,id=line,path={},server=on,wait=off", at("ttyS0.sock"))]);

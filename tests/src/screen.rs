@@ -62,6 +62,22 @@ impl Screen {
         self.inner().parser.screen().contents()
     }
 
+    /// The screen's text once nothing has been drawn for a moment.
+    pub fn settled(&self) -> String {
+        let mut inner = self.inner();
+        loop {
+            let (next, quiet) = self
+                .shared
+                .changed
+                .wait_timeout(inner, Duration::from_millis(400))
+                .unwrap_or_else(PoisonError::into_inner);
+            inner = next;
+            if quiet.timed_out() || inner.closed {
+                return inner.parser.screen().contents();
+            }
+        }
+    }
+
     /// Types `text`.
     pub fn send(&mut self, text: &str) -> Result<()> {
         self.writer.write_all(text.as_bytes()).context("the serial line is closed")

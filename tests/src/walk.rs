@@ -63,7 +63,7 @@ pub struct Kiosks {
 pub fn walk(world: &World, out: Option<&Path>, say: &mut dyn FnMut(&str)) -> Result<(Kiosks, Outcome)> {
     let keep = |name: &str, kiosk: &Kiosk| -> Result<()> {
         if let Some(out) = out {
-            fs::write(out.join(format!("{name}.txt")), kiosk.machine.screen.text())?;
+            fs::write(out.join(format!("{name}.txt")), kiosk.machine.screen.settled())?;
         }
         Ok(())
     };
@@ -104,8 +104,10 @@ pub fn walk(world: &World, out: Option<&Path>, say: &mut dyn FnMut(&str)) -> Res
     reports.push(a.suspend()?);
     a.dismiss()?;
 
-    let mut phases = a.phases();
-    phases.extend(b.phases());
+    let mut phases = Vec::new();
+    for (name, kiosk) in [("A", &a), ("B", &b)] {
+        phases.extend(kiosk.phases().into_iter().map(|phase| PhaseRecord { kiosk: name.to_owned(), ..phase }));
+    }
     let proof = Proof {
         nonce_preserved: before.counter.carried_on(&middle.counter)
             && middle.counter.carried_on(&after.counter),

@@ -103,7 +103,7 @@ impl World {
 
     /// A user's parcels, as the server tells them.
     pub fn parcels(&self, user: &str) -> Result<Vec<ParcelInfo>> {
-        let text = self.command_line()?.run(user, &["ls", "--json"], "")?;
+        let text = self.command_line()?.run(user, &["ls", "--json"])?;
         serde_json::from_str(&text).with_context(|| format!("waystation ls --json printed {text:?}"))
     }
 
