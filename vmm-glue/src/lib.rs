@@ -80,6 +80,7 @@ pub fn spawn(name: &str, body: impl FnOnce() -> Result<()> + Send + 'static) -> 
 /// # Errors
 /// What kept the process from serving; a machine that fails later ends the process itself.
 pub fn run(options: Options) -> Result<()> {
+    jail::prepare()?;
     let control = listen(&options.control_socket)?;
     let console = listen(&options.console_socket)?;
     let shared = Arc::new(Shared::default());
