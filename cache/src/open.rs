@@ -3,6 +3,7 @@
 use crate::{
     disk::{Disk, dirty::Dirty},
     fetch::{Class, Engine, Plain},
+    harden,
     keyring::Keyring,
     memory::SharedMemory,
     status::lock,
@@ -90,6 +91,7 @@ impl OpenParcel {
             return Err(WireError::new("bad-record", text));
         }
         let secrets = Arc::new(record.private.secrets.clone());
+        secrets.iter().for_each(|secret| harden::keep_in_ram(secret.expose()));
         let keyring = Keyring::new(engine.clone(), how.parcel, key.clone(), secrets, &record.public.images)
             .map_err(|e| WireError::new("bad-record", e.to_string()))?;
         let keyring = Arc::new(keyring);

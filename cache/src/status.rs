@@ -27,17 +27,25 @@ pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub struct Traffic {
     received: AtomicU64,
     sent: AtomicU64,
+    changed: watch::Sender<u64>,
 }
 
 impl Traffic {
     /// Counts bytes received.
     pub fn received(&self, bytes: u64) {
         self.received.fetch_add(bytes, Relaxed);
+        self.touch();
     }
 
     /// Counts bytes sent.
     pub fn sent(&self, bytes: u64) {
         self.sent.fetch_add(bytes, Relaxed);
+        self.touch();
+    }
+
+    /// Somebody may want to look.
+    fn touch(&self) {
+        self.changed.send_modify(|n| *n += 1);
     }
 
     /// `(received, sent)` since the start.
@@ -106,13 +114,12 @@ struct Inner {
 pub struct Board {
     traffic: Arc<Traffic>,
     inner: Mutex<Inner>,
-    changed: watch::Sender<u64>,
 }
 
 impl Board {
     /// An empty board over `traffic`.
     pub fn new(traffic: Arc<Traffic>) -> Arc<Self> {
-        Arc::new(Self { traffic, inner: Mutex::default(), changed: watch::Sender::new(0) })
+        Arc::new(Self { traffic, inner: Mutex::default() })
     }
 
     /// The byte counters.
@@ -122,11 +129,11 @@ impl Board {
 
     /// Tells when something changed.
     pub fn changes(&self) -> watch::Receiver<u64> {
-        self.changed.subscribe()
+        self.traffic.changed.subscribe()
     }
 
     fn touch(&self) {
-        self.changed.send_modify(|n| *n += 1);
+        self.traffic.touch();
     }
 
     /// Starts a long step of `total` bytes; it is shown until the guard is dropped.

@@ -1,6 +1,6 @@
 //! The command line: what there is, and how an error is told.
 
-use super::{AdminError, Exit, Result, clone, connect::Connection, import, list, lock, show, tag};
+use super::{AdminError, Exit, Result, clone, connect::Connection, import, list, lock, secrets, show, tag};
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 use std::{path::PathBuf, process::ExitCode};
@@ -92,9 +92,15 @@ pub fn main() -> ExitCode {
         }
     };
     let result = runtime.block_on(async {
+        // On a task of its own: a question for a password blocks, and Ctrl-C must be heard all the same.
+        let mut work = tokio::spawn(run(arguments));
         tokio::select! {
-            result = run(arguments) => result,
+            result = &mut work => result.unwrap_or_else(|panic| {
+                Err(AdminError::new(Exit::Failed, "internal-error", panic.to_string()))
+            }),
             _ = tokio::signal::ctrl_c() => {
+                work.abort();
+                secrets::restore_terminal();
                 let text = "interrupted; what was begun is not listed, and the same command takes it up again";
                 Err(AdminError::new(Exit::Interrupted, "interrupted", text))
             }

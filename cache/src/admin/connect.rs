@@ -68,9 +68,9 @@ impl Connection {
         let known = self.api.parcels().await?;
         let begun = known.iter().find(|one| one.name == name && one.owner == owner);
         if let Some(begun) = begun.filter(|one| one.version == Version(0)) {
-            let theirs = begun.lock.as_ref().is_some_and(|lock| lock.principal != self.principal);
             let body = LockRequest { kiosk: self.client.clone(), inventory: None };
-            let breaking = begun.lock.is_some() && !theirs;
+            // Our own lock of this machine is taken anew; one of ours elsewhere must be broken, which only an owner may.
+            let breaking = begun.lock.as_ref().is_some_and(|lock| lock.kiosk != self.client);
             return Ok((begun.id, self.api.lock(&begun.id, &body, breaking).await?.epoch));
         }
         if begun.is_some() {

@@ -1,7 +1,8 @@
 //! Passwords, key files and key slots, as the command line handles them.
 
 use super::{AdminError, Exit, Result};
-use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
+use crate::status::lock;
+use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use parcel::{
     id::ParcelId,
     secret::{ParcelKey, Secret},
@@ -12,6 +13,7 @@ use std::{
     io::{self, BufRead as _, IsTerminal as _, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::Path,
+    sync::Mutex,
 };
 use zeroize::Zeroizing;
 
@@ -83,24 +85,33 @@ pub(super) fn password(file: Option<&Path>, what: &str, new: bool) -> Result<Zer
     Ok(first)
 }
 
+/// How the terminal was before a password was asked for.
+static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
+
+/// Makes the terminal show again what is typed, if a question for a password was interrupted.
+pub(super) fn restore_terminal() {
+    if let Some(before) = lock(&BEFORE).take() {
+        let _ = tcsetattr(io::stdin(), SetArg::TCSAFLUSH, &before);
+        eprintln!();
+    }
+}
+
 /// Reads a line without showing it.
 fn ask(prompt: &str) -> Result<Zeroizing<String>> {
     let input = io::stdin();
     let failed =
         |e: io::Error| AdminError::input(format!("no password can be read: {e}; use --password-file"));
-    let before = input.is_terminal().then(|| tcgetattr(&input)).transpose().map_err(|e| failed(e.into()))?;
-    if let Some(before) = &before {
+    if input.is_terminal() {
         eprint!("{prompt}");
+        let before = tcgetattr(&input).map_err(|e| failed(e.into()))?;
         let mut silent = before.clone();
         silent.local_flags.remove(LocalFlags::ECHO);
+        *lock(&BEFORE) = Some(before);
         tcsetattr(&input, SetArg::TCSAFLUSH, &silent).map_err(|e| failed(e.into()))?;
     }
     let mut line = Zeroizing::new(String::new());
     let read = input.lock().read_line(&mut line);
-    if let Some(before) = &before {
-        let _ = tcsetattr(&input, SetArg::TCSAFLUSH, before);
-        eprintln!();
-    }
+    restore_terminal();
     read.map_err(failed)?;
     let end = line.trim_end_matches(['\n', '\r']).len();
     line.truncate(end);

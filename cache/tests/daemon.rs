@@ -1,0 +1,163 @@
+//! The program `cached` on its control socket, without a server: what it answers, and how it ends.
+
+use cache::control::{AsyncClient, Client, ControlError};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use parcel::{
+    id::ParcelId,
+    wire::daemon::{Policy, Reply, Request},
+};
+use std::{
+    io::{BufRead as _, BufReader, Write as _},
+    os::unix::{fs::PermissionsExt as _, net::UnixStream},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+struct Cached {
+    child: Child,
+    folder: tempfile::TempDir,
+}
+
+impl Cached {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        std::fs::write(folder.path().join("ca.pem"), made.cert.pem()).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_cached"))
+            .arg("--run-dir")
+            .arg(folder.path())
+            .arg("--cache-dir")
+            .arg(folder.path())
+            // Nobody listens on the discard port.
+            .args(["--server", "https://127.0.0.1:9", "--log", "warn", "--ca"])
+            .arg(folder.path().join("ca.pem"))
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let cached = Self { child, folder };
+        for _ in 0..1000 {
+            if cached.socket().exists() {
+                return cached;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        panic!("cached does not come up");
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("cached.sock")
+    }
+
+    fn client(&self) -> Client {
+        Client::connect(&self.socket()).unwrap()
+    }
+
+    /// Its exit code and what it wrote to its log.
+    fn ended(mut self) -> (Option<i32>, String) {
+        let code = self.child.wait().unwrap().code();
+        let mut log = String::new();
+        std::io::Read::read_to_string(&mut self.child.stderr.take().unwrap(), &mut log).unwrap();
+        (code, log)
+    }
+}
+
+fn code(result: Result<Reply, ControlError>) -> String {
+    match result {
+        Err(ControlError::Refused(error)) => error.code,
+        Err(other) => panic!("{other}"),
+        Ok(_) => "ok".into(),
+    }
+}
+
+const PARCEL: ParcelId = ParcelId([1; 16]);
+const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+
+#[test]
+fn every_step_is_answered_in_its_place() {
+    let cached = Cached::start();
+    let mut client = cached.client();
+    assert_eq!(std::fs::metadata(cached.socket()).unwrap().permissions().mode() & 0o777, 0o660);
+    assert_eq!(code(client.ask(&Request::Session { token: "token-canary".into() })), "ok");
+    assert_eq!(code(client.ask(&Request::Parcels)), "server-unreachable");
+    assert_eq!(code(client.ask(&Request::Slots { parcel: PARCEL })), "server-unreachable");
+    assert_eq!(code(client.ask(&Request::Key { parcel: PARCEL, key: KEY.into() })), "ok");
+    assert_eq!(code(client.ask(&Request::Key { parcel: PARCEL, key: "short".into() })), "bad-key");
+    let open = Request::Open { parcel: PARCEL, policy: Policy::Demand, cold_boot: false };
+    assert_eq!(code(client.ask(&open)), "not-locked");
+    assert_eq!(code(client.ask(&Request::Commit)), "not-locked");
+    assert_eq!(code(client.ask(&Request::Unlock)), "ok");
+    let status = client.status().unwrap();
+    assert!(status.bytes_out > 0 && status.waiting.is_none());
+    assert!(matches!(client.ask(&Request::Quit), Ok(Reply::Ok)));
+    let socket = cached.socket();
+    let (exit, log) = cached.ended();
+    assert_eq!(exit, Some(0), "{log}");
+    assert!(!socket.exists());
+    assert!(!log.contains("token-canary") && !log.contains(&KEY[..16]), "{log}");
+}
+
+#[test]
+fn nonsense_is_refused_and_the_connection_goes_on() {
+    let cached = Cached::start();
+    let mut stream = UnixStream::connect(cached.socket()).unwrap();
+    let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+    for nonsense in ["{", "[]", "{\"cmd\":\"make_tea\"}", "\u{0}", ""] {
+        writeln!(stream, "{nonsense}").unwrap();
+        assert!(lines.next().unwrap().unwrap().contains("bad-request"), "{nonsense:?}");
+    }
+    writeln!(stream, "{{\"cmd\":\"status\"}}").unwrap();
+    assert!(lines.next().unwrap().unwrap().contains("\"reply\":\"status\""));
+    // A line without an end is cut off at the most that a line may have.
+    let flood = vec![b'x'; parcel::wire::MAX_LINE + 2];
+    let _ = stream.write_all(&flood);
+    assert!(lines.next().is_none_or(|line| line.is_err()));
+    assert!(cached.client().status().is_ok());
+    kill(Pid::from_raw(cached.child.id() as i32), Signal::SIGTERM).unwrap();
+    assert_eq!(cached.ended().0, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_tells_of_changes() {
+    let cached = Cached::start();
+    let mut watch = AsyncClient::connect(&cached.socket()).await.unwrap();
+    let Reply::Status(before) = watch.ask(&Request::Watch).await.unwrap() else { panic!("no status") };
+    let mut other = AsyncClient::connect(&cached.socket()).await.unwrap();
+    assert!(other.ask(&Request::Parcels).await.is_err());
+    let Reply::Status(after) = watch.read().await.unwrap() else { panic!("no status") };
+    assert!(after.bytes_out > before.bytes_out);
+    kill(Pid::from_raw(cached.child.id() as i32), Signal::SIGTERM).unwrap();
+    assert_eq!(cached.ended().0, Some(0));
+}
+
+/// Every code that is spelled out in the sources has its row in `docs/errors.md`.
+#[test]
+fn every_code_is_documented() {
+    let table = include_str!("../../docs/errors.md");
+    let mut folders = vec![PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src")];
+    let mut codes = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            for call in ["WireError::new(", "AdminError::new(Exit::"] {
+                for (at, _) in text.match_indices(call) {
+                    let rest = text[at + call.len()..].split([')', ';']).next().unwrap_or("");
+                    codes.extend(rest.split('"').nth(1).map(str::to_owned));
+                }
+            }
+        }
+    }
+    assert!(codes.len() > 25, "the search finds them: {codes:?}");
+    for code in codes {
+        assert!(table.contains(&format!("`{code}`")), "docs/errors.md lacks {code:?}");
+    }
+}
