@@ -3,6 +3,7 @@
 
 use crate::error::BuildError;
 use crate::progress::Progress;
+use crate::scratch::Scratch;
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -127,7 +128,7 @@ impl Apt<'_> {
         let total = missing.iter().map(|record| record.size).sum();
         let doing = format!("Fetching {} Debian packages", missing.len());
         let folder =
-            tempfile::tempdir_in(self.cache).map_err(BuildError::io(self.cache, "making a folder"))?;
+            Scratch::new_in(self.cache, ".fetch-").map_err(BuildError::io(self.cache, "making a folder"))?;
         let watched = folder.path().to_owned();
         let bytes = move || {
             let entries = fs::read_dir(&watched).into_iter().flatten().flatten();

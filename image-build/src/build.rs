@@ -7,6 +7,7 @@ use crate::manifest::{FileEntry, Manifest, PackageEntry, sha256};
 use crate::modules::Index;
 use crate::output::{MANIFEST, Staging};
 use crate::progress::Progress;
+use crate::scratch::Scratch;
 use crate::tree::{Kind, Tree};
 use crate::{cmdline, cpio, deb, rootfs};
 use firmware::{disk, netboot, sign, uki};
@@ -55,7 +56,9 @@ pub fn build(job: &Job, progress: &Progress) -> Result<Manifest, BuildError> {
     rootfs::check_binaries(&job.binaries)?;
     fs::create_dir_all(&job.cache).map_err(BuildError::io(&job.cache, "making the package cache"))?;
     let staging = Staging::begin(&job.out)?;
-    let scratch = tempfile::tempdir().map_err(BuildError::io(&std::env::temp_dir(), "making a folder"))?;
+    let temporary = std::env::temp_dir();
+    let scratch =
+        Scratch::new_in(&temporary, "image-build-").map_err(BuildError::io(&temporary, "making a folder"))?;
 
     let firmware = config.firmware.iter().map(String::as_str);
     let wanted: Vec<&str> = PACKAGES.into_iter().chain(firmware).collect();
@@ -71,6 +74,7 @@ pub fn build(job: &Job, progress: &Progress) -> Result<Manifest, BuildError> {
             scratch: scratch.path(),
         })
     })?;
+    check_firmware(config, &unpacked, &image)?;
     let initrd = progress.step("Compressing the initrd", || compress(&image, config.zstd_level))?;
     let cmdline = cmdline::build(config);
     let kernel_path = format!("boot/vmlinuz-{}", index.release());
@@ -131,6 +135,19 @@ impl Unpacked {
         let lacks = || BuildError::Lacks { package: package.to_owned(), file: path.to_owned() };
         self.tree.resolve(path).map(|(_, bytes)| bytes).ok_or_else(lacks)
     }
+}
+
+/// Firmware that nothing asks for is a configuration half written: its module is missing.
+fn check_firmware(config: &Config, unpacked: &Unpacked, image: &Tree) -> Result<(), BuildError> {
+    for package in &config.firmware {
+        if !image.iter().any(|(path, _)| unpacked.owners.get(path) == Some(package)) {
+            return Err(BuildError::Missing(format!(
+                "hardware.firmware names {package:?}, but no module of the image asks for a file of it: name the module \
+                 under modules.extra, or leave the package out"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Unpacks into memory, the kernel (most of the bytes) beside the others.

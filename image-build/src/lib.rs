@@ -15,4 +15,5 @@ pub mod modules;
 pub mod output;
 pub mod progress;
 pub mod rootfs;
+pub mod scratch;
 pub mod tree;

@@ -2,9 +2,9 @@
 
 use clap::{Parser, Subcommand};
 use image_build::build::{self, Job};
-use image_build::config;
 use image_build::error::BuildError;
 use image_build::progress::Progress;
+use image_build::{config, scratch};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -72,6 +72,11 @@ fn run_build(
     cache: PathBuf,
     json: bool,
 ) -> Result<ExitCode, BuildError> {
+    scratch::vanish_on_signals().map_err(|source| BuildError::Io {
+        path: PathBuf::from("signals"),
+        doing: "blocking",
+        source,
+    })?;
     let progress = Progress::new(json);
     let job = Job { config: config::load(&config)?, out, binaries, cache };
     let manifest = build::build(&job, &progress)?;

@@ -2,6 +2,7 @@
 //! loses power, leaves what was there before.
 
 use crate::error::BuildError;
+use crate::scratch::Scratch;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ pub const MANIFEST: &str = "manifest.json";
 /// A half-made output folder. Dropped without [`Staging::finish`], it vanishes.
 #[derive(Debug)]
 pub struct Staging {
-    half: tempfile::TempDir,
+    half: Scratch,
     place: PathBuf,
 }
 
@@ -32,11 +33,7 @@ impl Staging {
         let mut prefix = OsString::from(".");
         prefix.push(place.file_name().unwrap_or_default());
         prefix.push(".half-");
-        let half = tempfile::Builder::new()
-            .prefix(&prefix)
-            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
-            .tempdir_in(&parent)
-            .map_err(BuildError::io(&parent, "making a folder"))?;
+        let half = Scratch::new_in(&parent, prefix).map_err(BuildError::io(&parent, "making a folder"))?;
         Ok(Self { half, place: place.to_owned() })
     }
 

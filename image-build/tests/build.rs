@@ -22,8 +22,10 @@ screen = "ttyS0"
 [boot]
 cmdline_extra = "mitigations=off"
 [modules]
-extra = ["nbd"]
+extra = ["ath9k_htc"]
 load = ["nbd"]
+[hardware]
+firmware = ["firmware-ath9k-htc"]
 [image]
 zstd_level = 1
 "#;
@@ -135,6 +137,10 @@ fn the_initrd_holds_what_the_kiosk_runs(site: &Site, manifest: &Value) {
         &format!("usr/lib/modules/{release}/modules.dep.bin"),
         &format!("usr/lib/modules/{release}/kernel/arch/x86/kvm/kvm-amd.ko"),
         &format!("usr/lib/modules/{release}/kernel/drivers/block/nbd.ko"),
+        // What a module named in the configuration needs comes with it: other modules, and firmware.
+        &format!("usr/lib/modules/{release}/kernel/drivers/net/wireless/ath/ath9k/ath9k_htc.ko"),
+        &format!("usr/lib/modules/{release}/kernel/net/mac80211/mac80211.ko"),
+        "usr/lib/firmware/ath9k_htc/htc_9271-1.4.0.fw",
     ] {
         assert!(
             listing.lines().any(|line| line.ends_with(&format!(" {path}"))),
@@ -230,6 +236,29 @@ fn user_cache() -> PathBuf {
         .join("waystation/packages")
 }
 
+/// Ctrl-C in the middle of a build.
+#[test]
+fn an_interrupted_build_leaves_nothing() {
+    let site = Site::new();
+    let before = site.names();
+    let temporary = site.path("tmp");
+    fs::create_dir(&temporary).unwrap();
+    let mut child =
+        site.command("out").env("TMPDIR", &temporary).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let entries = || fs::read_dir(&temporary).unwrap().count();
+    while entries() == 0 {
+        assert!(child.try_wait().unwrap().is_none(), "the build ended before it was interrupted");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
+    assert_eq!(stderr(&output), "\ninterrupted; the output folder is as it was\n");
+    assert_eq!(entries(), 0);
+    fs::remove_dir(&temporary).unwrap();
+    assert_eq!(site.names(), before);
+}
+
 /// The output is on a file system that fills up in the middle of the build.
 #[test]
 fn no_space_leaves_nothing_half_made() {
@@ -300,7 +329,7 @@ fn what_cannot_be_built_is_said_in_one_sentence_and_leaves_nothing() {
         ),
         (with(b"#!/bin/sh\n"), 1, "bin/vmm cannot run in the image: it is not an ELF file"),
         (
-            change("[image]", "[hardware]\nfirmware = [\"firmware-of-nobody\"]\n[image]"),
+            change("firmware-ath9k-htc", "firmware-of-nobody"),
             1,
             "apt cannot provide the packages of the image: Unable to locate package firmware-of-nobody",
         ),
