@@ -2,13 +2,17 @@
 
 use crate::{
     guest::PROMPT,
-    kiosk::{Kiosk, words},
+    kiosk::{Kiosk, limits, words},
     timeline,
     world::World,
 };
 use anyhow::{Context, Result, bail, ensure};
 use parcel::wire::session::PhaseRecord;
-use std::{fs, path::Path, time::Instant};
+use std::{
+    fs,
+    path::Path,
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
 
 /// The traveller.
 pub const USER: &str = "shanta";
@@ -18,6 +22,9 @@ pub const UNSAVED: &str = "the monsoon came early this year";
 pub const SAVED: &str = "tickets are in the blue bag";
 /// What she keeps in a database.
 pub const ROW: &str = "platform nine";
+
+/// The rig, as a kiosk and its guest see it.
+const HOST: &str = "10.0.2.2";
 
 /// What the guest holds only in memory, as the counter told it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,7 +84,7 @@ pub fn walk(world: &World, out: Option<&Path>, say: &mut dyn FnMut(&str)) -> Res
     keep("02-parcels", &a)?;
     a.resume(PROMPT)?;
     say("she works: a counter, files, a database, an editor with unsaved text");
-    let before = begin_work(&mut a)?;
+    let before = begin_work(&mut a, world)?;
     keep("03-working", &a)?;
     say("she suspends");
     let mut reports = vec![a.suspend()?];
@@ -92,7 +99,7 @@ pub fn walk(world: &World, out: Option<&Path>, say: &mut dyn FnMut(&str)) -> Res
     b.log_in(USER)?;
     b.resume(UNSAVED)?;
     keep("05-resumed", &b)?;
-    let middle = go_on(&mut b)?;
+    let middle = go_on(&mut b, world)?;
     say("she suspends again");
     reports.push(b.suspend()?);
     b.dismiss()?;
@@ -100,13 +107,14 @@ pub fn walk(world: &World, out: Option<&Path>, say: &mut dyn FnMut(&str)) -> Res
     say("and resumes back on A");
     a.log_in(USER)?;
     a.resume(UNSAVED)?;
-    let after = go_on(&mut a)?;
+    let after = go_on(&mut a, world)?;
     reports.push(a.suspend()?);
     a.dismiss()?;
 
     let mut phases = Vec::new();
     for (name, kiosk) in [("A", &a), ("B", &b)] {
-        phases.extend(kiosk.phases().into_iter().map(|phase| PhaseRecord { kiosk: name.to_owned(), ..phase }));
+        phases
+            .extend(kiosk.phases().into_iter().map(|phase| PhaseRecord { kiosk: name.to_owned(), ..phase }));
     }
     let proof = Proof {
         nonce_preserved: before.counter.carried_on(&middle.counter)
@@ -140,7 +148,8 @@ pub struct Found {
 }
 
 /// Starts what only memory holds, writes what only the disk holds; leaves the editor on the screen.
-pub fn begin_work(kiosk: &mut Kiosk) -> Result<Found> {
+pub fn begin_work(kiosk: &mut Kiosk, world: &World) -> Result<Found> {
+    reach_out(kiosk, world)?;
     kiosk.shell(&format!(
         "echo '{SAVED}' > note.txt; sqlite3 diary.db \"create table t(x); insert into t values('{ROW}')\""
     ))?;
@@ -154,26 +163,51 @@ pub fn begin_work(kiosk: &mut Kiosk) -> Result<Found> {
     Ok(Found { counter, unsaved: true })
 }
 
+/// The guest's network and clock work: it reaches the world through the kiosk, and knows what time it is.
+pub fn reach_out(kiosk: &mut Kiosk, world: &World) -> Result<()> {
+    let port = world.server.port();
+    let seen = kiosk.shell(&format!(
+        "python3 -c 'import socket, time; s = socket.create_connection((\"{HOST}\", {port}), 30); \
+         print(\"peer\", s.getpeername()[1], \"time\", int(time.time()))'"
+    ))?;
+    let mut words = seen.split_whitespace();
+    let (peer, time) = (words.nth(1), words.nth(1).and_then(|time| time.parse::<u64>().ok()));
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+    ensure!(peer == Some(port.to_string().as_str()), "the guest did not reach {HOST}:{port}: {seen}");
+    // Far more than a busy machine needs to print it, far less than the guest was suspended.
+    ensure!(
+        time.is_some_and(|time| time.abs_diff(now) < 30),
+        "the guest's clock is off: it is {now}, and {seen}"
+    );
+    Ok(())
+}
+
 /// Leaves an editor with unsaved text on the screen.
-fn edit(kiosk: &mut Kiosk) -> Result<()> {
+pub fn edit(kiosk: &mut Kiosk) -> Result<()> {
     kiosk.keys("nano unsaved.txt\r")?;
-    kiosk.expect("GNU nano", std::time::Duration::from_secs(60))?;
+    kiosk.expect("GNU nano", limits::SCREEN)?;
     kiosk.keys(UNSAVED)?;
-    kiosk.expect(UNSAVED, std::time::Duration::from_secs(60))
+    kiosk.expect(UNSAVED, limits::SCREEN)
 }
 
 /// After a resume, with the editor's text on the screen: leaves the editor, looks at everything, opens the editor again.
-pub fn go_on(kiosk: &mut Kiosk) -> Result<Found> {
-    // The editor asks because its text is not saved; that it asks shows that it still holds it.
-    kiosk.keys("\x18")?;
-    kiosk.expect("Save modified buffer", std::time::Duration::from_secs(60))?;
-    kiosk.keys("n")?;
-    kiosk.prompt()?;
+pub fn go_on(kiosk: &mut Kiosk, world: &World) -> Result<Found> {
+    leave_editor(kiosk)?;
+    reach_out(kiosk, world)?;
     let seen = kiosk.shell("ls unsaved.txt 2>&1; cat note.txt; sqlite3 diary.db 'select x from t'")?;
     ensure!(seen.contains(SAVED) && seen.contains(ROW), "files were not as they were left: {seen}");
     let counter = ask(kiosk)?;
     edit(kiosk)?;
     Ok(Found { counter, unsaved: seen.contains("No such file") })
+}
+
+/// Leaves the editor without saving.
+pub fn leave_editor(kiosk: &mut Kiosk) -> Result<()> {
+    // It asks because its text is not saved; that it asks shows that it still holds it.
+    kiosk.keys("\x18")?;
+    kiosk.expect("Save modified buffer", limits::SCREEN)?;
+    kiosk.keys("n")?;
+    kiosk.prompt()
 }
 
 /// Asks the counter in the guest.
