@@ -8,8 +8,9 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
-        mpsc::{SyncSender, TrySendError, sync_channel},
+        mpsc::{Sender, SyncSender, TrySendError, channel, sync_channel},
     },
+    time::Duration,
 };
 
 /// Folder of the log.
@@ -23,11 +24,18 @@ const LONGEST: usize = 8192;
 #[derive(Clone)]
 pub struct Log(Arc<Mutex<Sink>>);
 
+/// What the terminal's thread is given.
+enum Item {
+    Line(String),
+    /// Answered when everything before it is written.
+    Flush(Sender<()>),
+}
+
 struct Sink {
     path: PathBuf,
     file: Option<File>,
     bytes: u64,
-    terminal: Option<SyncSender<String>>,
+    terminal: Option<SyncSender<Item>>,
     dropped: u64,
 }
 
@@ -51,6 +59,17 @@ impl Log {
     }
 }
 
+impl Log {
+    /// Waits until the terminal has all lines so far, but not long: for the end of the process.
+    pub fn flush(&self) {
+        let terminal = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).terminal.clone();
+        let (done, waiting) = channel();
+        if terminal.is_some_and(|terminal| terminal.try_send(Item::Flush(done)).is_ok()) {
+            let _ = waiting.recv_timeout(Duration::from_secs(1));
+        }
+    }
+}
+
 impl Sink {
     fn write(&mut self, text: &str) {
         if self.bytes > MOST {
@@ -68,7 +87,7 @@ impl Sink {
             0 => text.to_owned(),
             dropped => format!("({dropped} lines were too fast for this terminal)\n{text}"),
         };
-        match terminal.try_send(line) {
+        match terminal.try_send(Item::Line(line)) {
             Ok(()) => self.dropped = 0,
             Err(TrySendError::Full(_)) => self.dropped += 1,
             Err(TrySendError::Disconnected(_)) => self.terminal = None,
@@ -81,15 +100,20 @@ fn append(path: &Path) -> Option<File> {
 }
 
 /// A thread that writes to the terminal, so that a slow or blocked line never holds the kiosk up.
-fn writer(name: &str) -> Option<SyncSender<String>> {
+fn writer(name: &str) -> Option<SyncSender<Item>> {
     let mut terminal = crate::tty::open_log(name).ok()?;
-    let (lines, queue) = sync_channel::<String>(1024);
+    let (lines, queue) = sync_channel::<Item>(1024);
     std::thread::Builder::new()
         .name("log".to_owned())
         .spawn(move || {
-            for line in queue {
-                if terminal.write_all(line.replace('\n', "\r\n").as_bytes()).is_err() {
-                    return;
+            for item in queue {
+                match item {
+                    Item::Line(line) => {
+                        if terminal.write_all(line.replace('\n', "\r\n").as_bytes()).is_err() {
+                            return;
+                        }
+                    }
+                    Item::Flush(done) => drop(done),
                 }
             }
         })

@@ -49,7 +49,7 @@ pub fn run() -> anyhow::Result<i32> {
     if let Some(wrong) = &config.wrong {
         log.line("init", wrong);
     }
-    follow_kernel(&log);
+    follow_kernel(&log, crashed.is_none());
     let hostname = hostname(&config.name);
     if let Err(errno) = nix::unistd::sethostname(&hostname) {
         log.line("init", &format!("the host name cannot be set: {errno}"));
@@ -75,6 +75,7 @@ pub fn run() -> anyhow::Result<i32> {
     let network = Network { up: None, detail: "Network: looking for one".to_owned() };
     let power = Kiosk::new(&mut machine, settings, network).run();
     log.line("init", if power == Power::Off { "powering off" } else { "restarting" });
+    log.flush();
     Ok(if power == Power::Off { EXIT_OFF } else { EXIT_REBOOT })
 }
 
@@ -83,16 +84,20 @@ fn log_panics(log: &Log) {
     let log = log.clone();
     std::panic::set_hook(Box::new(move |panic| {
         log.line("init", &format!("panic: {panic}"));
-        std::thread::sleep(Duration::from_millis(100));
+        log.flush();
         std::process::exit(101);
     }));
 }
 
 /// Copies the kernel's warnings, and PID 1's words, to the log.
-fn follow_kernel(log: &Log) {
+fn follow_kernel(log: &Log, from_start: bool) {
     let log = log.clone();
     let _ = std::thread::Builder::new().name("kmsg".to_owned()).spawn(move || {
         let Ok(mut kmsg) = std::fs::File::open("/dev/kmsg") else { return };
+        if !from_start {
+            // The previous manager has logged what is there.
+            let _ = std::io::Seek::seek(&mut kmsg, std::io::SeekFrom::End(0));
+        }
         let mut buffer = [0u8; 8192];
         loop {
             match std::io::Read::read(&mut kmsg, &mut buffer) {

@@ -53,6 +53,7 @@ pub fn open_console(name: &str) -> io::Result<File> {
     termios::tcsetattr(&tty, SetArg::TCSANOW, &settings)?;
     blocking(&tty)?;
     set_size_if_none(&tty)?;
+    close_at_once(&tty);
     Ok(tty)
 }
 
@@ -100,6 +101,36 @@ fn set_size_if_none(tty: &File) -> io::Result<()> {
         check(unsafe { libc::ioctl(tty.as_raw_fd(), libc::TIOCSWINSZ, &size) })?;
     }
     Ok(())
+}
+
+/// `struct serial_struct` of `linux/serial.h`; only `closing_wait` is changed.
+#[repr(C)]
+struct Serial {
+    kind_to_baud_base: [libc::c_int; 8],
+    close_delay: u16,
+    io_type: [u8; 2],
+    hub6: libc::c_int,
+    closing_wait: u16,
+    closing_wait2: u16,
+    iomem_base: usize,
+    iomem_reg_shift: u16,
+    port_high: libc::c_uint,
+    iomap_base: libc::c_ulong,
+}
+
+/// A serial line that nobody reads would hold its last user, even a killed one, for half a minute while it drains.
+/// Best effort: other terminals have no such wait.
+fn close_at_once(tty: &File) {
+    /// Hundredths of a second.
+    const WAIT: u16 = 50;
+    // SAFETY: an all-zero `Serial` is a valid value of that plain struct.
+    let mut serial: Serial = unsafe { std::mem::zeroed() };
+    // SAFETY: TIOCGSERIAL fills a `serial_struct`, whose layout `Serial` has; it lives through the call.
+    if unsafe { libc::ioctl(tty.as_raw_fd(), libc::TIOCGSERIAL, &mut serial) } == 0 {
+        serial.closing_wait = WAIT;
+        // SAFETY: TIOCSSERIAL reads what TIOCGSERIAL has just filled.
+        unsafe { libc::ioctl(tty.as_raw_fd(), libc::TIOCSSERIAL, &serial) };
+    }
 }
 
 fn check(result: libc::c_int) -> io::Result<()> {
