@@ -26,6 +26,8 @@ pub const ACPI_START: u64 = 0xe_0000;
 pub const ACPI_END: u64 = 0x10_0000;
 /// The generation identifier's page within the ACPI area.
 pub const VMGENID: u64 = 0xf_f000;
+/// Where a PC's firmware starts, and where a kernel jumps that knows no better way to restart.
+pub const RESET_VECTOR: u64 = 0xf_fff0;
 /// The kernel is loaded here.
 pub const KERNEL: u64 = 0x100_0000;
 

@@ -5,6 +5,7 @@ pub mod acpi;
 
 use crate::{
     cpu::start,
+    devices::power,
     error::{Error, Result},
     layout,
     memory::{GuestRam, PAGE},
@@ -107,9 +108,18 @@ pub fn load(ram: &GuestRam, boot: &mut Boot, vcpus: u32) -> Result<u64> {
     }
     params.e820_entries = map.len() as u8;
     put(ZeroPage(params).as_slice(), layout::ZERO_PAGE)?;
+    put(&reset_code(), layout::RESET_VECTOR)?;
     acpi::write(&ram.memory, vcpus)?;
     start::write_tables(&ram.memory)?;
     Ok(loaded.kernel_load.0 + ENTRY_64)
+}
+
+/// 16-bit code that writes the reset register. Linux on hardware-reduced ACPI without EFI restarts by jumping to the
+/// firmware, and there is none.
+fn reset_code() -> [u8; 9] {
+    let [low, high] = (layout::PM + u16::from(power::RESET)).to_le_bytes();
+    // mov dx, port; mov al, value; out dx, al; hlt; jmp to the hlt
+    [0xba, low, high, 0xb0, power::RESET_VALUE, 0xee, 0xf4, 0xeb, 0xfd]
 }
 
 fn memory_map(ram: &GuestRam) -> Vec<boot_e820_entry> {
