@@ -3,18 +3,32 @@
 //!
 //! `cargo test -p waystation-tests --test e2e -- WORD…` runs those whose names hold one of the words (and the walk).
 
+mod hardware;
+mod kills;
+mod login;
 mod scene;
+mod screen;
+mod trouble;
+mod wipe;
 
 use rig::{paths, world::World};
 use scene::Scene;
-use std::{
-    process::ExitCode,
-    time::Instant,
-};
+use std::{process::ExitCode, time::Instant};
 
 type Test = fn(&mut Scene) -> anyhow::Result<()>;
 
-const TESTS: &[(&str, Test)] = &[];
+const TESTS: &[(&str, Test)] = &[
+    ("wipe_leaves_nothing", wipe::leaves_nothing),
+    ("trouble_is_waited_out", trouble::is_waited_out),
+    ("server_killed_in_mid_commit", kills::server_in_mid_commit),
+    ("power_cut", kills::power),
+    ("vmm_killed", kills::vmm),
+    ("login_failures_are_named", login::failures_are_named),
+    ("hardware_too_little_memory", hardware::too_little_memory),
+    ("hardware_a_cpu_feature_less", hardware::a_cpu_feature_less),
+    ("login_wrong_clock_is_named", login::a_wrong_clock_is_named),
+    ("screen_on_a_virtual_console", screen::on_a_virtual_console),
+];
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
@@ -22,7 +36,8 @@ fn main() -> ExitCode {
     let start = Instant::now();
     let mut say = |step: &str| println!("[{:6.1} s] {step}", start.elapsed().as_secs_f64());
     let (mut passed, mut failed) = (0, 0);
-    let made = World::start(&paths::target().join("e2e"), &mut say).and_then(|world| Scene::open(world, &mut say));
+    let made =
+        World::start(&paths::target().join("e2e"), &mut say).and_then(|world| Scene::open(world, &mut say));
     let mut scene = match made {
         Ok(scene) => {
             println!("test walk ... ok ({:.0} s)", start.elapsed().as_secs_f64());
@@ -51,6 +66,9 @@ fn main() -> ExitCode {
         }
     }
     let word = if failed == 0 { "ok" } else { "FAILED" };
-    println!("test result: {word}. {passed} passed; {failed} failed; finished in {:.0}s", start.elapsed().as_secs_f64());
+    println!(
+        "test result: {word}. {passed} passed; {failed} failed; finished in {:.0}s",
+        start.elapsed().as_secs_f64()
+    );
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

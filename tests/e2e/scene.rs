@@ -1,20 +1,25 @@
 //! What the tests stand on.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use parcel::{
+    id::{ParcelId, Version},
+    wire::http::ParcelInfo,
+};
 use rig::{
     kiosk::Kiosk,
-    walk::{self, Kiosks},
+    saboteur,
+    walk::{self, Kiosks, UNSAVED, USER},
     world::World,
 };
 
-/// The world after the walk, with both kiosks switched on at their login screens.
+/// The world after the walk: the traveller's parcel suspended on the server, kiosks at their login screens.
 pub struct Scene {
     /// Realm, server, image.
     pub world: World,
-    /// Boots from a USB stick, cache on disk.
-    pub a: Kiosk,
-    /// Boots from the network, cache in memory.
-    pub b: Kiosk,
+    /// The traveller's parcel.
+    pub parcel: ParcelId,
+    a: Option<Kiosk>,
+    b: Option<Kiosk>,
 }
 
 impl Scene {
@@ -22,6 +27,69 @@ impl Scene {
     pub fn open(world: World, say: &mut dyn FnMut(&str)) -> Result<Self> {
         let out = world.dir.clone();
         let (Kiosks { a, b }, _) = walk::walk(&world, Some(&out), say)?;
-        Ok(Self { world, a, b })
+        let parcel = world.parcel(USER)?.id;
+        Ok(Self { world, parcel, a: Some(a), b: Some(b) })
+    }
+
+    /// Kiosk A: boots from a USB stick, has a disk for its cache. Switched on if it is not.
+    pub fn a(&mut self) -> Result<Kiosk> {
+        match self.a.take() {
+            Some(kiosk) => Ok(kiosk),
+            None => {
+                let mut spec = self.world.usb("A");
+                spec.cache_disk = Some(self.world.cache_disk("a")?);
+                self.world.boot(spec)
+            }
+        }
+    }
+
+    /// Kiosk B: boots from the network, keeps its cache in memory. Switched on if it is not, then with the VMM's killer
+    /// in it.
+    pub fn b(&mut self) -> Result<Kiosk> {
+        match self.b.take() {
+            Some(kiosk) => Ok(kiosk),
+            None => {
+                let overlay = saboteur::overlay(&self.world.dir.join("overlay.cpio"))?;
+                let folder = self.world.changed_netboot("saboteur", "", Some(&overlay))?;
+                let mut spec = self.world.netboot("B");
+                spec.boot = rig::machine::Boot::Ipxe(folder);
+                self.world.boot(spec)
+            }
+        }
+    }
+
+    /// Leaves kiosk A at its login screen for the next test. A test that fails drops it, so the next gets a fresh one.
+    pub fn keep_a(&mut self, kiosk: Kiosk) {
+        self.a = Some(kiosk);
+    }
+
+    /// Likewise kiosk B.
+    pub fn keep_b(&mut self, kiosk: Kiosk) {
+        self.b = Some(kiosk);
+    }
+
+    /// The traveller's parcel, as the server tells it.
+    pub fn info(&self) -> Result<ParcelInfo> {
+        let parcels = self.world.parcels(USER)?;
+        parcels.into_iter().find(|parcel| parcel.id == self.parcel).context("the parcel is gone")
+    }
+
+    /// The last committed version.
+    pub fn version(&self) -> Result<Version> {
+        Ok(self.info()?.version)
+    }
+
+    /// Logs the traveller in and resumes her machine, with the editor's text on its screen; a lock that a failed test
+    /// left behind is broken.
+    pub fn resume(&self, kiosk: &mut Kiosk) -> Result<()> {
+        let locked = self.info()?.lock.is_some();
+        kiosk.log_in(USER)?;
+        if locked {
+            kiosk.keys("\r")?;
+            kiosk.expect("If you break that lock", rig::kiosk::limits::SCREEN)?;
+            kiosk.keys("b")?;
+            return kiosk.expect(UNSAVED, rig::kiosk::limits::MOVE);
+        }
+        kiosk.resume(UNSAVED)
     }
 }

@@ -87,8 +87,18 @@ impl<'a> CommandLine<'a> {
             self.run(
                 "it",
                 &[
-                    "clone", GOLDEN, "--key-file", &key, "--name", WORK, "--owner", &owner, "--password-file",
-                    &password_file.to_string_lossy(), "--recovery-out", &recovery.to_string_lossy(),
+                    "clone",
+                    GOLDEN,
+                    "--key-file",
+                    &key,
+                    "--name",
+                    WORK,
+                    "--owner",
+                    &owner,
+                    "--password-file",
+                    &password_file.to_string_lossy(),
+                    "--recovery-out",
+                    &recovery.to_string_lossy(),
                 ],
             )
             .with_context(|| format!("the golden guest was not cloned for {user}"))?;

@@ -4,7 +4,7 @@ use crate::{
     guest::PROMPT,
     machine::{Machine, Spec, qemu_log},
     process,
-    realm::USERS,
+    realm::password_of,
     timeline,
 };
 use anyhow::{Context, Result};
@@ -27,15 +27,22 @@ pub mod words {
     pub const BREAK: &str = "Enter offers to break";
 }
 
+/// How long things take at most, emulated on two busy cores.
+pub mod limits {
+    use std::time::Duration;
+
+    /// A screen that needs nothing but the kiosk.
+    pub const SCREEN: Duration = Duration::from_secs(60);
+    /// From the choice of a parcel to its console, and from the suspend to the report.
+    pub const MOVE: Duration = Duration::from_secs(300);
+    /// A command in the guest, doubly emulated.
+    pub const SHELL: Duration = Duration::from_secs(120);
+}
+
+use limits::{MOVE, SCREEN, SHELL};
+
 /// From power-on to the login screen, emulated.
 const BOOT: Duration = Duration::from_secs(240);
-/// A log-in or a list.
-const ASK: Duration = Duration::from_secs(60);
-/// From the choice of a parcel to its console, and from the suspend to the report.
-const MOVE: Duration = Duration::from_secs(300);
-/// A command in the guest, doubly emulated.
-const SHELL: Duration = Duration::from_secs(120);
-
 /// A kiosk with a person in front of it.
 #[derive(Debug)]
 pub struct Kiosk {
@@ -77,16 +84,15 @@ impl Kiosk {
 
     /// Types a user's name and password into the log-in form.
     pub fn type_login(&mut self, user: &str, password: &str) -> Result<()> {
-        self.expect(words::LOGIN, ASK)?;
+        self.expect(words::LOGIN, SCREEN)?;
         self.keys(&format!("{user}\r"))?;
         self.keys(&format!("{password}\r"))
     }
 
     /// Logs a user of the rig in and waits for the list of parcels, with its cursor on the first.
     pub fn log_in(&mut self, user: &str) -> Result<()> {
-        let password = USERS.iter().find(|(name, _)| *name == user).context("no such user in the rig")?.1;
-        self.type_login(user, password)?;
-        self.expect_any(&[words::RESUME, words::START, words::BREAK], ASK).map(drop)
+        self.type_login(user, password_of(user)?)?;
+        self.expect_any(&[words::RESUME, words::START, words::BREAK], SCREEN).map(drop)
     }
 
     /// Chooses the first parcel and waits for the guest's prompt or, where a program of the guest has the console, for
@@ -116,17 +122,27 @@ impl Kiosk {
 
     /// Opens the session menu, suspends, and waits for the report of a verified wipe.
     pub fn suspend(&mut self) -> Result<String> {
+        self.begin_suspend()?;
+        self.report()
+    }
+
+    /// Opens the session menu and suspends.
+    pub fn begin_suspend(&mut self) -> Result<()> {
         self.keys("\x1d")?;
-        self.expect(words::MENU, ASK)?;
-        self.keys("s")?;
+        self.expect(words::MENU, SCREEN)?;
+        self.keys("s")
+    }
+
+    /// Waits for the report of a verified wipe.
+    pub fn report(&self) -> Result<String> {
         self.expect(words::WIPED, MOVE)?;
-        Ok(self.machine.screen.text())
+        Ok(self.machine.screen.settled())
     }
 
     /// Leaves a report or notice behind and waits for the login screen.
     pub fn dismiss(&mut self) -> Result<()> {
         self.keys("\r")?;
-        self.expect(words::LOGIN, ASK)
+        self.expect(words::LOGIN, SCREEN)
     }
 
     /// Waits for the guest's prompt.

@@ -38,6 +38,8 @@ pub struct Spec {
     pub boot: Boot,
     /// A disk with a partition named `waystation-cache`.
     pub cache_disk: Option<PathBuf>,
+    /// What its clock says when it is switched on, as `2026-11-23T12:00:00`, UTC; `None`: the right time.
+    pub clock: Option<String>,
 }
 
 impl Spec {
@@ -52,6 +54,7 @@ impl Spec {
             mac: format!("52:54:00:12:34:{last:02x}"),
             boot,
             cache_disk: None,
+            clock: None,
         }
     }
 }
@@ -139,11 +142,10 @@ impl Machine {
     }
 }
 
-/// End of physical memory on QEMU's q35: what does not fit below 2 GiB lies from 4 GiB on.
+/// End of physical memory on QEMU's q35: from 2.75 GiB on, what is above 2 GiB lies from 4 GiB on.
 fn memory_end(memory_mib: u64) -> u64 {
     let bytes = memory_mib << 20;
-    let below = 2 << 30;
-    if bytes <= below { bytes } else { (4 << 30) + bytes - below }
+    if bytes < 0xb000_0000 { bytes } else { (4 << 30) + bytes - (2 << 30) }
 }
 
 fn command_line(spec: &Spec, dir: &Path) -> Result<Command> {
@@ -161,6 +163,9 @@ fn command_line(spec: &Spec, dir: &Path) -> Result<Command> {
     qemu.args(["-mon", "chardev=mon,mode=control"]);
     qemu.args(["-chardev", &format!("socket,id=line,path={},server=on,wait=off", at("ttyS0.sock"))]);
     qemu.args(["-serial", "chardev:line", "-serial", &format!("file:{}", at("ttyS1.log"))]);
+    if let Some(clock) = &spec.clock {
+        qemu.args(["-rtc", &format!("base={clock}")]);
+    }
     qemu.args(["-device", "virtio-rng-pci", "-device", "qemu-xhci,id=usb"]);
     let mut network = "user,id=net".to_owned();
     let mut card = format!("virtio-net-pci,id=card,netdev=net,mac={}", spec.mac);

@@ -1,7 +1,7 @@
 //! A throwaway Kerberos realm: MIT's `krb5kdc` in a scratch folder, on a loopback port, without root.
 
 use crate::{
-    kdc_tap,
+    kdc_tap, paths,
     process::{self, Daemon},
 };
 use anyhow::{Context, Result};
@@ -20,6 +20,12 @@ pub const SERVER_HOST: &str = "parcels.waystation.test";
 /// The users, with their passwords: two travellers and the one from IT.
 pub const USERS: [(&str, &str); 3] =
     [("shanta", "correct horse battery"), ("ravi", "staple under monsoon"), ("it", "golden guests only")];
+
+/// The password of a user of the rig.
+pub fn password_of(user: &str) -> Result<&'static str> {
+    let found = USERS.iter().find(|(name, _)| *name == user);
+    Ok(found.with_context(|| format!("the rig has no user {user}"))?.1)
+}
 
 /// A running realm; ends when dropped.
 #[derive(Debug)]
@@ -86,6 +92,25 @@ impl Realm {
         self.dir.join("krb5.conf")
     }
 
+    /// The session keys of the tickets that `user` got at a kiosk so far, each with its service's name.
+    pub fn session_keys(&self, user: &str) -> Result<Vec<(String, Vec<u8>)>> {
+        let password_file = self.dir.join("password");
+        fs::write(&password_file, password_of(user)?)?;
+        // Debian's own Python, which sees Debian's packages.
+        let mut tool = Command::new("/usr/bin/python3");
+        tool.arg(paths::workspace().join("tests/tools/ticket_keys.py"));
+        tool.arg(self.capture()).arg(&password_file).arg(self.keytab());
+        let text = process::run(&mut tool)?;
+        text.lines()
+            .map(|line| {
+                let ticket: serde_json::Value = serde_json::from_str(line)?;
+                let field =
+                    |name: &str| ticket[name].as_str().map(str::to_owned).context("a ticket lacks a field");
+                Ok((field("service")?, hex::decode(field("key")?)?))
+            })
+            .collect()
+    }
+
     /// Adds a user.
     pub fn add_user(&self, user: &str, password: &str) -> Result<()> {
         self.kadmin(&format!("addprinc -pw \"{password}\" {user}")).map(drop)
@@ -99,7 +124,7 @@ impl Realm {
     /// Gets a ticket for `user` into a credential cache file, as `kinit` does, and names the file.
     pub fn kinit(&self, user: &str) -> Result<PathBuf> {
         use std::io::Write as _;
-        let password = USERS.iter().find(|(name, _)| *name == user).context("no such user in the rig")?.1;
+        let password = password_of(user)?;
         let cache = self.dir.join(format!("cc-{user}"));
         let mut child = self
             .command("kinit")

@@ -95,11 +95,6 @@ impl Screen {
         })
     }
 
-    /// Waits until `text` is gone from the screen.
-    pub fn expect_gone(&self, text: &str, timeout: Duration) -> Result<()> {
-        self.until(timeout, &format!("the end of {text:?}"), |screen| (!screen.contains(text)).then_some(()))
-    }
-
     /// Waits until `find` finds something on the screen; an error shows the screen as it stood.
     pub fn until<T>(
         &self,
@@ -136,6 +131,15 @@ impl Screen {
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.shared.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The screen's words in one line, without frames.
+pub fn flat(text: &str) -> String {
+    let words: Vec<&str> = text
+        .split(|c: char| c.is_whitespace() || ('\u{2500}'..='\u{257f}').contains(&c))
+        .filter(|w| !w.is_empty())
+        .collect();
+    words.join(" ")
 }
 
 /// The screen with a frame, for errors.

@@ -6,6 +6,7 @@ use crate::{
     realm::{REALM, Realm, SERVER_HOST},
 };
 use anyhow::{Context, Result};
+use parcel::{id::ParcelId, secret::ParcelKey, slot::Slots};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
 use std::{
     fs,
@@ -79,6 +80,38 @@ impl Server {
     /// The directory of its objects, for looking and for damage.
     pub fn store(&self) -> PathBuf {
         self.dir.join("store")
+    }
+
+    /// What the store says of a parcel now, without asking the server.
+    pub fn head(&self, parcel: &ParcelId) -> Result<serde_json::Value> {
+        let file = self.store().join("parcels").join(parcel.to_string()).join("head");
+        Ok(serde_json::from_slice(
+            &fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?,
+        )?)
+    }
+
+    /// Opens a parcel's key as its owner would, from the slots in the store.
+    pub fn key(&self, parcel: &ParcelId, password: &str) -> Result<ParcelKey> {
+        let file = self.store().join("parcels").join(parcel.to_string()).join("slots");
+        let slots =
+            Slots::from_json(&fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?)?;
+        Ok(slots.open_password(password.as_bytes(), parcel)?)
+    }
+
+    /// Flips one bit in every stored chunk; a second time repairs them all.
+    pub fn damage_chunks(&self) -> Result<usize> {
+        let mut damaged = 0;
+        for folder in fs::read_dir(self.store().join("chunks"))? {
+            for file in fs::read_dir(folder?.path())? {
+                let path = file?.path();
+                let mut bytes = fs::read(&path)?;
+                let middle = bytes.len() / 2;
+                bytes[middle] ^= 0x10;
+                fs::write(&path, bytes)?;
+                damaged += 1;
+            }
+        }
+        Ok(damaged)
     }
 
     /// Its log.

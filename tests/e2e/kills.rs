@@ -1,0 +1,127 @@
+//! Parts that die in mid-session: the last committed version resumes whole, and the user is told what was lost.
+
+use crate::scene::Scene;
+use anyhow::{Context, Result, ensure};
+use rig::{
+    kiosk::{Kiosk, limits, words},
+    saboteur,
+    walk::{self, UNSAVED, USER},
+};
+use std::{thread, time::Duration};
+
+/// The server is killed while a commit is under way: nothing is half done, and the commit ends when it is back.
+pub fn server_in_mid_commit(scene: &mut Scene) -> Result<()> {
+    let mut kiosk = scene.b()?;
+    scene.resume(&mut kiosk)?;
+    walk::leave_editor(&mut kiosk)?;
+    // Enough to send that the commit takes a while.
+    let sum = kiosk.shell("head -c 24000000 /dev/urandom > big; sync; sha256sum big")?;
+    walk::edit(&mut kiosk)?;
+    let before = scene.version()?;
+    kiosk.begin_suspend()?;
+    await_log(&kiosk, "phase commit")?;
+    thread::sleep(Duration::from_secs(1));
+    scene.world.server.kill();
+    let head = scene.world.server.head(&scene.parcel)?;
+    ensure!(head["version"] == before.0, "the commit had ended before the server was killed: {head}");
+    kiosk.expect("does not answer", limits::SCREEN).context("a word on the screen")?;
+    thread::sleep(Duration::from_secs(5));
+    scene.world.server.up()?;
+    kiosk.report()?;
+    kiosk.dismiss()?;
+    ensure!(scene.version()? == before.next(), "the commit did not end with the server back");
+    scene.resume(&mut kiosk)?;
+    walk::leave_editor(&mut kiosk)?;
+    let again = kiosk.shell("sha256sum big; rm big")?;
+    ensure!(sum == again, "what was committed is not what was written: {sum}, then {again}");
+    walk::edit(&mut kiosk)?;
+    kiosk.suspend()?;
+    kiosk.dismiss()?;
+    scene.keep_b(kiosk);
+    Ok(())
+}
+
+/// The power goes off in mid-session: elsewhere the user sees who holds the lock, is told what breaking it costs, and
+/// resumes the last committed version.
+pub fn power(scene: &mut Scene) -> Result<()> {
+    let mut b = scene.b()?;
+    scene.resume(&mut b)?;
+    let before = scene.version()?;
+    let counter = lose_work(&mut b, "lost-to-power")?;
+    b.machine.cut_power()?;
+    let lock = scene.info()?.lock.context("the lock was lost with the power")?;
+    ensure!(lock.kiosk == "kiosk-B", "the lock is held by {lock:?}");
+
+    let mut a = scene.a()?;
+    a.log_in(USER)?;
+    a.expect(words::BREAK, limits::SCREEN)?;
+    a.keys("\r")?;
+    a.expect("kiosk-B", limits::SCREEN)?;
+    a.expect("is lost to you here", limits::SCREEN)?;
+    a.keys("b")?;
+    a.expect(UNSAVED, limits::MOVE)?;
+    is_as_committed(scene, &mut a, "lost-to-power", &counter)?;
+    a.suspend()?;
+    a.dismiss()?;
+    ensure!(scene.version()? == before.next(), "the version after the power failure is not the next one");
+    scene.keep_a(a);
+    Ok(())
+}
+
+/// The VMM is killed in mid-session: the kiosk says what was lost, wipes itself, and the next session starts from the
+/// last committed version.
+pub fn vmm(scene: &mut Scene) -> Result<()> {
+    // A kiosk with the killer in it: the one that the power failure ended is booted again with it.
+    let mut kiosk = scene.b()?;
+    scene.resume(&mut kiosk)?;
+    let before = scene.version()?;
+    let counter = lose_work(&mut kiosk, "lost-to-crash")?;
+    saboteur::strike(&kiosk.machine)?;
+    kiosk.expect("What happened", limits::MOVE)?;
+    kiosk.expect(&format!("What changed since version {before} is lost"), limits::SCREEN)?;
+    kiosk.keys("\r")?;
+    kiosk.report()?;
+    kiosk.dismiss()?;
+    let info = scene.info()?;
+    ensure!(info.version == before && info.lock.is_none(), "after the crash the server says {info:?}");
+    scene.resume(&mut kiosk)?;
+    is_as_committed(scene, &mut kiosk, "lost-to-crash", &counter)?;
+    kiosk.suspend()?;
+    kiosk.dismiss()?;
+    scene.keep_b(kiosk);
+    Ok(())
+}
+
+/// Writes a file that will not be committed; gives the counter as it was before, in the committed state or later.
+fn lose_work(kiosk: &mut Kiosk, file: &str) -> Result<walk::Counter> {
+    walk::leave_editor(kiosk)?;
+    let counter = walk::ask(kiosk)?;
+    kiosk.shell(&format!("echo gone > {file}; sync"))?;
+    Ok(counter)
+}
+
+/// The machine is the committed one: its memory goes on, and the lost file is not there. Opens the editor again.
+fn is_as_committed(scene: &Scene, kiosk: &mut Kiosk, file: &str, lost: &walk::Counter) -> Result<()> {
+    let found = walk::go_on(kiosk, &scene.world)?;
+    ensure!(found.unsaved, "the unsaved text was in a file");
+    ensure!(
+        found.counter.pid == lost.pid && found.counter.nonce == lost.nonce,
+        "another counter runs: {found:?}, before {lost:?}"
+    );
+    walk::leave_editor(kiosk)?;
+    let listed = kiosk.shell(&format!("ls {file}"))?;
+    ensure!(listed.contains("No such file"), "{file} was not lost: {listed}");
+    walk::edit(kiosk)
+}
+
+/// Waits until the kiosk's log holds `text` after what it holds now.
+fn await_log(kiosk: &Kiosk, text: &str) -> Result<()> {
+    let start = kiosk.machine.log_text().len();
+    for _ in 0..600 {
+        if kiosk.machine.log_text().get(start..).is_some_and(|new| new.contains(text)) {
+            return Ok(());
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    anyhow::bail!("the kiosk's log does not say {text:?}")
+}
