@@ -271,3 +271,45 @@ fn traffic_is_counted_both_ways() {
     traffic.sent(7);
     assert_eq!(traffic.totals(), (5, 7));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sequential_reader_finds_the_next_chunks_here() {
+    let disk = first_disk();
+    let world = World::new(&disk, 64).await;
+    let open = world.open(1, false).await;
+    let mut bytes = vec![0; CHUNK_SIZE];
+    for chunk in 4..6 {
+        open.disk.read((chunk * CHUNK_SIZE) as u64, &mut bytes).await.unwrap();
+    }
+    let server = world.server.clone();
+    until("chunks 6 to 8 come by themselves", || server.gets.load(SeqCst) == 1 + 5).await;
+    // The store has them a moment later than the server gave them.
+    let store = world.engine.store().clone();
+    until("they are kept", || store.bytes() > 4 * CHUNK_SIZE as u64).await;
+    world.server.down.store(true, SeqCst);
+    open.disk.read(6 * CHUNK_SIZE as u64, &mut bytes).await.unwrap();
+    assert!(bytes == disk[6 * CHUNK_SIZE..7 * CHUNK_SIZE]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_what_somebody_waits_for_is_called_waiting() {
+    let world = World::new(&first_disk(), 64).await;
+    let open = world.open(1, false).await;
+    let mut sector = vec![0; 512];
+    open.disk.read(4 * CHUNK_SIZE as u64 - 512, &mut sector).await.unwrap();
+    world.server.down.store(true, SeqCst);
+    // The hole before it is read to its end, so chunk 4 is fetched ahead, and cannot be had.
+    open.disk.read(4 * CHUNK_SIZE as u64 - 1024, &mut sector).await.unwrap();
+    open.disk.read(4 * CHUNK_SIZE as u64 - 512, &mut sector).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    assert_eq!(world.board.status().waiting, None);
+    let reader = open.clone();
+    let reading = tokio::spawn(async move {
+        let mut sector = vec![0; 512];
+        reader.disk.read(4 * CHUNK_SIZE as u64, &mut sector).await
+    });
+    let board = world.board.clone();
+    until("now somebody waits", || board.status().waiting.is_some_and(|waiting| waiting.pieces == 1)).await;
+    world.server.down.store(false, SeqCst);
+    reading.await.unwrap().unwrap();
+}

@@ -1,6 +1,7 @@
 //! The command line: what there is, and how an error is told.
 
 use super::{AdminError, Exit, Result, clone, connect::Connection, import, list, lock, secrets, show, tag};
+use crate::harden;
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 use std::{path::PathBuf, process::ExitCode};
@@ -81,6 +82,10 @@ impl Answer {
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let json = arguments.common.json;
+    if let Err(error) = harden::process() {
+        eprintln!("waystation: the process cannot be protected: {error}");
+        return Exit::Failed.into();
+    }
     let filter =
         tracing_subscriber::EnvFilter::try_from_env("WAYSTATION_LOG").unwrap_or_else(|_| "warn".into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();

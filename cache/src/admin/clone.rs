@@ -45,6 +45,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(common: &Common, arguments: Arguments) -> Result<Answer> {
+    secrets::check_recovery_out(arguments.recovery_out.as_deref())?;
     let connection = Connection::open(common).await?;
     let owner = arguments.owner.unwrap_or_else(|| connection.principal.clone());
     let golden = record::open(&connection, &arguments.golden, &arguments.key).await?;
@@ -61,7 +62,7 @@ pub(super) async fn run(common: &Common, arguments: Arguments) -> Result<Answer>
     let (parcel, epoch) = connection.create(&arguments.name, &owner).await?;
     let mut slots = Slots::default();
     secrets::set_password(&mut slots, &password, &key, &parcel)?;
-    let recovery = secrets::set_recovery(&mut slots, &key, &parcel, arguments.recovery_out.as_deref())?;
+    let recovery = secrets::set_recovery(&mut slots, &key, &parcel)?;
     connection.api.put_slots(&parcel, Some(epoch), slots.to_json().into()).await?;
 
     let uploader = connection.uploader(parcel, epoch, secret.clone(), 1);
@@ -78,12 +79,15 @@ pub(super) async fn run(common: &Common, arguments: Arguments) -> Result<Answer>
         cmdline: golden.record.private.cmdline.clone(),
         working_set: Vec::new(),
     };
+    if let Some(path) = &arguments.recovery_out {
+        secrets::write_recovery(path, &recovery)?;
+    }
     let first = First { parcel, epoch, key: &key, machine, tag, images, private };
     let info = record::finish(&connection, &uploader, first).await?;
 
     let mut json = serde_json::json!({ "parcel": &info });
     let mut text = format!("cloned {:?} as {:?} of {owner}, {}\n", golden.info.name, info.name, info.id);
-    if let Some(recovery) = recovery {
+    if arguments.recovery_out.is_none() {
         text += &format!("recovery key (shown once, keep it on paper): {}\n", recovery.as_str());
         json["recovery_key"] = recovery.as_str().into();
     }

@@ -79,6 +79,7 @@ pub(super) async fn run(common: &Common, arguments: Arguments) -> Result<Answer>
             "--cmdline: it is one line of at most {MAX_CMDLINE} bytes; shorten it"
         )));
     }
+    secrets::check_recovery_out(arguments.recovery_out.as_deref())?;
     let connection = Connection::open(common).await?;
     let password = match arguments.key_file {
         Some(_) => None,
@@ -98,9 +99,10 @@ pub(super) async fn run(common: &Common, arguments: Arguments) -> Result<Answer>
     if let Some(password) = &password {
         secrets::set_password(&mut slots, password, &key, &parcel)?;
     }
-    if let Some(path) = &arguments.recovery_out {
-        secrets::set_recovery(&mut slots, &key, &parcel, Some(path))?;
-    }
+    let recovery = match &arguments.recovery_out {
+        Some(path) => Some((path, secrets::set_recovery(&mut slots, &key, &parcel)?)),
+        None => None,
+    };
     if !slots.slots.is_empty() {
         connection.api.put_slots(&parcel, Some(epoch), slots.to_json().into()).await?;
     }
@@ -114,6 +116,9 @@ pub(super) async fn run(common: &Common, arguments: Arguments) -> Result<Answer>
         images.push(record::send_file(&uploader, &place, kind, input, &showing.step).await?);
     }
     drop(showing);
+    if let Some((path, recovery)) = &recovery {
+        secrets::write_recovery(path, recovery)?;
+    }
     let private = Private { secrets: vec![secret], cmdline: arguments.cmdline, working_set: Vec::new() };
     let first = First { parcel, epoch, key: &key, machine, tag, images, private };
     let info = record::finish(&connection, &uploader, first).await?;

@@ -134,22 +134,34 @@ pub(super) fn set_password(
         .map_err(|e| AdminError::input(e.to_string()))
 }
 
-/// Adds a recovery slot; the key goes into a new file, or is returned to be printed.
+/// Adds a recovery slot, and gives back the key as it is written on paper.
 pub(super) fn set_recovery(
     slots: &mut Slots,
     key: &ParcelKey,
     parcel: &ParcelId,
-    out: Option<&Path>,
-) -> Result<Option<Zeroizing<String>>> {
+) -> Result<Zeroizing<String>> {
     let recovery = RecoveryKey::from_bytes(*random()?);
     slots.set_recovery(&recovery, key, parcel);
-    let text = recovery.to_text();
-    let Some(path) = out else { return Ok(Some(text)) };
-    let line = Zeroizing::new(format!("{}\n", text.as_str()));
+    Ok(recovery.to_text())
+}
+
+/// Refuses a place for the recovery key that is taken already, before anything is begun.
+pub(super) fn check_recovery_out(out: Option<&Path>) -> Result<()> {
+    match out.filter(|path| path.exists()) {
+        Some(path) => {
+            let text = format!("recovery file {}: it is there already; choose another place", path.display());
+            Err(AdminError::input(text))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Writes the recovery key to a new file.
+pub(super) fn write_recovery(path: &Path, recovery: &str) -> Result<()> {
+    let line = Zeroizing::new(format!("{recovery}\n"));
     write_private(path, line.as_bytes()).map_err(|e| {
         AdminError::input(format!("recovery file {}: {e}; choose another place", path.display()))
-    })?;
-    Ok(None)
+    })
 }
 
 /// Where the key of an existing parcel comes from.

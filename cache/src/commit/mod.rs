@@ -18,7 +18,7 @@ use parcel::{
     chunk::CHUNK_SIZE,
     id::{ChunkName, Version},
     keyring::{ChunkRef, ImageKind, LEAF_REFS, Leaf, leaves_for, locate},
-    pages::PAGE_SIZE,
+    pages::{PAGE_SIZE, Plan},
     record::{ImageInfo, Private, Public, Record},
     wire::WireError,
 };
@@ -90,13 +90,26 @@ async fn attempt(
     let uploader = Uploader::new(sink, board.clone(), secret, level);
     let writer = Writer { open, uploader: &uploader, step: &step };
 
-    let mut images = vec![writer.disk().await?];
+    // What there is to do is known before it is begun, so that the traveller sees how far it is.
+    let chunks = open.disk.dirty_chunks();
+    step.grow((chunks.len() * CHUNK_SIZE) as u64);
+    let memory = match &saved {
+        Saved::PoweredOff => None,
+        Saved::Suspended { memory, state, dirty } => {
+            let (planned, marks) = (memory.clone(), dirty.clone());
+            let plan =
+                tokio::task::spawn_blocking(move || planned.plan(&marks)).await.map_err(internal)??;
+            step.grow((plan.pages_written() * PAGE_SIZE + state.len()) as u64);
+            Some((memory, state, plan))
+        }
+    };
+
+    let mut images = vec![writer.disk(chunks).await?];
     let mut working_set = Vec::new();
-    if let Saved::Suspended { memory, state, dirty } = &saved {
-        let (mut memory_images, order) = writer.memory(memory, dirty).await?;
-        images.append(&mut memory_images);
+    if let Some((memory, state, plan)) = memory {
+        working_set = plan.packs.iter().map(|pack| pack.index).collect();
+        images.extend(writer.memory(memory, plan).await?);
         images.push(writer.state(state).await?);
-        working_set = order;
     }
     let kept = [ImageKind::Kernel, ImageKind::Initrd];
     images.extend(base.public.images.iter().filter(|image| kept.contains(&image.kind)).cloned());
@@ -155,9 +168,9 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    async fn disk(&self) -> Result<ImageInfo, WireError> {
+    async fn disk(&self, chunks: Vec<u64>) -> Result<ImageInfo, WireError> {
         let bytes = self.open.disk.bytes();
-        let jobs = self.open.disk.dirty_chunks().into_iter().map(|index| {
+        let jobs = chunks.into_iter().map(|index| {
             let disk = self.open.disk.clone();
             Job { index, bytes: CHUNK_SIZE as u64, load: Box::new(move || disk.dirty_bytes(index)) }
         });
@@ -165,15 +178,8 @@ impl Writer<'_> {
         self.image(ImageKind::Disk, bytes, changes, Some(&self.open.keyring)).await
     }
 
-    /// Packs and page map, and the packs written, in the order in which they are likely to be wanted.
-    async fn memory(
-        &self,
-        memory: &SharedMemory,
-        dirty: &Arc<Vec<u8>>,
-    ) -> Result<(Vec<ImageInfo>, Vec<u32>), WireError> {
-        let (planned, marks) = (memory.clone(), dirty.clone());
-        let plan = tokio::task::spawn_blocking(move || planned.plan(&marks)).await.map_err(internal)??;
-        let order: Vec<u32> = plan.packs.iter().map(|pack| pack.index).collect();
+    /// Packs and page map.
+    async fn memory(&self, memory: &SharedMemory, plan: Plan) -> Result<[ImageInfo; 2], WireError> {
         // A cold boot has nothing to do with the memory that the version had.
         let old = self.open.restored.then_some(&self.open.keyring);
 
@@ -190,12 +196,11 @@ impl Writer<'_> {
 
         let jobs = plan.map_chunks.iter().map(|chunk| {
             let bytes = plan.map.chunk_bytes(*chunk).map(Zeroizing::new);
-            let size = bytes.as_ref().map_or(0, |bytes| bytes.len() as u64);
-            Job { index: *chunk as u64, bytes: size, load: Box::new(move || Ok(bytes)) }
+            Job { index: *chunk as u64, bytes: 0, load: Box::new(move || Ok(bytes)) }
         });
         let changes = self.send(jobs.collect()).await?;
         let map_image = self.image(ImageKind::PageMap, plan.map.len() * 4, changes, old).await?;
-        Ok((vec![pack_image, map_image], order))
+        Ok([pack_image, map_image])
     }
 
     async fn state(&self, state: &Arc<Plain>) -> Result<ImageInfo, WireError> {
@@ -211,7 +216,6 @@ impl Writer<'_> {
     }
 
     async fn send(&self, jobs: Vec<Job>) -> Result<Changes, WireError> {
-        self.step.grow(jobs.iter().map(|job| job.bytes).sum());
         self.uploader.pieces(jobs, self.step).await
     }
 

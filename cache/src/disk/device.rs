@@ -61,6 +61,11 @@ impl Device {
         }
     }
 
+    /// The front end has gone.
+    pub fn abandon(&self) {
+        self.queue.abandon();
+    }
+
     /// No guest memory, until the front end sends some.
     pub fn no_memory() -> GuestMemoryAtomic<Memory> {
         GuestMemoryAtomic::new(GuestMemoryMmap::new())

@@ -163,6 +163,12 @@ impl Queue {
         self.landed.notify_all();
     }
 
+    /// Gives up what is under way: nobody waits for it any more.
+    pub fn abandon(&self) {
+        let abandoned = std::mem::take(&mut lock(&self.flights).live);
+        abandoned.values().filter_map(|flight| flight.task.as_ref()).for_each(AbortHandle::abort);
+    }
+
     /// Waits a moment for what is under way, and puts back what is still not done.
     pub fn stop(&self, ring: &Ring, memory: &GuestMemoryAtomic<Memory>) -> io::Result<()> {
         let busy = |flights: &mut Flights| !flights.live.is_empty();

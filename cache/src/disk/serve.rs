@@ -82,7 +82,7 @@ fn serve(
     while first_ready(&watched, stopped) {
         let memory = Device::no_memory();
         let device = Arc::new(Device::new(disk.clone(), parcel, memory.clone(), runtime.clone()));
-        let mut daemon = match VhostUserDaemon::new("disk-front".into(), device, memory) {
+        let mut daemon = match VhostUserDaemon::new("disk-front".into(), device.clone(), memory) {
             Ok(daemon) => daemon,
             Err(error) => {
                 tracing::error!(%error, "the disk device cannot be made");
@@ -107,6 +107,7 @@ fn serve(
         if let Err(error) = daemon.wait() {
             tracing::info!(%error, "the front end of the disk has gone");
         }
+        device.abandon();
         drop(over);
         let _ = watcher.join();
     }
