@@ -1,5 +1,4 @@
 //! A parcel server in memory that can fail in every way that a test asks for, with real sealing, and parcels on it.
-#![allow(dead_code)] // every test file uses another part of it
 
 use bytes::Bytes;
 use cache::{
@@ -42,10 +41,6 @@ impl Rng {
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    pub fn below(&mut self, most: u64) -> u64 {
-        self.next() % most
     }
 
     pub fn bytes(&mut self, len: usize) -> Vec<u8> {

@@ -137,7 +137,7 @@ async fn a_watch_tells_of_changes() {
 /// Every code that is spelled out in the sources has its row in `docs/errors.md`.
 #[test]
 fn every_code_is_documented() {
-    let table = include_str!("../../docs/errors.md");
+    let table = include_str!("../../../docs/errors.md");
     let mut folders = vec![PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src")];
     let mut codes = Vec::new();
     while let Some(folder) = folders.pop() {

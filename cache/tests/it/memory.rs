@@ -1,8 +1,7 @@
 //! Memory through `guest.sock`, as a VMM hands it over and gets it back: random dirtying over several versions against
 //! a naive oracle.
 
-mod support;
-
+use crate::support::{Rng, World, until};
 use cache::{
     guest::{GuestServer, line::Connection},
     open::OpenParcel,
@@ -19,7 +18,6 @@ use std::{
     os::{fd::OwnedFd, unix::fs::FileExt as _},
     sync::{Arc, atomic::Ordering::SeqCst},
 };
-use support::{Rng, World, until};
 
 const MIB: u64 = 64;
 const PAGES: usize = (MIB as usize) << 8;

@@ -1,7 +1,6 @@
 //! The disk as a VMM sees it: the `vhost` crate's front end, and a virtqueue made by hand in a memfd.
 
-mod support;
-
+use crate::support::{Rng, World};
 use cache::{disk::serve::DiskServer, open::OpenParcel};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use parcel::chunk::CHUNK_SIZE;
@@ -11,7 +10,6 @@ use std::{
     sync::{Arc, atomic::Ordering::SeqCst},
     time::Duration,
 };
-use support::{Rng, World};
 use vhost::{
     VhostBackend as _, VhostUserDirtyLogRegion, VhostUserMemoryRegionInfo, VringConfigData,
     vhost_user::{
@@ -291,7 +289,7 @@ async fn nonsense_on_the_ring_is_answered_and_harms_nothing() {
     guest.answered().await;
     let (status, data) = guest.ask(IN, 0, vec![], 512).await;
     assert!(status == 0 && data == disk[..512]);
-    assert!(support::whole(&open).await == disk);
+    assert!(crate::support::whole(&open).await == disk);
 }
 
 #[tokio::test(flavor = "multi_thread")]

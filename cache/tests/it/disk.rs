@@ -1,12 +1,10 @@
 //! The disk overlay against a naive oracle, through evictions, commits and other kiosks; and the fetch engine's faults.
 
-mod support;
-
+use crate::support::{Rng, World, until, whole};
 use cache::{open::Saved, status::Traffic};
 use parcel::chunk::CHUNK_SIZE;
 use proptest::prelude::*;
 use std::sync::{Arc, atomic::Ordering::SeqCst};
-use support::{Rng, World, until, whole};
 
 #[derive(Debug, Clone)]
 enum Op {

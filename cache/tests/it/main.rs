@@ -1,0 +1,7 @@
+//! Tests of the client engine through its public interface.
+
+mod daemon;
+mod disk;
+mod memory;
+mod support;
+mod vhost;
