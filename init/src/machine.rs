@@ -313,6 +313,7 @@ impl System for Machine {
     }
 
     fn wipe(&mut self) {
+        let began = clock::since_boot();
         self.calls.cancel();
         self.stop(Role::KioskUi);
         // The traveller sees this and nothing else until the screens are back.
@@ -323,6 +324,7 @@ impl System for Machine {
         if let Some(dnsmasq) = self.dnsmasq.take() {
             dnsmasq.end();
         }
+        wipe::tell_if_long(&self.log, "end the session's programs", began);
         self.outcome = wipe::destroy(&self.scene());
         // Events of the session are over with it; only the network's outlive it.
         let kept: Vec<Tagged> =

@@ -108,7 +108,8 @@ fn encrypt(device: &Path) -> io::Result<()> {
     helper::run("cryptsetup", &args, key.as_slice())
 }
 
-/// Unmounts the cache, after deleting what is in it: a tmpfs still held somewhere would keep its pages otherwise.
+/// Unmounts the cache, after deleting what is in it: a tmpfs still held somewhere would keep its pages otherwise, and
+/// a disk would first be written what is about to be destroyed.
 ///
 /// # Errors
 /// It is still mounted.
@@ -116,9 +117,7 @@ pub fn unmount(target: &Path) -> io::Result<()> {
     for _ in 0..8 {
         let mounted = mounts::below(target)?;
         let Some(last) = mounted.last() else { return Ok(()) };
-        if last.kind == "tmpfs" {
-            empty(Path::new(&last.target));
-        }
+        empty(Path::new(&last.target));
         umount2(last.target.as_str(), MntFlags::UMOUNT_NOFOLLOW)?;
     }
     Err(io::Error::other(format!("{} is mounted many times over", target.display())))

@@ -9,6 +9,7 @@ mod verify;
 pub use verify::{Evidence, verify};
 
 use crate::{
+    clock,
     config::Config,
     keys,
     log::Log,
@@ -22,6 +23,9 @@ use std::{fs, io, path::Path, time::Duration};
 pub const FOLDERS: [&str; 4] = ["/tmp", "/dev/shm", "/var/tmp", kiosk::RUN];
 /// What stays in the run folder: init's own socket.
 const KEPT: &str = crate::control::SOCKET;
+
+/// A step that takes longer is named in the log.
+const WORTH_TELLING: Duration = Duration::from_millis(300);
 
 /// What a wipe works on.
 pub struct Scene<'a> {
@@ -69,12 +73,22 @@ pub const STEPS: [Step; 11] = [
 pub fn destroy(scene: &Scene<'_>) -> Outcome {
     let mut outcome = Outcome::default();
     for step in &STEPS {
+        let began = clock::since_boot();
         if let Err(error) = (step.run)(scene, &mut outcome) {
             scene.log.line("wipe", &format!("cannot {}: {error}", step.what));
             outcome.failures.push(format!("{}: {error}", step.what));
         }
+        tell_if_long(scene.log, step.what, began);
     }
     outcome
+}
+
+/// Names a step in the log that took long.
+pub fn tell_if_long(log: &Log, what: &str, began: Duration) {
+    let took = clock::since_boot().saturating_sub(began);
+    if took >= WORTH_TELLING {
+        log.line("wipe", &format!("{what}: {:.1} s", took.as_secs_f64()));
+    }
 }
 
 fn end_processes(_: &Scene<'_>, _: &mut Outcome) -> io::Result<()> {
