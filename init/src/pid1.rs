@@ -8,6 +8,7 @@ use crate::{
     clock, kmsg, manager,
     mounts::{self, EARLY},
     service,
+    system::Power,
 };
 use nix::{
     errno::Errno,
@@ -28,19 +29,27 @@ use std::{
 
 /// Never returns.
 pub fn run() -> ! {
-    let ended = std::panic::catch_unwind(serve);
-    say(&match ended {
-        Ok(()) => "restarting".to_owned(),
-        Err(_) => "PID 1 failed; restarting".to_owned(),
+    let ended = std::panic::catch_unwind(|| {
+        for wrong in mounts::mount_all(&EARLY) {
+            say(&wrong);
+        }
+        leave_console();
+        supervise(start)
     });
-    power(RebootMode::RB_AUTOBOOT)
+    power(match ended {
+        Ok(Power::Off) => RebootMode::RB_POWER_OFF,
+        Ok(Power::Reboot) => RebootMode::RB_AUTOBOOT,
+        Err(_) => {
+            say("PID 1 failed; restarting");
+            RebootMode::RB_AUTOBOOT
+        }
+    })
 }
 
-fn serve() {
-    for wrong in mounts::mount_all(&EARLY) {
-        say(&wrong);
-    }
-    leave_console();
+/// Starts the manager, again and again, until one asks for the kiosk's end. `start` is told how the one before ended.
+///
+/// Only for the first process of a process-id namespace: whenever a manager ends, every other process is killed.
+pub fn supervise(mut start: impl FnMut(Option<&str>) -> std::io::Result<Pid>) -> Power {
     let mut backoff = Backoff::default();
     let mut crashed = None;
     loop {
@@ -54,8 +63,8 @@ fn serve() {
         };
         kill_all();
         match ended.and_then(|status| status.code()) {
-            Some(manager::EXIT_OFF) => power(RebootMode::RB_POWER_OFF),
-            Some(manager::EXIT_REBOOT) => power(RebootMode::RB_AUTOBOOT),
+            Some(manager::EXIT_OFF) => return Power::Off,
+            Some(manager::EXIT_REBOOT) => return Power::Reboot,
             _ => {}
         }
         let how = ended.map_or_else(|| "it could not be started".to_owned(), service::told);
