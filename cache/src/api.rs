@@ -170,9 +170,9 @@ impl Api {
             .connect_timeout(CONNECT)
             .tcp_nodelay(true)
             .tcp_keepalive(Duration::from_secs(10))
-            .http2_adaptive_window(true)
-            .http2_keep_alive_interval(Duration::from_secs(5))
-            .http2_keep_alive_timeout(Duration::from_secs(10))
+            // What was sent and is not acknowledged for so long is lost with its connection: a new one is faster.
+            .tcp_user_timeout(Duration::from_secs(15))
+            .pool_idle_timeout(Duration::from_secs(20))
             .build()
             .map_err(|e| SetupError::Tls(e.to_string()))?;
         let renewed = Arc::new(watch::Sender::new(0));

@@ -8,7 +8,7 @@ use cache::{
     status::{Board, Traffic},
 };
 use clap::Parser;
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 /// Fetches a parcel's pieces, serves a guest's disk and memory, and commits what changed.
 #[derive(Parser)]
@@ -39,7 +39,12 @@ fn main() -> anyhow::Result<()> {
     harden::process().context("the process cannot be protected")?;
     let filter = tracing_subscriber::EnvFilter::try_new(&arguments.log).context("--log")?;
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // Sealing and opening keep a compressor for each blocking thread: few threads that live long.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .max_blocking_threads(8)
+        .thread_keep_alive(Duration::from_secs(60))
+        .enable_all()
+        .build()?;
     let result = runtime.block_on(async {
         let traffic = Arc::new(Traffic::default());
         let api = Api::new(&arguments.server, &arguments.ca, traffic.clone())?;
