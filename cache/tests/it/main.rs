@@ -2,6 +2,7 @@
 
 mod daemon;
 mod disk;
+mod http;
 mod memory;
 mod support;
 mod vhost;

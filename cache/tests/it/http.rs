@@ -1,0 +1,155 @@
+//! The HTTPS client against a server that answers in every wrong way, over real TLS.
+
+use cache::{
+    api::{Api, ApiError},
+    status::Traffic,
+};
+use parcel::id::ChunkName;
+use rustls::pki_types::PrivateKeyDer;
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpListener,
+    path::Path,
+    sync::Arc,
+    thread,
+};
+use zeroize::Zeroizing;
+
+/// Answers each connection's first request with these bytes and closes; gives back the port, and the CA in `ca`.
+fn serve(answers: Vec<Vec<u8>>, ca: &Path) -> u16 {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    std::fs::write(ca, made.cert.pem()).unwrap();
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    let config = Arc::new(config);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for answer in answers {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut tls = rustls::ServerConnection::new(config.clone()).unwrap();
+            let mut tls = rustls::Stream::new(&mut tls, &mut stream);
+            let mut request: Vec<u8> = Vec::new();
+            let mut part = [0; 4096];
+            while !request.windows(4).any(|end| end == b"\r\n\r\n") {
+                match tls.read(&mut part) {
+                    Ok(len) if len > 0 => request.extend(&part[..len]),
+                    _ => break,
+                }
+            }
+            // A client that does not like the certificate has gone by now.
+            let _ = tls.write_all(&answer);
+            let _ = tls.flush();
+        }
+    });
+    port
+}
+
+fn answer(status: &str, claimed: usize, body: &[u8]) -> Vec<u8> {
+    let head = format!("HTTP/1.1 {status}\r\ncontent-length: {claimed}\r\nconnection: close\r\n\r\n");
+    [head.as_bytes(), body].concat()
+}
+
+fn whole(status: &str, body: &[u8]) -> Vec<u8> {
+    answer(status, body.len(), body)
+}
+
+async fn ask(answers: Vec<Vec<u8>>) -> (Api, Arc<Traffic>) {
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("ca.pem");
+    let port = serve(answers, &ca);
+    let traffic = Arc::new(Traffic::default());
+    let api = Api::new(&format!("https://localhost:{port}"), &ca, traffic.clone()).unwrap();
+    api.set_token(Zeroizing::new("a-token".into()));
+    (api, traffic)
+}
+
+const NAME: ChunkName = ChunkName([3; 20]);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_breaks_in_the_middle_is_an_outage_and_gives_no_bytes() {
+    let piece = vec![5; 100_000];
+    let (api, traffic) = ask(vec![
+        answer("200 OK", 100_000, &piece[..60_000]),
+        b"HTTP/1.1 200".to_vec(),
+        Vec::new(),
+        whole("200 OK", &piece),
+    ])
+    .await;
+    for _ in 0..3 {
+        let error = api.chunk(&NAME).await.unwrap_err();
+        assert!(matches!(error, ApiError::Unreachable { .. }) && error.transient(), "{error:?}");
+    }
+    assert_eq!(api.chunk(&NAME).await.unwrap(), piece);
+    let (received, sent) = traffic.totals();
+    assert!((160_000..164_000).contains(&received) && sent > 0, "{received} in, {sent} out");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_are_told_apart() {
+    let refusal = |code: &str| format!("{{\"code\":\"{code}\",\"message\":\"m\"}}").into_bytes();
+    let (api, _) = ask(vec![
+        whole("503 Service Unavailable", &refusal("busy")),
+        whole("401 Unauthorized", &refusal("token-expired")),
+        whole("404 Not Found", &refusal("no-such-chunk")),
+        whole("409 Conflict", &refusal("stale-epoch")),
+        whole("400 Bad Request", &refusal("bad-name")),
+        whole("507 Insufficient Storage", &refusal("store-full")),
+        whole("502 Bad Gateway", b"<html>a proxy</html>"),
+    ])
+    .await;
+    // Transient, log in again, not found, conflict.
+    let expected = [
+        ("busy", [true, false, false, false]),
+        ("token-expired", [false, true, false, false]),
+        ("no-such-chunk", [false, false, true, false]),
+        ("stale-epoch", [false, false, false, true]),
+        ("bad-name", [true, false, false, false]),
+        ("store-full", [false, false, false, false]),
+        ("server-error", [true, false, false, false]),
+    ];
+    for (code, kinds) in expected {
+        let error = api.chunk(&NAME).await.unwrap_err();
+        assert_eq!(error.code(), code);
+        let found = [error.transient(), error.session_ended(), error.not_found(), error.conflict()];
+        assert_eq!(found, kinds, "{code}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_of_another_kind_is_not_tried_again() {
+    let (api, _) = ask(vec![whole("200 OK", b"hello"), whole("200 OK", &[1, 2])]).await;
+    let error = api.parcels().await.unwrap_err();
+    assert!(matches!(error, ApiError::Protocol { .. }) && !error.transient(), "{error:?}");
+    let error = api.have(&parcel::id::ParcelId([0; 16]), &[NAME, NAME]).await.unwrap_err();
+    assert!(matches!(error, ApiError::Protocol { .. }), "a byte that is neither 0 nor 1: {error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_given_ca_is_trusted() {
+    let folder = tempfile::tempdir().unwrap();
+    let (theirs, ours) = (folder.path().join("theirs.pem"), folder.path().join("ours.pem"));
+    let port = serve(vec![whole("200 OK", b"[]")], &theirs);
+    std::fs::write(&ours, rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap().cert.pem())
+        .unwrap();
+    let api = Api::new(&format!("https://localhost:{port}"), &ours, Arc::default()).unwrap();
+    let error = api.parcels().await.unwrap_err();
+    assert!(matches!(error, ApiError::Certificate { .. }) && !error.transient(), "{error:?}");
+}
+
+#[test]
+fn what_cannot_be_a_server_is_refused_with_a_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("ca.pem");
+    std::fs::write(&ca, "no certificate").unwrap();
+    let error = |url: &str| Api::new(url, &ca, Arc::default()).err().unwrap().to_string();
+    assert!(error("http://localhost").contains("https://"));
+    assert!(error("parcels").contains("parcels"));
+    assert!(error("https://localhost").contains("ca.pem"));
+}
