@@ -26,6 +26,8 @@ pub struct Control(Arc<Mutex<Clients>>);
 struct Clients {
     last: Option<Vec<u8>>,
     streams: Vec<UnixStream>,
+    /// Counts sessions: what a client of an earlier one still says is not heard.
+    session: u64,
 }
 
 impl Control {
@@ -78,20 +80,23 @@ impl Control {
     fn greet(&self, stream: UnixStream, hear: impl Fn(Command) -> bool + Send + 'static) -> io::Result<()> {
         stream.set_write_timeout(Some(Duration::from_secs(1)))?;
         let reader = stream.try_clone()?;
-        {
+        let control = self.clone();
+        let session = {
             let mut clients = self.lock();
             let mut stream = stream;
             if let Some(last) = &clients.last {
                 stream.write_all(last)?;
             }
             clients.streams.push(stream);
-        }
+            clients.session
+        };
         std::thread::Builder::new().name("commands".to_owned()).spawn(move || {
             let mut lines = Lines::new(reader);
             loop {
                 match lines.receive::<Command>() {
                     Ok(command) => {
-                        if !hear(command) {
+                        // Commands may lie in the socket when it is hung up.
+                        if control.lock().session != session || !hear(command) {
                             return;
                         }
                     }
@@ -116,7 +121,9 @@ impl Control {
 
     /// Ends all connections: their commands belong to a session that is over.
     pub fn disconnect(&self) {
-        for stream in self.lock().streams.drain(..) {
+        let mut clients = self.lock();
+        clients.session += 1;
+        for stream in clients.streams.drain(..) {
             let _ = stream.shutdown(std::net::Shutdown::Both);
         }
     }
