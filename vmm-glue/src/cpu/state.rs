@@ -156,13 +156,12 @@ impl VcpuState {
         Ok(())
     }
 
-    /// Puts the state into a vCPU that has never run.
+    /// Puts the state into a vCPU. What KVM accepts here depends on the vCPU's CPUID, which was set when it was made: KVM
+    /// takes no other once a vCPU has run.
     ///
     /// # Errors
     /// KVM's refusal, which means that the state is bad.
-    pub fn restore(&self, vcpu: &VcpuFd, cpuid: &CpuId) -> Result<()> {
-        // First: what KVM accepts below depends on it.
-        vcpu.set_cpuid2(cpuid).map_err(Error::kvm("set a vCPU's CPUID"))?;
+    pub fn restore(&self, vcpu: &VcpuFd) -> Result<()> {
         // Before the registers: some states reset them.
         vcpu.set_mp_state(self.mp_state.0).map_err(Error::kvm("set a vCPU's run state"))?;
         vcpu.set_regs(&self.regs.0).map_err(Error::kvm("set a vCPU's registers"))?;

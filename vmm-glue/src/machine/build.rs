@@ -198,8 +198,8 @@ impl Machine {
         *lock(&self.bus.rtc) = Rtc::default();
         lock(&self.bus.power).reset();
         let (states, chips) = &self.power_on;
-        for ((vcpu, state), cpuid) in self.vcpus.iter().zip(states).zip(&self.cpuids) {
-            state.restore(&lock(vcpu), cpuid)?;
+        for (vcpu, state) in self.vcpus.iter().zip(states) {
+            state.restore(&lock(vcpu))?;
         }
         for chip in chips {
             self.vm.set_irqchip(chip).map_err(Error::kvm("reset an interrupt controller"))?;

@@ -73,8 +73,8 @@ impl Machine {
     /// KVM's refusal.
     pub fn restore_state(&self, state: &MachineState) -> Result<()> {
         self.check_state(state)?;
-        for ((vcpu, saved), cpuid) in self.vcpus.iter().zip(&state.vcpus).zip(&self.cpuids) {
-            saved.restore(&lock(vcpu), cpuid)?;
+        for (vcpu, saved) in self.vcpus.iter().zip(&state.vcpus) {
+            saved.restore(&lock(vcpu))?;
         }
         self.set_clock(state.clock)?;
         // After the vCPUs: an interrupt that the I/O APIC delivers needs its LAPIC in place.

@@ -1,1 +1,169 @@
+//! A whole machine under `/dev/kvm`, with a guest of a few bytes, saved and restored; and states that are not to be.
+
 use super::*;
+use crate::{
+    cpu::thread,
+    machine::build::{Connections, Machine, lock},
+    memory::{GuestRam, dirty::DirtyBitmap},
+};
+use kvm_ioctls::Kvm;
+use proptest::prelude::*;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use vm_memory::{Bytes, GuestAddress};
+
+const CODE: u64 = 0x2000;
+const COUNTER: u64 = 0x1_0000;
+
+/// inc dword [es:0]; out 0x80, al; jmp back
+const COUNT: [u8; 10] = [0x26, 0x66, 0xff, 0x06, 0, 0, 0xe6, 0x80, 0xeb, 0xf6];
+
+fn description() -> Description {
+    Description {
+        vcpus: 2,
+        memory_mib: 64,
+        cpu_baseline: "x86-64-v1".into(),
+        mac: "52:54:00:12:34:56".into(),
+    }
+}
+
+fn machine(ram: GuestRam, saved: Option<&MachineState>) -> Machine {
+    let kvm = Kvm::new().expect("these tests need /dev/kvm");
+    let nothing = Connections { tap: None, disk: None };
+    let machine = Machine::build(&kvm, &description(), ram, nothing, saved).unwrap();
+    thread::install_kick().unwrap();
+    for (id, vcpu) in machine.vcpus.iter().cloned().enumerate() {
+        let (gate, bus) = (Arc::clone(&machine.gate), Arc::clone(&machine.bus));
+        // Ends with the test's process, as in the VMM.
+        std::thread::spawn(move || thread::run(id, &vcpu, &gate, &bus, |exit| panic!("{exit:?}")));
+    }
+    machine
+}
+
+fn count(machine: &Machine) -> u32 {
+    machine.ram.memory.read_obj(GuestAddress(COUNTER)).unwrap()
+}
+
+/// Lets the guest run until it has counted on, then makes it stand.
+fn run(machine: &Machine) -> u32 {
+    let before = count(machine);
+    machine.gate.open();
+    let patience = Instant::now() + Duration::from_secs(20);
+    while count(machine) < before + 3 {
+        assert!(Instant::now() < patience, "the guest does not count");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    machine.gate.close();
+    count(machine)
+}
+
+fn fresh() -> Machine {
+    let ram = GuestRam::new(64).unwrap();
+    ram.memory.write_slice(&COUNT, GuestAddress(CODE)).unwrap();
+    let machine = machine(ram, None);
+    {
+        let vcpu = lock(&machine.vcpus[0]);
+        let mut sregs = vcpu.get_sregs().unwrap();
+        (sregs.cs.base, sregs.cs.selector) = (0, 0);
+        (sregs.es.base, sregs.es.selector) = (COUNTER, (COUNTER >> 4) as u16);
+        vcpu.set_sregs(&sregs).unwrap();
+        let regs = kvm_bindings::kvm_regs { rip: CODE, rflags: 2, ..Default::default() };
+        vcpu.set_regs(&regs).unwrap();
+    }
+    machine
+}
+
+fn saved(machine: &Machine) -> Vec<u8> {
+    machine.save_state(machine.clock().unwrap()).unwrap().to_bytes().unwrap()
+}
+
+#[test]
+fn a_machine_goes_on_where_it_stood_and_knows_what_it_changed() {
+    let first = fresh();
+    let stood = run(&first);
+    std::thread::sleep(Duration::from_millis(20));
+    assert_eq!(count(&first), stood, "it stands");
+    let bytes = saved(&first);
+    let mut cold = DirtyBitmap::new(first.ram.bytes());
+    first.changed_pages(&mut cold).unwrap();
+    assert!(cold.is_set(CODE / 4096) && cold.is_set(COUNTER / 4096));
+    assert!(cold.count() < 100, "untouched memory is not named");
+
+    // Memory travels; here it is the same file.
+    let state = MachineState::from_bytes(&bytes, &description()).unwrap();
+    let second = machine(first.ram.clone(), Some(&state));
+    second.restore_state(&state).unwrap();
+    let clock = second.clock().unwrap();
+    assert!(clock >= state.clock && clock - state.clock < 20_000_000_000, "{clock} after {}", state.clock);
+    assert!(run(&second) > stood);
+    let mut changed = DirtyBitmap::new(second.ram.bytes());
+    second.changed_pages(&mut changed).unwrap();
+    assert!(changed.is_set(COUNTER / 4096));
+    // Bits accumulate over several saves of one run.
+    let names = changed.count();
+    second.changed_pages(&mut changed).unwrap();
+    assert!(changed.count() >= names);
+}
+
+#[test]
+fn a_reset_returns_to_power_on() {
+    let machine = fresh();
+    run(&machine);
+    machine.reset().unwrap();
+    let regs = lock(&machine.vcpus[0]).get_regs().unwrap();
+    assert_eq!(regs.rip, 0xfff0, "the reset vector");
+}
+
+#[test]
+fn another_model_another_machine_and_damage_are_refused_by_name() {
+    let bytes = saved(&fresh());
+    let refused = |bytes: &[u8], description: &Description| {
+        MachineState::from_bytes(bytes, description).unwrap_err().to_string()
+    };
+    let text = String::from_utf8(bytes.clone()).unwrap();
+    let newer = text.replacen("machine 1\n", "machine 2\n", 1);
+    assert!(refused(newer.as_bytes(), &description()).contains("device model 2 and this kiosk restores 1"));
+    let other = Description { memory_mib: 128, ..description() };
+    assert!(refused(&bytes, &other).contains("belongs to another machine"));
+    assert!(refused(b"", &description()).contains("not the state of a machine"));
+    assert!(refused(b"{}", &description()).contains("not the state of a machine"));
+    assert!(refused(&bytes[..bytes.len() / 2], &description()).contains("damaged"));
+    let surprise = text.replacen("{\"machine\"", "{\"surprise\":1,\"machine\"", 1);
+    assert!(refused(surprise.as_bytes(), &description()).contains("damaged"));
+    let mut state = MachineState::from_bytes(&bytes, &description()).unwrap();
+    state.vcpus.pop();
+    assert!(refused(&state.to_bytes().unwrap(), &description()).contains("lacks a part"));
+}
+
+#[test]
+fn another_vendors_machine_is_refused() {
+    let first = fresh();
+    let mut state = MachineState::from_bytes(&saved(&first), &description()).unwrap();
+    first.check_state(&state).unwrap();
+    state.vendor = "SomebodyElse".into();
+    assert!(first.check_state(&state).unwrap_err().to_string().contains("SomebodyElse"));
+}
+
+#[test]
+fn a_golden_state_of_this_device_model_is_read() {
+    let bytes = include_bytes!("../../tests/golden/machine-1.state");
+    let state = MachineState::from_bytes(bytes, &description()).unwrap();
+    assert_eq!(state.to_bytes().unwrap(), bytes, "and written as it was");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..Default::default() })]
+
+    /// A state with any bytes changed is read or refused, and never more than that.
+    #[test]
+    fn damaged_states_are_survived(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4)) {
+        let mut bytes = include_bytes!("../../tests/golden/machine-1.state").to_vec();
+        for (place, value) in changes {
+            let place = place.index(bytes.len());
+            bytes[place] = value;
+        }
+        let _ = MachineState::from_bytes(&bytes, &description());
+    }
+}

@@ -13,9 +13,23 @@ use std::{
 /// Bytes of `virtio_net_hdr_v1`, which precedes every frame.
 pub const HEADER: usize = 12;
 
-nix::ioctl_write_ptr_bad!(tun_set_iff, libc::TUNSETIFF, libc::ifreq);
-nix::ioctl_write_int_bad!(tun_set_offload, libc::TUNSETOFFLOAD);
-nix::ioctl_write_ptr_bad!(tun_set_header, libc::TUNSETVNETHDRSZ, libc::c_int);
+nix::ioctl_write_ptr_bad!(
+    /// Attaches to the interface that the request names.
+    tun_set_iff,
+    libc::TUNSETIFF,
+    libc::ifreq
+);
+nix::ioctl_write_int_bad!(
+    /// Says which offloads the reader of the tap understands.
+    tun_set_offload,
+    libc::TUNSETOFFLOAD
+);
+nix::ioctl_write_ptr_bad!(
+    /// Says how long the header before each frame is.
+    tun_set_header,
+    libc::TUNSETVNETHDRSZ,
+    libc::c_int
+);
 
 /// An open tap.
 pub struct Tap {

@@ -81,7 +81,7 @@ impl Rtc {
             STATUS_D => return 0x80,
             index => return self.cmos[(index & 0x7f) as usize],
         } as u8;
-        if self.status_b & BINARY != 0 { number } else { (number / 10) << 4 | number % 10 }
+        if self.status_b & BINARY != 0 { number } else { ((number / 10) << 4) | (number % 10) }
     }
 }
 
