@@ -22,6 +22,10 @@ const MASK: Ipv4Addr = Ipv4Addr::new(255, 255, 255, 0);
 /// There is one guest, so its address is always the same: connections that survive a suspend find it there.
 const GUEST: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 
+/// The kiosk's hardware address on it, the same at every kiosk: a guest that was suspended elsewhere goes on sending to
+/// the one that it remembers.
+const GATEWAY_MAC: [u8; 6] = [0x02, 0x57, 0x41, 0x59, 0x00, 0x01];
+
 /// The kiosk's packet filter. It also keeps the kiosk itself closed to its network.
 pub const RULES: &str = r#"
 table inet waystation
@@ -90,6 +94,7 @@ pub fn set_up() -> io::Result<()> {
     set(&tun, TUNSETOWNER, procs::VMM)?;
     set(&tun, TUNSETPERSIST, 1)?;
     drop(tun);
+    link::set_hardware_address(TAP, GATEWAY_MAC)?;
     link::set_own_address(TAP, GATEWAY, MASK)?;
     link::up(TAP)?;
     helper::run("nft", &["-f", "-"], RULES.as_bytes())?;

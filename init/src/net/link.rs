@@ -94,6 +94,22 @@ pub fn up(name: &str) -> io::Result<()> {
     interface(libc::SIOCSIFFLAGS, &mut request)
 }
 
+/// Gives an Ethernet link its hardware address.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn set_hardware_address(name: &str, own: [u8; 6]) -> io::Result<()> {
+    let mut request = request(name)?;
+    // SAFETY: an all-zero `sockaddr` is a valid value of that plain C struct.
+    let mut address: libc::sockaddr = unsafe { std::mem::zeroed() };
+    address.sa_family = libc::ARPHRD_ETHER;
+    for (to, from) in address.sa_data.iter_mut().zip(own) {
+        *to = from.cast_signed();
+    }
+    request.ifr_ifru.ifru_hwaddr = address;
+    interface(libc::SIOCSIFHWADDR, &mut request)
+}
+
 /// Gives a link its address, netmask and default routes.
 ///
 /// # Errors
