@@ -45,6 +45,17 @@ pub enum Class {
     Prefetch,
 }
 
+/// What becomes of a piece after it was fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Keep {
+    /// Nothing: it is used once in a session.
+    No,
+    /// Its sealed form goes into the local store.
+    Store,
+    /// So it does, and it may soon be read again.
+    Ram,
+}
+
 /// Why a source has not given a piece, for the traveller and for IT.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceError {
@@ -147,13 +158,13 @@ impl Engine {
         lock(&self.flights).clear();
     }
 
-    /// A chunk's plaintext; waits until it can be had. `keep`: it may be read again soon.
+    /// A chunk's plaintext; waits until it can be had.
     pub async fn chunk(
         self: &Arc<Self>,
         secrets: &Arc<Vec<Secret>>,
         want: &ChunkRef,
         class: Class,
-        keep: bool,
+        keep: Keep,
     ) -> Arc<Plain> {
         let name = want.name;
         if let Some(plain) = lock(&self.ram).get(&name) {
@@ -170,7 +181,7 @@ impl Engine {
         self: &Arc<Self>,
         secrets: &Arc<Vec<Secret>>,
         want: &ChunkRef,
-        keep: bool,
+        keep: Keep,
     ) -> (Shared<BoxFuture<'static, Arc<Plain>>>, Arc<watch::Sender<bool>>) {
         let mut flights = lock(&self.flights);
         if flights.len() > 4096 {
@@ -192,8 +203,8 @@ impl Engine {
                 })?;
                 Ok(Zeroizing::new(chunk::open(secret, &want.name, &want.key, sealed)?))
             };
-            let plain = Arc::new(engine.object(&name, watched, open).await);
-            if keep {
+            let plain = Arc::new(engine.object(&name, watched, keep, open).await);
+            if keep == Keep::Ram {
                 lock(&engine.ram).put(name, plain.clone());
             }
             lock(&engine.flights).remove(&name);
@@ -211,6 +222,7 @@ impl Engine {
         self: &Arc<Self>,
         name: &ChunkName,
         mut urgent: watch::Receiver<bool>,
+        keep: Keep,
         open: impl Fn(&[u8]) -> Result<T, Refused> + Send + Sync + 'static,
     ) -> T {
         let open = Arc::new(open);
@@ -221,7 +233,7 @@ impl Engine {
         let mut wait = self.board.waiter();
         let mut pause = PAUSES.0;
         loop {
-            let (code, reason) = match self.sourced(name, &mut urgent, open.clone()).await {
+            let (code, reason) = match self.sourced(name, &mut urgent, keep, open.clone()).await {
                 Ok(found) => return found,
                 Err(why) => why,
             };
@@ -229,9 +241,12 @@ impl Engine {
             if *urgent.borrow() {
                 wait.set(&code, &reason);
             }
+            let idle = !*urgent.borrow();
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 Ok(()) = hints.changed() => {}
+                // Somebody begins to wait for it.
+                () = becomes_true(&mut urgent), if idle => {}
             }
             pause = (pause * 2).min(PAUSES.1);
         }
@@ -244,7 +259,7 @@ impl Engine {
         open: impl Fn(&[u8]) -> Result<T, Refused> + Send + Sync + 'static,
     ) -> T {
         let urgent = watch::Sender::new(true);
-        self.object(name, urgent.subscribe(), open).await
+        self.object(name, urgent.subscribe(), Keep::Store, open).await
     }
 
     async fn stored<T: Send + 'static>(
@@ -274,6 +289,7 @@ impl Engine {
         &self,
         name: &ChunkName,
         urgent: &mut watch::Receiver<bool>,
+        keep: Keep,
         open: Arc<impl Fn(&[u8]) -> Result<T, Refused> + Send + Sync + 'static>,
     ) -> Result<T, (String, String)> {
         let permit = tokio::select! {
@@ -286,7 +302,9 @@ impl Engine {
         let (store, name) = (self.store.clone(), *name);
         let opened = tokio::task::spawn_blocking(move || {
             let found = open(&sealed)?;
-            store.put(&name, &sealed);
+            if keep >= Keep::Store {
+                store.put(&name, &sealed);
+            }
             Ok(found)
         });
         match opened.await {

@@ -1,6 +1,6 @@
 //! The keyring of an open version: its images' leaves, loaded when they are needed.
 
-use crate::fetch::{Class, Engine, Plain};
+use crate::fetch::{Class, Engine, Keep, Plain};
 use futures::{FutureExt as _, StreamExt as _, stream};
 use parcel::{
     chunk::CHUNK_SIZE,
@@ -114,7 +114,7 @@ impl Keyring {
     }
 
     /// A chunk's plaintext; `None` is a hole. May be shorter than the chunk: the rest is zeros.
-    pub async fn chunk(&self, image: ImageKind, chunk: u64, class: Class, keep: bool) -> Option<Arc<Plain>> {
+    pub async fn chunk(&self, image: ImageKind, chunk: u64, class: Class, keep: Keep) -> Option<Arc<Plain>> {
         let want = self.reference(image, chunk).await?;
         Some(self.engine.chunk(&self.secrets, &want, class, keep).await)
     }
@@ -123,8 +123,8 @@ impl Keyring {
     pub async fn whole(&self, image: ImageKind, progress: impl Fn(u64) + Sync) -> Option<Plain> {
         let bytes = self.bytes(image)? as usize;
         let mut all = Zeroizing::new(vec![0; bytes]);
-        let pieces =
-            (0..chunks_for(bytes as u64)).map(|chunk| self.chunk(image, chunk, Class::Demand, false).boxed());
+        let pieces = (0..chunks_for(bytes as u64))
+            .map(|chunk| self.chunk(image, chunk, Class::Demand, Keep::No).boxed());
         let mut pieces = stream::iter(pieces).buffered(8);
         let mut at = 0;
         while let Some(piece) = pieces.next().await {

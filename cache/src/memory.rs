@@ -1,7 +1,7 @@
 //! A guest's memory: the memfd that the VMM hands over, filled from packs at resume and read at suspend.
 
 use crate::{
-    fetch::Class,
+    fetch::{Class, Keep, Plain},
     keyring::Keyring,
     status::{Step, lock},
 };
@@ -131,7 +131,7 @@ pub fn check_regions(regions: &[Region], pages: u64) -> Result<(), WireError> {
 /// What a page held at resume: a keyed hash, 0 for zeros. So a page that is only said to be dirty, or was written
 /// with what it held, is not sent.
 struct Fingerprints {
-    key: Zeroizing<[u8; 32]>,
+    key: Arc<Zeroizing<[u8; 32]>>,
     pages: HashMap<u32, u128>,
 }
 
@@ -139,7 +139,7 @@ impl Fingerprints {
     fn new() -> io::Result<Self> {
         let mut key = Zeroizing::new([0; 32]);
         getrandom::fill(&mut *key).map_err(io::Error::other)?;
-        Ok(Self { key, pages: HashMap::new() })
+        Ok(Self { key: Arc::new(key), pages: HashMap::new() })
     }
 
     fn of(key: &[u8; 32], page: &[u8]) -> u128 {
@@ -150,7 +150,7 @@ impl Fingerprints {
 
 /// The memory of a running machine, and what it was when it started.
 pub struct GuestMemory {
-    mapping: Mapping,
+    mapping: Arc<Mapping>,
     base: PageMap,
     prints: Fingerprints,
 }
@@ -159,7 +159,7 @@ impl GuestMemory {
     /// Memory of a machine that boots: all zeros.
     pub fn blank(mapping: Mapping) -> Result<Self, WireError> {
         let base = PageMap::zero(mapping.pages()).map_err(|e| WireError::new("bad-record", e.to_string()))?;
-        Ok(Self { mapping, base, prints: Fingerprints::new().map_err(internal)? })
+        Ok(Self { mapping: Arc::new(mapping), base, prints: Fingerprints::new().map_err(internal)? })
     }
 
     /// Fills the memory from a suspended version's packs, all of it; pages of zeros stay untouched.
@@ -168,21 +168,16 @@ impl GuestMemory {
         memory.base = load_map(keyring, memory.mapping.pages()).await?;
         let packs = memory.base.pages_by_pack();
         step.grow(packs.values().map(|pages| (pages.len() * PAGE_SIZE) as u64).sum());
-        let (mapping, key) = (&memory.mapping, &memory.prints.key);
         let prints = Mutex::new(HashMap::new());
         let filling = stream::iter(packs).map(|(pack, pages)| {
-            let prints = &prints;
+            let (memory, prints) = (&memory, &prints);
             async move {
-                let plain = keyring.chunk(ImageKind::Packs, u64::from(pack), Class::Demand, false).await;
+                let plain = keyring.chunk(ImageKind::Packs, u64::from(pack), Class::Demand, Keep::No).await;
                 let plain = plain.ok_or_else(|| bad_map("a pack in use is a hole"))?;
-                let mut found = Vec::with_capacity(pages.len());
-                for (page, slot) in &pages {
-                    let bytes = page_of(&plain, *slot).map_err(bad_map)?;
-                    mapping.write(*page, bytes);
-                    found.push((*page, Fingerprints::of(key, bytes)));
-                }
+                let bytes = (pages.len() * PAGE_SIZE) as u64;
+                let found = memory.fill(plain, pages).await?;
                 lock(prints).extend(found);
-                step.add((pages.len() * PAGE_SIZE) as u64);
+                step.add(bytes);
                 Ok::<_, WireError>(())
             }
             .boxed()
@@ -190,6 +185,21 @@ impl GuestMemory {
         filling.buffer_unordered(RESTORING).try_collect::<()>().await?;
         memory.prints.pages = prints.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         Ok(memory)
+    }
+
+    /// Copies pages out of a pack, on a thread that may be busy for a while; their fingerprints.
+    async fn fill(&self, pack: Arc<Plain>, pages: Vec<(u32, u8)>) -> Result<Vec<(u32, u128)>, WireError> {
+        let (mapping, key) = (self.mapping.clone(), self.prints.key.clone());
+        let work = tokio::task::spawn_blocking(move || {
+            let mut found = Vec::with_capacity(pages.len());
+            for (page, slot) in pages {
+                let bytes = page_of(&pack, slot).map_err(bad_map)?;
+                mapping.write(page, bytes);
+                found.push((page, Fingerprints::of(&key, bytes)));
+            }
+            Ok(found)
+        });
+        work.await.map_err(|e| internal(io::Error::other(e)))?
     }
 
     /// Which of the pages in `bitmap` (one bit a page, least significant first) changed, and how packs are made of them.
@@ -242,7 +252,7 @@ async fn load_map(keyring: &Keyring, pages: u64) -> Result<PageMap, WireError> {
     }
     let packs = keyring.bytes(ImageKind::Packs).unwrap_or(0).div_ceil(CHUNK_SIZE as u64) as u32;
     for chunk in 0..map.chunk_count() {
-        let plain = keyring.chunk(ImageKind::PageMap, chunk as u64, Class::Demand, false).await;
+        let plain = keyring.chunk(ImageKind::PageMap, chunk as u64, Class::Demand, Keep::No).await;
         map.load_chunk(chunk, plain.as_ref().map(|plain| plain.as_slice()), packs).map_err(bad_map)?;
     }
     Ok(map)

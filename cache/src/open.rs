@@ -2,7 +2,7 @@
 
 use crate::{
     disk::{Disk, dirty::Dirty},
-    fetch::{Class, Engine, Plain},
+    fetch::{Class, Engine, Keep, Plain},
     harden,
     keyring::Keyring,
     memory::SharedMemory,
@@ -132,8 +132,8 @@ impl OpenParcel {
             let refs = self.keyring.references(kind).await;
             let here: Vec<u64> = (0..).zip(refs).filter_map(|(chunk, one)| one.map(|_| chunk)).collect();
             step.grow((here.len() * CHUNK_SIZE) as u64);
-            let fetching =
-                stream::iter(here).map(|chunk| self.keyring.chunk(kind, chunk, Class::Demand, false).boxed());
+            let fetching = stream::iter(here)
+                .map(|chunk| self.keyring.chunk(kind, chunk, Class::Demand, Keep::Store).boxed());
             fetching
                 .buffer_unordered(12)
                 .for_each(|_| {

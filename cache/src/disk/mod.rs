@@ -6,7 +6,7 @@ mod queue;
 pub mod serve;
 
 use crate::{
-    fetch::{Class, Plain},
+    fetch::{Class, Keep, Plain},
     keyring::Keyring,
     status::lock,
 };
@@ -88,7 +88,7 @@ impl Disk {
         if lock(&self.dirty).read_into(chunk, from, into)? {
             return Ok(());
         }
-        match self.keyring.chunk(ImageKind::Disk, chunk, Class::Demand, true).await {
+        match self.keyring.chunk(ImageKind::Disk, chunk, Class::Demand, Keep::Ram).await {
             Some(plain) => copy_padded(&plain, from, into),
             None => into.fill(0),
         }
@@ -107,7 +107,9 @@ impl Disk {
                 continue;
             }
             let keyring = self.keyring.clone();
-            tokio::spawn(async move { keyring.chunk(ImageKind::Disk, chunk, Class::Prefetch, true).await });
+            tokio::spawn(
+                async move { keyring.chunk(ImageKind::Disk, chunk, Class::Prefetch, Keep::Ram).await },
+            );
         }
     }
 
@@ -167,7 +169,7 @@ impl Disk {
         if !lock(&self.dirty).has(chunk) {
             let mut whole = Zeroizing::new(vec![0; CHUNK_SIZE]);
             if from != 0 || len != end {
-                let old = self.keyring.chunk(ImageKind::Disk, chunk, Class::Demand, false).await;
+                let old = self.keyring.chunk(ImageKind::Disk, chunk, Class::Demand, Keep::No).await;
                 if let Some(old) = old {
                     copy_padded(&old, 0, &mut whole);
                 }
