@@ -49,7 +49,8 @@ fn main() -> Result<()> {
     loop {
         let (request, files) = socket.receive::<Request>()?;
         match request {
-            Request::Describe => describe(&options, &mut socket)?,
+            Request::Describe => describe(&options, &mut socket, options.folder.join("state").exists())?,
+            Request::Kernel => describe(&options, &mut socket, false)?,
             Request::Memory { .. } => {
                 let mut files = files.into_iter();
                 let file = files.next().context("no memory")?;
@@ -74,7 +75,7 @@ fn main() -> Result<()> {
     }
 }
 
-fn describe(options: &Options, socket: &mut LineSocket) -> Result<()> {
+fn describe(options: &Options, socket: &mut LineSocket, restore: bool) -> Result<()> {
     let machine = Machine {
         vcpus: options.vcpus,
         memory_mib: options.memory_mib,
@@ -84,7 +85,7 @@ fn describe(options: &Options, socket: &mut LineSocket) -> Result<()> {
     let disk_socket = options.disk_socket.clone();
     let file = |path: &PathBuf| Ok::<_, anyhow::Error>(memfd_of(c"file", &std::fs::read(path)?)?);
     let state = options.folder.join("state");
-    if state.exists() {
+    if restore {
         socket.send(
             &Reply::Machine { machine, start: Start::Restore, disk_socket },
             &[file(&state)?.as_fd()],

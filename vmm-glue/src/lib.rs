@@ -19,6 +19,7 @@ use error::{Error, Result};
 use machine::manager::{self, Settings, Shared};
 use std::{
     fs::Permissions,
+    io::Write as _,
     os::unix::{fs::PermissionsExt, net::UnixListener},
     path::{Path, PathBuf},
     sync::{Arc, mpsc::channel},
@@ -68,7 +69,8 @@ pub fn spawn(name: &str, body: impl FnOnce() -> Result<()> + Send + 'static) -> 
                 Ok(Err(e)) => e.to_string(),
                 Err(_) => "it panicked".to_owned(),
             };
-            eprintln!("vmm: {title}: {why}");
+            // Nothing is left to do about a standard error that cannot be written.
+            let _ = writeln!(std::io::stderr(), "vmm: {title}: {why}");
             std::process::exit(1);
         })
         .map(drop)

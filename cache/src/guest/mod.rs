@@ -94,7 +94,9 @@ impl Guest {
         mut fds: Vec<OwnedFd>,
     ) -> Result<(Reply, Vec<OwnedFd>), WireError> {
         match request {
-            Request::Describe => self.describe().await,
+            Request::Describe => self.describe(self.open.restored).await,
+            // A guest that restarts does so from its kernel, whether it was restored or not.
+            Request::Kernel => self.describe(false).await,
             Request::Memory { regions } => {
                 let mut fds = fds.drain(..);
                 let memfd = fds.next().ok_or_else(|| missing("the memory"))?;
@@ -115,8 +117,8 @@ impl Guest {
         }
     }
 
-    async fn describe(&self) -> Result<(Reply, Vec<OwnedFd>), WireError> {
-        let (start, kinds): (_, &[_]) = match self.open.restored {
+    async fn describe(&self, restored: bool) -> Result<(Reply, Vec<OwnedFd>), WireError> {
+        let (start, kinds): (_, &[_]) = match restored {
             true => (Start::Restore, &[(ImageKind::State, c"state")]),
             false => (
                 Start::Cold { cmdline: self.open.record.private.cmdline.clone() },

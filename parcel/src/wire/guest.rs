@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 pub enum Request {
     /// What machine is this, and how does it start? Answer: [`Reply::Machine`].
     Describe,
+    /// The guest restarts: what does it start from, wherever it came from? Answer: [`Reply::Machine`] with
+    /// [`Start::Cold`].
+    Kernel,
     /// Here is the guest's memory: descriptors `[memfd, userfaultfd]`, the second only when the VMM registered the
     /// regions for missing faults (it must when [`Start::Restore`]). Answer: [`Reply::Ready`] when the guest may run.
     Memory {

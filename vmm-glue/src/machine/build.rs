@@ -132,13 +132,9 @@ impl Machine {
             vcpus.push(Arc::new(Mutex::new(vcpu)));
             cpuids.push(answers);
         }
-        let power_on = if saved.is_none() {
-            let made = vcpus.iter().zip(&cpuids);
-            let states = made.map(|(v, c)| VcpuState::save(&lock(v), c)).collect::<Result<_>>()?;
-            (states, read_irqchips(&vm)?)
-        } else {
-            Default::default()
-        };
+        let made = vcpus.iter().zip(&cpuids);
+        let states = made.map(|(v, c)| VcpuState::save(&lock(v), c)).collect::<Result<_>>()?;
+        let power_on = (states, read_irqchips(&vm)?);
         let devices = Arc::new(build_devices(&ram, mac, connections, saved)?);
         let bus = build_bus(&vm, &devices, saved)?;
         devices.connect(&vm)?;

@@ -260,9 +260,17 @@ impl Manager {
         stopped.and(told)
     }
 
-    /// The guest restarts: the same machine, from its kernel. One that was restored has no kernel at hand and powers off.
+    /// The guest restarts: the same machine, from its kernel, which one that was restored must ask for. A guest whose kernel
+    /// cannot be had is off: its disk is whole, and it starts from there the next time.
     fn restart(&mut self) -> Result<()> {
-        let Some(mut boot) = self.boot.take() else { return self.power_off() };
+        let boot = self.boot.take().map_or_else(|| self.client.kernel(), Ok);
+        let mut boot = match boot {
+            Ok(boot) => boot,
+            Err(e) => {
+                tracing::warn!("the guest cannot restart: {e}");
+                return self.power_off();
+            }
+        };
         tracing::info!("the guest restarts");
         self.stand()?;
         self.machine.reset()?;

@@ -70,7 +70,22 @@ impl GuestClient {
     /// # Errors
     /// A refusal, or an answer without its files.
     pub fn describe(&mut self) -> Result<Described> {
-        let (reply, files) = self.ask(&Request::Describe, &[])?;
+        self.described(&Request::Describe)
+    }
+
+    /// Asks what a guest that restarts starts from.
+    ///
+    /// # Errors
+    /// As [`GuestClient::describe`].
+    pub fn kernel(&mut self) -> Result<Boot> {
+        match self.described(&Request::Kernel)?.origin {
+            Origin::Cold(boot) => Ok(boot),
+            Origin::Restore(_) => Self::out_of_turn("it gave a saved state for a kernel"),
+        }
+    }
+
+    fn described(&mut self, request: &Request) -> Result<Described> {
+        let (reply, files) = self.ask(request, &[])?;
         let Reply::Machine { machine, start, disk_socket } = reply else {
             return Self::out_of_turn("it did not describe the machine");
         };

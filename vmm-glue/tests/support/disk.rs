@@ -3,7 +3,7 @@
 
 use std::{
     fs::File,
-    io::{self, Read, Write},
+    io::{self, Read, Seek, SeekFrom, Write},
     ops::Deref,
     os::unix::fs::FileExt,
     path::Path,
@@ -94,7 +94,9 @@ impl VhostUserBackendMut for Disk {
     fn set_event_idx(&mut self, _enabled: bool) {}
 
     fn get_config(&self, _offset: u32, size: u32) -> Vec<u8> {
-        let mut config = (self.file.metadata().map_or(0, |m| m.len()) / 512).to_le_bytes().to_vec();
+        // A block device tells its size only so.
+        let bytes = (&self.file).seek(SeekFrom::End(0)).unwrap_or(0);
+        let mut config = (bytes / 512).to_le_bytes().to_vec();
         config.resize(size as usize, 0);
         config
     }
