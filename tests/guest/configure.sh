@@ -12,10 +12,10 @@ PROFILE
 chown traveller: /home/traveller/.bash_profile
 touch /home/traveller/.hushlogin
 
-systemctl enable systemd-networkd.service serial-getty@hvc0.service
+systemctl enable systemd-networkd.service serial-getty@hvc0.service waystation-time.service
 systemctl set-default multi-user.target
 # One console, no timers, nothing that waits: each of these costs seconds in an emulated machine.
-systemctl mask getty@tty1.service serial-getty@ttyS0.service console-getty.service getty-static.service \
+systemctl mask getty@tty1.service serial-getty@ttyS0.service serial-getty@ttyS1.service console-getty.service getty-static.service \
     systemd-networkd-wait-online.service systemd-timesyncd.service systemd-journal-flush.service \
     systemd-update-utmp.service systemd-update-utmp-runlevel.service systemd-random-seed.service \
     systemd-machine-id-commit.service systemd-binfmt.service systemd-firstboot.service systemd-sysusers.service \
