@@ -2,6 +2,7 @@
 
 use super::{
     build::{Connections, Machine, lock},
+    clock::Moment,
     service::{Service, ServiceHandle},
     state::MachineState,
 };
@@ -87,8 +88,8 @@ struct Manager {
     shared: Arc<Shared>,
     boot: Option<Boot>,
     changed: DirtyBitmap,
-    /// The guest's clock when it was paused.
-    clock: u64,
+    /// When the guest was last made to stand.
+    stood: Option<Moment>,
     /// Kept open for as long as the guest lives; see [`lazy::register`].
     _faults: Option<Uffd>,
 }
@@ -135,11 +136,19 @@ pub fn run(settings: Settings) -> Result<()> {
     }
     let restored = saved.is_some();
     let (service, handle) = Service::new(Arc::clone(&machine.devices), console)?;
-    let mut manager =
-        Manager { machine, client, service: handle, shared, boot, changed, clock: 0, _faults: faults };
+    let mut manager = Manager {
+        machine,
+        client,
+        service: handle,
+        shared,
+        boot,
+        changed,
+        stood: saved.map(|s| s.stood),
+        _faults: faults,
+    };
     manager.spawn(service, &sender)?;
     jail::enter(jail::Kind::Manager)?;
-    manager.begin(restored);
+    manager.begin(restored)?;
     while let Ok(event) = events.recv() {
         match event {
             Event::Command(who, command) => {
@@ -181,23 +190,27 @@ impl Manager {
         Ok(())
     }
 
-    fn begin(&self, restored: bool) {
+    fn begin(&mut self, restored: bool) -> Result<()> {
         if let Some((cols, rows)) = lock(&self.shared.size).take() {
             lock(&self.machine.devices.console).reconfigure(|c| c.resize(cols, rows));
         }
         if restored {
             lock(&self.machine.devices.net).reconfigure(|net| net.ask_to_announce());
-            self.machine.tell_time();
         }
-        self.let_go(restored);
+        self.let_go(restored)?;
         tracing::info!(restored, "the guest runs");
+        Ok(())
     }
 
-    fn let_go(&self, restored: bool) {
+    fn let_go(&mut self, restored: bool) -> Result<()> {
+        if let Some(stood) = self.stood.take() {
+            self.machine.go_on_from(stood)?;
+        }
         self.machine.devices.resume(restored);
         self.service.resume();
         self.machine.gate.open();
         self.shared.set(GuestState::Running);
+        Ok(())
     }
 
     fn obey(&mut self, command: Command) -> Result<()> {
@@ -231,22 +244,20 @@ impl Manager {
     fn pause(&mut self) -> Result<()> {
         let stopped = self.stand();
         self.shared.set(GuestState::Paused);
-        self.clock = self.machine.clock()?;
+        self.stood = Some(self.machine.moment()?);
         stopped
     }
 
     fn resume(&mut self) -> Result<()> {
-        self.machine.set_clock(self.clock)?;
-        self.machine.tell_time();
-        self.let_go(false);
-        Ok(())
+        self.let_go(false)
     }
 
     fn save(&mut self) -> Result<()> {
         if self.shared.state() == GuestState::Running {
             self.pause()?;
         }
-        let state = self.machine.save_state(self.clock)?.to_bytes()?;
+        let stood = self.stood.map_or_else(|| self.machine.moment(), Ok)?;
+        let state = self.machine.save_state(stood)?.to_bytes()?;
         self.machine.changed_pages(&mut self.changed)?;
         tracing::info!(state = state.len(), pages = self.changed.count(), "saving");
         self.client.save(&memfd_of(c"guest-state", &state)?, &self.changed.to_memfd()?)
@@ -276,7 +287,7 @@ impl Manager {
         self.machine.reset()?;
         self.machine.load(&mut boot)?;
         self.boot = Some(boot);
-        self.let_go(false);
-        Ok(())
+        self.stood = None;
+        self.let_go(false)
     }
 }

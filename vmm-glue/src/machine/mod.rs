@@ -1,7 +1,8 @@
 //! The machine: built from parts ([`build`]), served by a thread ([`service`]), saved and restored ([`state`],
-//! [`snapshot`]), and steered ([`manager`]).
+//! [`snapshot`], [`clock`]), and steered ([`manager`]).
 
 pub mod build;
+pub mod clock;
 pub mod manager;
 pub mod service;
 pub mod snapshot;

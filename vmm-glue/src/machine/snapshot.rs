@@ -2,6 +2,7 @@
 
 use super::{
     build::{Machine, lock, read_irqchips},
+    clock::Moment,
     state::{IRQCHIP_BYTES, MachineState},
 };
 use crate::{
@@ -11,8 +12,7 @@ use crate::{
     error::{Error, Result},
     memory::dirty::DirtyBitmap,
 };
-use kvm_bindings::{kvm_clock_data, kvm_irqchip};
-use std::time::{SystemTime, UNIX_EPOCH};
+use kvm_bindings::kvm_irqchip;
 
 fn irqchip_bytes(chip: &kvm_irqchip) -> [u8; IRQCHIP_BYTES] {
     // SAFETY: the union's largest member is `dummy`, 512 bytes that the kernel has filled or that were zero.
@@ -30,14 +30,14 @@ impl Machine {
     ///
     /// # Errors
     /// KVM's refusal.
-    pub fn save_state(&self, clock: u64) -> Result<MachineState> {
+    pub fn save_state(&self, stood: Moment) -> Result<MachineState> {
         let made = self.vcpus.iter().zip(&self.cpuids);
         let vcpus = made.map(|(v, c)| VcpuState::save(&lock(v), c)).collect::<Result<_>>()?;
         let irqchips = read_irqchips(&self.vm)?.iter().map(|chip| Raw(irqchip_bytes(chip))).collect();
         Ok(MachineState {
             machine: self.description.clone(),
             vendor: cpuid::vendor(&self.cpuids[0]),
-            clock,
+            stood,
             vcpus,
             irqchips,
             com1: lock(&self.bus.com1).save(),
@@ -67,7 +67,8 @@ impl Machine {
         Ok(())
     }
 
-    /// Puts vCPUs, clock and interrupt controllers into a fresh machine whose devices were built from the same state.
+    /// Puts vCPUs and interrupt controllers into a fresh machine whose devices were built from the same state. The clock is
+    /// set when the guest is let go ([`Machine::go_on_from`]).
     ///
     /// # Errors
     /// KVM's refusal.
@@ -76,7 +77,6 @@ impl Machine {
         for (vcpu, saved) in self.vcpus.iter().zip(&state.vcpus) {
             saved.restore(&lock(vcpu))?;
         }
-        self.set_clock(state.clock)?;
         // After the vCPUs: an interrupt that the I/O APIC delivers needs its LAPIC in place.
         for (id, chip) in (0..).zip(&state.irqchips) {
             let chip = irqchip(id, &chip.0);
@@ -86,35 +86,6 @@ impl Machine {
         // Last: an interrupt raised before the I/O APIC was restored would be forgotten.
         lock(&self.bus.power).notify(GENERATION);
         Ok(())
-    }
-
-    /// The guest's monotonic clock, in nanoseconds.
-    ///
-    /// # Errors
-    /// KVM's refusal.
-    pub fn clock(&self) -> Result<u64> {
-        Ok(self.vm.get_clock().map_err(Error::kvm("read the guest's clock"))?.clock)
-    }
-
-    /// Sets the guest's monotonic clock, and tells each vCPU that it stood, so that no watchdog in it barks.
-    ///
-    /// # Errors
-    /// KVM's refusal.
-    pub fn set_clock(&self, clock: u64) -> Result<()> {
-        let data = kvm_clock_data { clock, ..Default::default() };
-        self.vm.set_clock(&data).map_err(Error::kvm("set the guest's clock"))?;
-        for vcpu in &self.vcpus {
-            // Refused when the guest does not use the paravirtual clock.
-            let _ = lock(vcpu).kvmclock_ctrl();
-        }
-        Ok(())
-    }
-
-    /// Types the wall-clock time into COM2, where the guest may listen for it (`docs/vmm.md`).
-    pub fn tell_time(&self) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let line = format!("{}.{:09}\n", now.as_secs(), now.subsec_nanos());
-        lock(&self.bus.com2).announce(line.as_bytes());
     }
 
     /// The pages that may have changed since the guest was let go. The machine must stand.

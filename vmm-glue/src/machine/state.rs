@@ -1,6 +1,7 @@
 //! The saved machine as bytes: a line that names the format, then JSON. Untrusted when it comes back: every part is
 //! bounded here and checked where it is used.
 
+use super::clock::Moment;
 use crate::{
     DEVICE_MODEL,
     cpu::{raw::Raw, state::VcpuState},
@@ -29,8 +30,8 @@ pub struct MachineState {
     pub machine: Description,
     /// CPU vendor.
     pub vendor: String,
-    /// The guest's monotonic clock in nanoseconds: it goes on from here, so the time away is not seen by it.
-    pub clock: u64,
+    /// When it stood.
+    pub stood: Moment,
     /// The vCPUs.
     pub vcpus: Vec<VcpuState>,
     /// Two legacy interrupt controllers and the I/O APIC.

@@ -100,19 +100,19 @@ impl Serial {
         }
     }
 
-    /// Types a message to a guest that listens, in place of whatever it has not read: only the newest counts. Nothing
-    /// happens when the guest has not opened the port, or the message does not fit.
-    pub fn announce(&mut self, message: &[u8]) {
+    /// Types a message to a guest that listens, in place of whatever it has not read: only the newest counts. `false`, and
+    /// nothing happens, when the guest has not opened the port or the message does not fit.
+    pub fn announce(&mut self, message: &[u8]) -> bool {
         const RECEIVE_INTERRUPT: u8 = 1;
+        const DIVISOR_SHOWS: u8 = 0x80;
         let state = self.port.state();
-        if state.interrupt_enable & RECEIVE_INTERRUPT != 0 {
-            while !self.port.state().in_buffer.is_empty() && state.line_control & 0x80 == 0 {
-                self.port.read(0);
-            }
-            if self.port.fifo_capacity() >= message.len() {
-                self.type_in(message);
-            }
+        if state.interrupt_enable & RECEIVE_INTERRUPT == 0 || state.line_control & DIVISOR_SHOWS != 0 {
+            return false;
         }
+        for _ in 0..state.in_buffer.len() {
+            self.port.read(0);
+        }
+        self.port.fifo_capacity() >= message.len() && self.type_in(message) == message.len()
     }
 
     /// Types `bytes` into the guest, as far as the port's buffer goes; how many it took.

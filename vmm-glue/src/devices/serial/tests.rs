@@ -26,6 +26,19 @@ fn typed_bytes_are_read_in_order_and_bounded() {
 }
 
 #[test]
+fn only_a_guest_that_listens_is_told_and_only_the_newest() {
+    let mut port = Serial::new("COM2", Line::new().unwrap());
+    assert!(!port.announce(b"1\n"));
+    port.write(1, 1);
+    assert!(port.announce(b"1\n"));
+    assert!(port.announce(b"23\n"));
+    assert_eq!([port.read(0), port.read(0), port.read(0)], *b"23\n");
+    assert!(!port.announce(&[b'x'; 1000]));
+    port.write(3, 0x80);
+    assert!(!port.announce(b"4\n"));
+}
+
+#[test]
 fn too_many_typed_bytes_are_refused() {
     let json = serde_json::json!({"registers": vec![0; 9], "typed": vec![0; 65]});
     let state: SerialState = serde_json::from_value(json).unwrap();
