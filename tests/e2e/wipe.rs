@@ -8,7 +8,7 @@ use rig::{
     search::{self, Needle},
     walk::{self, USER},
 };
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path, thread, time::Duration};
 
 /// Dumps the memory before and during a session, where the secrets must be found, so that the test can fail, and after
 /// the wipe, where none may be; and the cache's disk with it.
@@ -24,11 +24,25 @@ pub fn leaves_nothing(scene: &mut Scene) -> Result<()> {
     kiosk.expect(&"*".repeat(password.len()), rig::kiosk::limits::SCREEN)?;
     let typed = found(&kiosk, &dump, &[Needle::new("password", password.as_bytes())])?;
     ensure!(typed["password"] > 0, "the control did not find the password in the login form");
+
+    // What only the right places know: the key from the parcel's slot, session keys from what the KDC answers.
+    let key = scene.world.server.key(&scene.parcel, password)?;
+    let earlier = scene.world.realm.session_keys(USER)?.len();
+
+    // Control: tickets, while the parcel server is asked.
+    scene.world.server.hang(true)?;
     kiosk.keys("\r")?;
+    let tickets = await_tickets(scene, earlier);
+    let asking = tickets.and_then(|tickets| {
+        let needles = session_keys(&tickets[earlier..]);
+        Ok((found(&kiosk, &dump, &needles)?, tickets))
+    });
+    scene.world.server.hang(false)?;
+    let (asking, tickets) = asking?;
+    println!("logging in: {asking:?}");
+    ensure!(asking.values().all(|count| *count > 0), "the control did not find a session key: {asking:?}");
     kiosk.expect(rig::kiosk::words::RESUME, rig::kiosk::limits::SCREEN)?;
 
-    // What only the right places know: the key from the parcel's slot, session keys from what the KDC answered.
-    let key = scene.world.server.key(&scene.parcel, password)?;
     let mut needles = vec![
         Needle::new("canary in the guest's memory", in_memory.as_bytes()),
         Needle::new("canary on the guest's disk", on_disk.as_bytes()),
@@ -38,16 +52,8 @@ pub fn leaves_nothing(scene: &mut Scene) -> Result<()> {
         Needle::new("the editor's text", walk::UNSAVED.as_bytes()),
         Needle::new("a row of the guest's database", walk::ROW.as_bytes()),
     ];
-    let tickets = scene.world.realm.session_keys(USER)?;
-    for service in ["krbtgt/", "HTTP/"] {
-        ensure!(
-            tickets.iter().any(|(name, _)| name.starts_with(service)),
-            "no session key of {service} was captured"
-        );
-    }
-    for (n, (service, key)) in tickets.iter().enumerate() {
-        needles.push(Needle::new(&format!("session key {n} of {service}"), key));
-    }
+    // Those of the sessions before, too.
+    needles.extend(session_keys(&tickets));
 
     // Control: a session under way.
     kiosk.resume(walk::UNSAVED)?;
@@ -80,6 +86,29 @@ pub fn leaves_nothing(scene: &mut Scene) -> Result<()> {
     kiosk.dismiss()?;
     scene.keep_a(kiosk);
     Ok(())
+}
+
+/// The tickets so far, once there is a new one for the parcel server.
+fn await_tickets(scene: &Scene, earlier: usize) -> Result<Vec<(String, Vec<u8>)>> {
+    for _ in 0..60 {
+        let tickets = scene.world.realm.session_keys(USER)?;
+        if tickets[earlier..].iter().any(|(service, _)| service.starts_with("HTTP/")) {
+            // The kiosk has it as soon as the KDC's answer has reached it.
+            thread::sleep(Duration::from_secs(1));
+            return Ok(tickets);
+        }
+        thread::sleep(Duration::from_millis(500));
+    }
+    anyhow::bail!("the kiosk got no ticket for the parcel server")
+}
+
+fn session_keys(tickets: &[(String, Vec<u8>)]) -> Vec<Needle> {
+    tickets
+        .iter()
+        .map(|(service, key)| {
+            Needle::new(&format!("session key {} of {service}", &hex::encode(key)[..6]), key)
+        })
+        .collect()
 }
 
 /// Dumps a kiosk's memory and counts needles in it.

@@ -6,6 +6,7 @@ use crate::{
     realm::{REALM, Realm, SERVER_HOST},
 };
 use anyhow::{Context, Result};
+use nix::sys::signal::Signal;
 use parcel::{id::ParcelId, secret::ParcelKey, slot::Slots};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
 use std::{
@@ -60,6 +61,12 @@ impl Server {
     /// Kills it at once, as a crash or a power cut would.
     pub fn kill(&mut self) {
         self.daemon = None;
+    }
+
+    /// Lets it hang, as an overloaded machine would: connections are taken, and nothing is answered.
+    pub fn hang(&self, hanging: bool) -> Result<()> {
+        let daemon = self.daemon.as_ref().context("the server is down")?;
+        daemon.signal(if hanging { Signal::SIGSTOP } else { Signal::SIGCONT })
     }
 
     /// `https://…` as clients know it.
