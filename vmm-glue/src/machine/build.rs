@@ -197,10 +197,7 @@ impl Machine {
         for (vcpu, state) in self.vcpus.iter().zip(states) {
             state.restore(&lock(vcpu))?;
         }
-        for chip in chips {
-            self.vm.set_irqchip(chip).map_err(Error::kvm("reset an interrupt controller"))?;
-        }
-        Ok(())
+        set_irqchips(&self.vm, chips)
     }
 }
 
@@ -217,7 +214,18 @@ fn create_vm(kvm: &Kvm) -> Result<VmFd> {
     vm.set_identity_map_address(layout::KVM_IDENTITY_MAP).map_err(Error::kvm("place its identity map"))?;
     vm.set_tss_address(layout::KVM_TSS).map_err(Error::kvm("place its task segment"))?;
     vm.create_irq_chip().map_err(Error::kvm("create interrupt controllers"))?;
+    mask_legacy(&vm)?;
     Ok(vm)
+}
+
+/// Masks all inputs of the legacy controllers, as firmware does on a machine with hardware-reduced ACPI: Linux does not
+/// touch them there, and an interrupt from them would arrive at an exception's vector.
+fn mask_legacy(vm: &VmFd) -> Result<()> {
+    for mut chip in read_irqchips(vm)?.into_iter().take(2) {
+        chip.chip.pic.imr = 0xff;
+        vm.set_irqchip(&chip).map_err(Error::kvm("mask an interrupt controller"))?;
+    }
+    Ok(())
 }
 
 /// The two legacy controllers and the I/O APIC.
@@ -232,6 +240,20 @@ pub fn read_irqchips(vm: &VmFd) -> Result<Vec<kvm_irqchip>> {
             Ok(chip)
         })
         .collect()
+}
+
+/// Sets what [`read_irqchips`] read. The second legacy controller comes before the first: setting the first looks at the
+/// second's requests, and takes a stale one for its own.
+///
+/// # Errors
+/// KVM's refusal.
+pub fn set_irqchips(vm: &VmFd, chips: &[kvm_irqchip]) -> Result<()> {
+    for id in [1, 0, 2] {
+        if let Some(chip) = chips.iter().find(|chip| chip.chip_id == id) {
+            vm.set_irqchip(chip).map_err(Error::kvm("set an interrupt controller"))?;
+        }
+    }
+    Ok(())
 }
 
 fn build_devices(

@@ -1,7 +1,7 @@
 //! Saving and restoring a machine that stands.
 
 use super::{
-    build::{Machine, lock, read_irqchips},
+    build::{Machine, lock, read_irqchips, set_irqchips},
     clock::Moment,
     state::{IRQCHIP_BYTES, MachineState},
 };
@@ -78,10 +78,8 @@ impl Machine {
             saved.restore(&lock(vcpu))?;
         }
         // After the vCPUs: an interrupt that the I/O APIC delivers needs its LAPIC in place.
-        for (id, chip) in (0..).zip(&state.irqchips) {
-            let chip = irqchip(id, &chip.0);
-            self.vm.set_irqchip(&chip).map_err(Error::kvm("restore an interrupt controller"))?;
-        }
+        let chips: Vec<_> = (0..).zip(&state.irqchips).map(|(id, chip)| irqchip(id, &chip.0)).collect();
+        set_irqchips(&self.vm, &chips)?;
         acpi::renew_generation(&self.ram.memory)?;
         // Last: an interrupt raised before the I/O APIC was restored would be forgotten.
         lock(&self.bus.power).notify(GENERATION);

@@ -120,9 +120,16 @@ fn a_machine_goes_on_where_it_stood_and_knows_what_it_changed() {
 fn a_reset_returns_to_power_on() {
     let machine = fresh();
     run(&machine);
+    // An event that the guest has not taken, at an input of the second legacy controller too.
+    lock(&machine.bus.power).notify(crate::devices::power::BUTTON);
     machine.reset().unwrap();
     let regs = lock(&machine.vcpus[0]).get_regs().unwrap();
     assert_eq!(regs.rip, 0xfff0, "the reset vector");
+    for chip in &crate::machine::build::read_irqchips(&machine.vm).unwrap()[..2] {
+        // SAFETY: the first two controllers are PICs.
+        let pic = unsafe { chip.chip.pic };
+        assert_eq!((pic.imr, pic.irr), (0xff, 0), "masked, and nothing pending");
+    }
 }
 
 #[test]
