@@ -102,7 +102,7 @@ impl Gate {
     }
 }
 
-/// Installs the handler that makes [`KICK`] interrupt system calls. Once for the process.
+/// Installs the handler that lets a kick interrupt system calls. Once for the process.
 ///
 /// # Errors
 /// The system's refusal.

@@ -1,5 +1,5 @@
 //! What each thread may still do once it is set up: no file of any kind (Landlock), and only the system calls of its
-//! kind ([`syscalls`]).
+//! kind (`syscalls`).
 
 mod syscalls;
 

@@ -1,4 +1,4 @@
-//! Local sockets: lines of JSON with descriptors riding along ([`line`](self::line)), the conversation with `cached`
+//! Local sockets: lines of JSON with descriptors riding along ([`mod@line`]), the conversation with `cached`
 //! ([`guest`]), and `vmm.sock` ([`control`]).
 
 pub mod control;
