@@ -25,4 +25,6 @@ test: setup
 
 # Figures, as JSON in target/bench/.
 bench: build
+	mkdir -p target/bench
+	cargo bench --locked --quiet --package parcel --bench seal -- --out target/bench/seal.json
 	target/release/demo bench

@@ -1,4 +1,4 @@
-//! `make bench`: figures as JSON in `target/bench/`.
+//! The demo's part of `make bench`: seconds and bytes of each phase, as JSON in `target/bench/demo.json`.
 
 use crate::{
     paths, timeline,
