@@ -151,8 +151,12 @@ pub fn framed(text: &str) -> String {
     out
 }
 
+/// Asks a terminal where its cursor is.
+const ASKED: &[u8] = b"\x1b[6n";
+
 fn read_all(mut from: UnixStream, mut answers: UnixStream, mut log: File, shared: &Shared) {
     let mut buffer = [0; 4096];
+    let mut asking = 0;
     loop {
         let n = from.read(&mut buffer).unwrap_or(0);
         let mut inner = shared.inner.lock().unwrap_or_else(PoisonError::into_inner);
@@ -161,12 +165,24 @@ fn read_all(mut from: UnixStream, mut answers: UnixStream, mut log: File, shared
             shared.changed.notify_all();
             return;
         }
-        inner.parser.process(&buffer[..n]);
-        // A terminal tells where its cursor is when asked; full-screen programs learn its size that way.
-        if buffer[..n].windows(4).any(|w| w == b"\x1b[6n") {
-            let (row, col) = inner.parser.screen().cursor_position();
-            let _ = write!(answers, "\x1b[{};{}R", row + 1, col + 1);
+        // A terminal tells where its cursor is when asked, before it reads on; full-screen programs learn its size that
+        // way. The question may come in pieces.
+        let mut done = 0;
+        for (at, byte) in buffer[..n].iter().enumerate() {
+            asking = match byte {
+                0x1b => 1,
+                byte if *byte == ASKED[asking] => asking + 1,
+                _ => 0,
+            };
+            if asking == ASKED.len() {
+                asking = 0;
+                inner.parser.process(&buffer[done..=at]);
+                done = at + 1;
+                let (row, col) = inner.parser.screen().cursor_position();
+                let _ = write!(answers, "\x1b[{};{}R", row + 1, col + 1);
+            }
         }
+        inner.parser.process(&buffer[done..n]);
         shared.changed.notify_all();
         drop(inner);
         let _ = log.write_all(&buffer[..n]);

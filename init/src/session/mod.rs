@@ -222,6 +222,9 @@ impl<'a> Kiosk<'a> {
         self.state.progress = None;
         self.state.waiting = None;
         self.state.console = false;
+        self.state.doing = "Getting ready".to_owned();
+        // The fresh screens are to show this and not the wipe.
+        self.publish();
         self.start(Role::KioskUi);
         self.prepare();
     }
