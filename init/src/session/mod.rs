@@ -27,6 +27,9 @@ use std::{
     time::Duration,
 };
 
+/// How long a fresh `cached` may take before the login screen is shown without it.
+const READY_LIMIT: Duration = Duration::from_secs(10);
+
 /// Why a phase did not come to its end.
 #[derive(Debug)]
 pub enum Stop {
@@ -216,17 +219,18 @@ impl<'a> Kiosk<'a> {
         self.guest = None;
         self.live = Live { version: Version(0), unsaved: false, locked: false };
         self.committed = None;
-        self.state.phase = Phase::Login;
+        self.state.phase = Phase::Boot;
         self.state.parcel = None;
         self.state.wishes_missed.clear();
         self.state.progress = None;
         self.state.waiting = None;
         self.state.console = false;
         self.state.doing = "Getting ready".to_owned();
-        // The fresh screens are to show this and not the wipe.
+        // The fresh screens are to show this: neither the wipe, nor a login form that nobody answers yet.
         self.publish();
         self.start(Role::KioskUi);
         self.prepare();
+        self.wait_until_ready();
     }
 
     /// Runs one phase and records how it went.
@@ -379,6 +383,25 @@ impl<'a> Kiosk<'a> {
             }
         }
         self.publish();
+    }
+
+    /// Waits for the first that `cached` tells of itself, but not for ever: a kiosk that is not ready says so at login.
+    fn wait_until_ready(&mut self) {
+        let until = self.sys.now() + READY_LIMIT;
+        while self.alive.contains(&Role::Cached) {
+            match self.sys.next_event(Some(until)) {
+                Some(Event::Status(status)) => {
+                    self.status = status;
+                    return;
+                }
+                Some(gone @ Event::Exited { role: Role::Cached, .. }) => {
+                    self.held.push_back(gone);
+                    return;
+                }
+                Some(other) => self.held.push_back(other),
+                None => return,
+            }
+        }
     }
 
     fn start(&mut self, role: Role) {

@@ -192,8 +192,12 @@ impl System for Fake {
             Go::Wrong(error) => return Err(error),
             go => {
                 self.alive.insert(role);
-                if role == Role::Vmm && matches!(go, Go::Well) {
-                    self.queue.push_back(Event::Guest(GuestState::Running));
+                match (role, &go) {
+                    (Role::Vmm, Go::Well) => self.queue.push_back(Event::Guest(GuestState::Running)),
+                    (Role::Cached, Go::Well) => {
+                        self.queue.push_back(Event::Status(daemon::Status::default()))
+                    }
+                    _ => {}
                 }
                 if matches!(go, Go::Dies) {
                     self.dies(role);

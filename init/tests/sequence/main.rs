@@ -49,10 +49,9 @@ fn a_session_goes_through_all_phases_in_order_and_comes_back_to_login() {
     let login = two(&mut fake);
     let mut phases: Vec<Phase> = fake.states.iter().map(|state| state.phase).collect();
     phases.dedup();
+    let session = SESSION.iter().map(|step| step.phase);
     let expected =
-        [Phase::Login, Phase::Choose, Phase::Check, Phase::Lock, Phase::Open, Phase::Restore, Phase::Run]
-            .into_iter()
-            .chain([Phase::Save, Phase::Commit, Phase::Unlock, Phase::Wipe, Phase::Login, Phase::Wipe]);
+        [Phase::Boot].into_iter().chain(session).chain([Phase::Wipe, Phase::Boot, Phase::Login, Phase::Wipe]);
     assert_eq!(phases, expected.collect::<Vec<_>>());
     let report = login.report.expect("a report is shown");
     assert!(report.verified);
@@ -348,6 +347,19 @@ fn power_is_for_the_login_screen_only() {
         assert_eq!(cycle(&mut fake), Some(power));
         assert_eq!(fake.calls.iter().rfind(|call| *call == "wipe").map(String::as_str), Some("wipe"));
     }
+}
+
+#[test]
+fn nobody_is_asked_to_log_in_before_the_engine_answers() {
+    let mut fake = Fake::with_user();
+    assert_eq!(cycle(&mut fake), None);
+    let mut slow = Fake::with_user();
+    slow.goes("start cached", Go::Silent);
+    assert_eq!(cycle(&mut slow), None);
+    let first = |fake: &Fake| fake.states.iter().position(|state| state.phase == Phase::Login);
+    assert!(first(&fake) > Some(0) && first(&slow) > Some(0));
+    assert!(slow.clock >= fake.clock + Duration::from_secs(5), "{:?}", slow.clock);
+    assert_eq!(slow.asked("commit"), 1);
 }
 
 #[test]
