@@ -14,7 +14,7 @@ pub fn too_little_memory(scene: &mut Scene) -> Result<()> {
 /// A CPU feature that the tag demands is not there.
 pub fn a_cpu_feature_less(scene: &mut Scene) -> Result<()> {
     let mut spec = scene.world.netboot("D");
-    spec.cpu = "max,+svm,-sse4.2".to_owned();
+    spec.lacks.push("sse4.2".to_owned());
     misses(scene, spec, &["CPU feature sse4_2"])
 }
 

@@ -26,7 +26,7 @@ pub fn failures_are_named(scene: &mut Scene) -> Result<()> {
     let server = refused(&mut kiosk, "ravi", right, "does not answer");
     scene.world.server.up()?;
     server?;
-    kiosk.keys("\x1b")?;
+    kiosk.clear_form()?;
     kiosk.log_in("ravi")?;
     kiosk.keys("l")?;
     kiosk.expect(words::LOGIN, limits::MOVE)?;
@@ -43,11 +43,8 @@ pub fn a_wrong_clock_is_named(scene: &mut Scene) -> Result<()> {
 }
 
 fn refused(kiosk: &mut Kiosk, user: &str, password: &str, word: &str) -> Result<()> {
-    // Esc empties the form, whatever an earlier try left in it.
-    kiosk.keys("\x1b")?;
-    std::thread::sleep(std::time::Duration::from_millis(500));
-    kiosk.keys("\x1b")?;
-    std::thread::sleep(std::time::Duration::from_millis(500));
+    // Whatever an earlier try left in it.
+    kiosk.clear_form()?;
     kiosk.type_login(user, password)?;
     kiosk.expect(word, limits::MOVE).with_context(|| format!("the log-in of {user}"))
 }

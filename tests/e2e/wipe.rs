@@ -40,7 +40,11 @@ pub fn leaves_nothing(scene: &mut Scene) -> Result<()> {
     scene.world.server.hang(false)?;
     let (asking, tickets) = asking?;
     println!("logging in: {asking:?}");
-    ensure!(asking.values().all(|count| *count > 0), "the control did not find a session key: {asking:?}");
+    for service in ["krbtgt/", "HTTP/"] {
+        // A log-in may have asked for more tickets than it holds on to.
+        let seen = asking.iter().any(|(name, count)| name.contains(service) && *count > 0);
+        ensure!(seen, "the control did not find a session key of {service}: {asking:?}");
+    }
     kiosk.expect(rig::kiosk::words::RESUME, rig::kiosk::limits::SCREEN)?;
 
     let mut needles = vec![

@@ -89,6 +89,14 @@ impl Kiosk {
         self.keys(&format!("{password}\r"))
     }
 
+    /// Empties the log-in form.
+    pub fn clear_form(&mut self) -> Result<()> {
+        self.keys("\x1b")?;
+        // An Esc that is followed at once by a letter is that letter with Alt.
+        std::thread::sleep(Duration::from_millis(500));
+        Ok(())
+    }
+
     /// Logs a user of the rig in and waits for the list of parcels, with its cursor on the first.
     pub fn log_in(&mut self, user: &str) -> Result<()> {
         self.type_login(user, password_of(user)?)?;

@@ -30,8 +30,8 @@ pub struct Spec {
     pub name: String,
     /// Memory in MiB.
     pub memory_mib: u64,
-    /// QEMU CPU model, with SVM.
-    pub cpu: String,
+    /// CPU features that it lacks, by QEMU's names: `sse4.2`.
+    pub lacks: Vec<String>,
     /// Network card's address.
     pub mac: String,
     /// What it boots from.
@@ -50,7 +50,7 @@ impl Spec {
         Self {
             name: name.to_owned(),
             memory_mib: 1536,
-            cpu: "max,+svm".to_owned(),
+            lacks: Vec::new(),
             mac: format!("52:54:00:12:34:{last:02x}"),
             boot,
             cache_disk: None,
@@ -153,11 +153,9 @@ fn command_line(spec: &Spec, dir: &Path) -> Result<Command> {
     let at = |name: &str| dir.join(name).display().to_string();
     qemu.args(["-name", &spec.name, "-nodefaults", "-no-user-config", "-display", "none", "-vga", "std"]);
     qemu.args(["-M", "q35,smm=off", "-smp", "2", "-m", &spec.memory_mib.to_string()]);
-    if nesting() {
-        qemu.args(["-accel", "kvm", "-cpu", "host"]);
-    } else {
-        qemu.args(["-accel", "tcg,thread=multi", "-cpu", &spec.cpu]);
-    }
+    let (accelerator, model) = if nesting() { ("kvm", "host") } else { ("tcg,thread=multi", "max,+svm") };
+    let lacks: String = spec.lacks.iter().map(|feature| format!(",-{feature}")).collect();
+    qemu.args(["-accel", accelerator, "-cpu", &format!("{model}{lacks}")]);
     qemu.args(["-smbios", &format!("type=1,manufacturer=Waystation,product=Rig,serial=kiosk-{}", spec.name)]);
     qemu.args(["-chardev", &format!("socket,id=mon,path={},server=on,wait=off", at("qmp.sock"))]);
     qemu.args(["-mon", "chardev=mon,mode=control"]);
