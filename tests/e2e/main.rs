@@ -62,6 +62,9 @@ fn main() -> ExitCode {
             Err(error) => {
                 println!("test {name} ... FAILED ({seconds:.0} s)\n{error:#}");
                 failed += 1;
+                if let Err(error) = scene.mend() {
+                    println!("what it left cannot be mended: {error:#}");
+                }
             }
         }
     }

@@ -68,6 +68,14 @@ impl Scene {
         self.b = Some(kiosk);
     }
 
+    /// Starts realm and server afresh, which a failed test may have left standing or hanging.
+    pub fn mend(&mut self) -> Result<()> {
+        self.world.realm.down();
+        self.world.realm.up()?;
+        self.world.server.kill();
+        self.world.server.up()
+    }
+
     /// The traveller's parcel, as the server tells it.
     pub fn info(&self) -> Result<ParcelInfo> {
         let parcels = self.world.parcels(USER)?;
