@@ -6,6 +6,7 @@ use parcel::{
     wire::http::ParcelInfo,
 };
 use rig::{
+    golden::WORK,
     kiosk::Kiosk,
     saboteur,
     walk::{self, Kiosks, UNSAVED, USER},
@@ -68,12 +69,16 @@ impl Scene {
         self.b = Some(kiosk);
     }
 
-    /// Starts realm and server afresh, which a failed test may have left standing or hanging.
+    /// Starts realm and server afresh, which a failed test may have left standing or hanging, and frees the parcel.
     pub fn mend(&mut self) -> Result<()> {
         self.world.realm.down();
         self.world.realm.up()?;
         self.world.server.kill();
-        self.world.server.up()
+        self.world.server.up()?;
+        if self.info()?.lock.is_some() {
+            self.world.command_line()?.run(USER, &["unlock", WORK, "--break"])?;
+        }
+        Ok(())
     }
 
     /// The traveller's parcel, as the server tells it.
@@ -87,17 +92,9 @@ impl Scene {
         Ok(self.info()?.version)
     }
 
-    /// Logs the traveller in and resumes her machine, with the editor's text on its screen; a lock that a failed test
-    /// left behind is broken.
+    /// Logs the traveller in and resumes her machine, with the editor's text on its screen.
     pub fn resume(&self, kiosk: &mut Kiosk) -> Result<()> {
-        let locked = self.info()?.lock.is_some();
         kiosk.log_in(USER)?;
-        if locked {
-            kiosk.keys("\r")?;
-            kiosk.expect("If you break that lock", rig::kiosk::limits::SCREEN)?;
-            kiosk.keys("b")?;
-            return kiosk.expect(UNSAVED, rig::kiosk::limits::MOVE);
-        }
         kiosk.resume(UNSAVED)
     }
 }
