@@ -32,6 +32,10 @@ pub struct Parcels {
     admins: BTreeSet<String>,
     /// Held from looking for a name among an owner's parcels to making the parcel.
     creating: tokio::sync::Mutex<()>,
+    /// Each held from writing a record to moving the head to it, by the first byte of the parcel's id: two commits of
+    /// one number under one epoch must not come between each other's two steps. Where the lock changes hands in
+    /// between, the epoch decides.
+    committing: [tokio::sync::Mutex<()>; 256],
 }
 
 type Result<T> = std::result::Result<T, Refusal>;
@@ -39,7 +43,12 @@ type Result<T> = std::result::Result<T, Refusal>;
 impl Parcels {
     /// The parcels in `store`; `admins` may make parcels for others.
     pub fn new(store: Arc<dyn Store>, admins: impl IntoIterator<Item = String>) -> Self {
-        Self { store, admins: admins.into_iter().collect(), creating: tokio::sync::Mutex::default() }
+        Self {
+            store,
+            admins: admins.into_iter().collect(),
+            creating: tokio::sync::Mutex::default(),
+            committing: std::array::from_fn(|_| tokio::sync::Mutex::default()),
+        }
     }
 
     /// The parcels that the caller owns or holds, by name.
@@ -175,6 +184,7 @@ impl Parcels {
                 },
             )?;
         }
+        let _one_at_a_time = self.committing[usize::from(id.as_bytes()[0])].lock().await;
         for _ in 0..ATTEMPTS {
             // The order matters. The record is read before the head says that this epoch still holds: whoever takes
             // the lock later writes the record later, so it differs from what was read and is not overwritten.
