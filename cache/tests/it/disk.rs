@@ -216,10 +216,13 @@ async fn damage_in_the_local_store_costs_a_fetch_and_no_more() {
     world.engine.forget();
     world.server.gets.store(0, SeqCst);
     assert!(whole(&world.open(1, false).await).await == disk);
-    assert_eq!(world.server.gets.load(SeqCst), count);
-    world.engine.forget();
-    assert!(whole(&world.open(1, false).await).await == disk);
-    assert_eq!(world.server.gets.load(SeqCst), count, "and is good again afterwards");
+    // A read-ahead that was under way may still have brought a piece to RAM, so the first pass need not meet all.
+    assert!((1..=count).contains(&world.server.gets.load(SeqCst)));
+    for _ in 0..2 {
+        world.engine.forget();
+        assert!(whole(&world.open(1, false).await).await == disk);
+        assert!(world.server.gets.load(SeqCst) <= count, "each is fetched once and good again afterwards");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
