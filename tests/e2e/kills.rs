@@ -79,7 +79,7 @@ pub fn vmm(scene: &mut Scene) -> Result<()> {
     let counter = lose_work(&mut kiosk, "lost-to-crash")?;
     saboteur::strike(&kiosk.machine)?;
     kiosk.expect("What happened", limits::MOVE)?;
-    kiosk.expect(&format!("What changed since version {before} is lost"), limits::SCREEN)?;
+    kiosk.expect(&format!("since version {before} is lost"), limits::SCREEN)?;
     kiosk.keys("\r")?;
     kiosk.report()?;
     kiosk.dismiss()?;
