@@ -88,10 +88,11 @@ impl Screen {
         self.expect_any(&[text], timeout).map(drop)
     }
 
-    /// Waits until one of `texts` stands on the screen; tells which.
+    /// Waits until one of `texts` stands on the screen, also across the end of a line; tells which.
     pub fn expect_any(&self, texts: &[&str], timeout: Duration) -> Result<usize> {
         self.until(timeout, &format!("{texts:?}"), |screen| {
-            texts.iter().position(|text| screen.contains(text))
+            let flat = flat(screen);
+            texts.iter().position(|text| screen.contains(text) || flat.contains(text))
         })
     }
 
@@ -134,7 +135,7 @@ impl Screen {
 }
 
 /// The screen's words in one line, without frames.
-pub fn flat(text: &str) -> String {
+fn flat(text: &str) -> String {
     let words: Vec<&str> = text
         .split(|c: char| c.is_whitespace() || ('\u{2500}'..='\u{257f}').contains(&c))
         .filter(|w| !w.is_empty())
