@@ -90,6 +90,7 @@ pub fn walk(world: &World, out: Option<&Path>, say: &mut dyn FnMut(&str)) -> Res
     let mut reports = vec![a.suspend()?];
     keep("04-report", &a)?;
     a.dismiss()?;
+    let first = a.phases().len();
 
     say("kiosk B boots from the network");
     let mut spec = world.netboot("B");
@@ -111,11 +112,11 @@ pub fn walk(world: &World, out: Option<&Path>, say: &mut dyn FnMut(&str)) -> Res
     reports.push(a.suspend()?);
     a.dismiss()?;
 
-    let mut phases = Vec::new();
-    for (name, kiosk) in [("A", &a), ("B", &b)] {
-        phases
-            .extend(kiosk.phases().into_iter().map(|phase| PhaseRecord { kiosk: name.to_owned(), ..phase }));
-    }
+    // In the order of the sessions.
+    let mut phases = named("A", &a);
+    let rest = phases.split_off(first.min(phases.len()));
+    phases.extend(named("B", &b));
+    phases.extend(rest);
     let proof = Proof {
         nonce_preserved: before.counter.carried_on(&middle.counter)
             && middle.counter.carried_on(&after.counter),
@@ -129,6 +130,11 @@ pub fn walk(world: &World, out: Option<&Path>, say: &mut dyn FnMut(&str)) -> Res
         timeline::table(&phases)
     );
     Ok((Kiosks { a, b }, Outcome { phases, proof }))
+}
+
+/// A kiosk's phases under the name that it has in the walk.
+fn named(name: &str, kiosk: &Kiosk) -> Vec<PhaseRecord> {
+    kiosk.phases().into_iter().map(|phase| PhaseRecord { kiosk: name.to_owned(), ..phase }).collect()
 }
 
 impl Counter {
