@@ -72,8 +72,7 @@ pub fn power(scene: &mut Scene) -> Result<()> {
 /// The VMM is killed in mid-session: the kiosk says what was lost, wipes itself, and the next session starts from the
 /// last committed version.
 pub fn vmm(scene: &mut Scene) -> Result<()> {
-    // A kiosk with the killer in it: the one that the power failure ended is booted again with it.
-    let mut kiosk = scene.b()?;
+    let mut kiosk = scene.sabotaged()?;
     scene.resume(&mut kiosk)?;
     let before = scene.version()?;
     let counter = lose_work(&mut kiosk, "lost-to-crash")?;
@@ -89,7 +88,6 @@ pub fn vmm(scene: &mut Scene) -> Result<()> {
     is_as_committed(scene, &mut kiosk, "lost-to-crash", &counter)?;
     kiosk.suspend()?;
     kiosk.dismiss()?;
-    scene.keep_b(kiosk);
     Ok(())
 }
 

@@ -8,6 +8,7 @@ use parcel::{
 use rig::{
     golden::WORK,
     kiosk::Kiosk,
+    machine::Boot,
     saboteur,
     walk::{self, Kiosks, UNSAVED, USER},
     world::World,
@@ -44,19 +45,20 @@ impl Scene {
         }
     }
 
-    /// Kiosk B: boots from the network, keeps its cache in memory. Switched on if it is not, then with the VMM's killer
-    /// in it.
+    /// Kiosk B: boots from the network, keeps its cache in memory. Switched on if it is not.
     pub fn b(&mut self) -> Result<Kiosk> {
         match self.b.take() {
             Some(kiosk) => Ok(kiosk),
-            None => {
-                let overlay = saboteur::overlay(&self.world.dir.join("overlay.cpio"))?;
-                let folder = self.world.changed_netboot("saboteur", "", Some(&overlay))?;
-                let mut spec = self.world.netboot("B");
-                spec.boot = rig::machine::Boot::Ipxe(folder);
-                self.world.boot(spec)
-            }
+            None => self.world.boot(self.world.netboot("B")),
         }
+    }
+
+    /// Kiosk K: boots from the network, with the VMM's killer in it.
+    pub fn sabotaged(&self) -> Result<Kiosk> {
+        let overlay = saboteur::overlay(&self.world.dir.join("overlay.cpio"))?;
+        let mut spec = self.world.netboot("K");
+        spec.boot = Boot::Ipxe(self.world.changed_netboot("saboteur", "", Some(&overlay))?);
+        self.world.boot(spec)
     }
 
     /// Leaves kiosk A at its login screen for the next test. A test that fails drops it, so the next gets a fresh one.
