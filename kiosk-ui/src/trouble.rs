@@ -52,6 +52,17 @@ pub struct Circumstances {
 /// What to tell a traveller whose log-in failed.
 pub fn of_login(error: &LoginError, about: &Circumstances) -> Trouble {
     let server = &about.server;
+    // Closer than this, it is the log-in server whose clock is off.
+    if let (LoginError::ClockSkew | LoginError::NoTicket, Some((here, there))) = (error, about.clocks)
+        && here.abs_diff(there) > 120
+    {
+        let sentence = format!(
+            "The clock of this kiosk is wrong: it says {} UTC, the server says {} UTC. Ask your IT desk to set it.",
+            text::second(here),
+            text::second(there)
+        );
+        return Trouble::new(sentence, LoginError::ClockSkew.code());
+    }
     let sentence = match error {
         // One text for both, so that a kiosk tells nobody which users exist.
         LoginError::Denied => "The user name or the password is not right.".to_owned(),
@@ -67,17 +78,11 @@ pub fn of_login(error: &LoginError, about: &Circumstances) -> Trouble {
         }
         LoginError::Locked => "Your account is locked. Ask your IT desk to unlock it.".to_owned(),
         LoginError::AccountExpired => "Your account has expired. Ask your IT desk to renew it.".to_owned(),
-        LoginError::ClockSkew => match about.clocks {
-            // Closer than this, it is the log-in server whose clock is off.
-            Some((here, there)) if here.abs_diff(there) > 120 => format!(
-                "The clock of this kiosk is wrong: it says {} UTC, the server says {} UTC. Ask your IT desk to set it.",
-                text::second(here),
-                text::second(there)
-            ),
-            _ => "The clock of this kiosk differs too much from the one of the log-in server. \
-                     Ask your IT desk to set it."
-                .to_owned(),
-        },
+        LoginError::ClockSkew => {
+            "The clock of this kiosk differs too much from the one of the log-in server. \
+                                  Ask your IT desk to set it."
+                .to_owned()
+        }
         LoginError::KdcUnreachable { realm } => {
             format!("No log-in server of {realm} answers. Check the network cable or Wi-Fi, then try again.")
         }

@@ -128,7 +128,8 @@ impl Effects for Real {
             let result = match log_in(&api, &principal, secret).await {
                 Ok(session) => Ok(session),
                 Err(error) => {
-                    if matches!(error, LoginError::ClockSkew) {
+                    // A ticket that has ended by this kiosk's clock is no ticket, either.
+                    if matches!(error, LoginError::ClockSkew | LoginError::NoTicket) {
                         about.clocks = api.health().await.ok().map(|health| (now(), health.time));
                     }
                     tracing::info!(code = error.code(), %error, "log-in failed");
