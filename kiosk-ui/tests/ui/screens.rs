@@ -102,10 +102,11 @@ fn login_errors() -> Vec<(&'static str, LoginError, Circumstances)> {
         ("locked", LoginError::Locked, about.clone()),
         ("account-expired", LoginError::AccountExpired, about.clone()),
         ("clock-skew", LoginError::ClockSkew, about.clone()),
-        ("clock-skew-blind", LoginError::ClockSkew, blind),
+        ("clock-skew-blind", LoginError::ClockSkew, blind.clone()),
         ("kdc-unreachable", LoginError::KdcUnreachable { realm: realm() }, about.clone()),
         ("realm-unknown", LoginError::RealmUnknown { realm: "ELSEWHERE.TEST".into() }, about.clone()),
-        ("no-ticket", LoginError::NoTicket, about.clone()),
+        // A right clock: with a wrong one, it is the clock that is named.
+        ("no-ticket", LoginError::NoTicket, blind),
         ("service-unknown", LoginError::ServiceUnknown { service: "HTTP/x@Y".into() }, about.clone()),
         (
             "server-unreachable",
