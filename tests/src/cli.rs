@@ -71,6 +71,8 @@ fn pid_file() -> PathBuf {
 /// Everything runs in a child process, so that it can go on when this one has given the terminal back.
 fn run() -> Result<()> {
     down()?;
+    // What an earlier walk left must not be taken for this one's.
+    let _ = fs::remove_dir_all(out());
     let mut child = Command::new(std::env::current_exe()?).arg("walk").stdin(Stdio::piped()).spawn()?;
     let mut orders = child.stdin.take().context("the walk takes no orders")?;
     if std::io::stdin().is_terminal() && walk_is_over(&mut child)? {
