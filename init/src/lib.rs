@@ -4,9 +4,6 @@
 //! kills everything and spawns it again. The manager ([`manager`]) always begins with an idempotent wipe, so a
 //! failure anywhere ends in a clean login screen. `docs/kiosk.md` tells the whole story.
 
-// An error that a traveller reads carries what they must know; errors are rare here and nothing is hot.
-#![allow(clippy::result_large_err)]
-
 pub mod alloc;
 pub mod backoff;
 pub mod calls;
