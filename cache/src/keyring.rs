@@ -3,9 +3,9 @@
 use crate::fetch::{Class, Engine, Keep, Plain};
 use futures::{FutureExt as _, StreamExt as _, stream};
 use parcel::{
-    chunk::CHUNK_SIZE,
+    chunk::{CHUNK_SIZE, name_of},
     id::{ChunkName, ParcelId},
-    keyring::{ChunkRef, ImageKind, LEAF_REFS, Leaf, chunks_for, leaves_for, locate},
+    keyring::{ChunkRef, ImageKind, LEAF_REFS, Leaf, LeafError, chunks_for, leaves_for, locate},
     record::ImageInfo,
     secret::{ParcelKey, Secret},
 };
@@ -29,6 +29,22 @@ struct LeafSlot {
 struct Image {
     bytes: u64,
     leaves: Vec<LeafSlot>,
+}
+
+/// Opens the leaf that a version names. Its sealing vouches for parcel, image and place, which the leaves of all versions
+/// share: only the name, which the version record vouches for, tells this version's leaf from an older one's.
+pub fn open_leaf(
+    bytes: &[u8],
+    name: &ChunkName,
+    key: &ParcelKey,
+    parcel: &ParcelId,
+    image: ImageKind,
+    index: u32,
+) -> Result<Leaf, LeafError> {
+    if name_of(bytes) != *name {
+        return Err(LeafError::Place { image, index });
+    }
+    Leaf::open(bytes, key, parcel, image, index)
 }
 
 /// The images of one version.
@@ -89,7 +105,9 @@ impl Keyring {
         };
         let load = async || {
             let (key, parcel) = (self.key.clone(), self.parcel);
-            let open = move |bytes: &[u8]| Ok(Arc::new(Leaf::open(bytes, &key, &parcel, image, index)?));
+            let open = move |bytes: &[u8]| {
+                Ok(Arc::new(open_leaf(bytes, &name, &key, &parcel, image, index)?))
+            };
             self.engine.demand(&name, open).await
         };
         slot.leaf.get_or_init(load).await.clone()

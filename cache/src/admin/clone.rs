@@ -8,9 +8,12 @@ use super::{
     record::{self, First, Opened},
     secrets::{self, KeySource},
 };
-use crate::commit::{Place, upload::Uploader};
+use crate::{
+    commit::{Place, upload::Uploader},
+    keyring::open_leaf,
+};
 use parcel::{
-    keyring::{ImageKind, LEAF_REFS, Leaf, chunks_for},
+    keyring::{ImageKind, LEAF_REFS, chunks_for},
     record::{ImageInfo, MAX_SECRETS, Private},
     secret::Secret,
     slot::Slots,
@@ -111,7 +114,7 @@ async fn take_over(
         for (index, name) in (0u32..).zip(&image.leaves) {
             let Some(name) = name else { continue };
             let sealed = connection.object(name).await?;
-            let leaf = Leaf::open(&sealed, &golden.key, &golden.info.id, image.kind, index)
+            let leaf = open_leaf(&sealed, name, &golden.key, &golden.info.id, image.kind, index)
                 .map_err(|e| AdminError::new(Exit::Failed, "piece-damaged", e.to_string()))?;
             let first = u64::from(index) * LEAF_REFS as u64;
             for (chunk, one) in (first..).zip(leaf.refs) {

@@ -2,7 +2,7 @@
 
 use crate::support::{Rng, World, until, whole};
 use cache::{open::Saved, status::Traffic};
-use parcel::chunk::CHUNK_SIZE;
+use parcel::{chunk::CHUNK_SIZE, keyring::ImageKind};
 use proptest::prelude::*;
 use std::sync::{Arc, atomic::Ordering::SeqCst};
 
@@ -195,6 +195,34 @@ async fn a_damaged_piece_is_waited_for_until_it_is_whole() {
         assert!(reading.await.unwrap() == disk[5 * CHUNK_SIZE..7 * CHUNK_SIZE]);
         assert_eq!(board.status().waiting, None);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leaf_of_an_older_version_is_not_taken_for_the_one_that_was_asked_for() {
+    let mut world = World::new(&first_disk(), 64).await;
+    let open = world.open(1, false).await;
+    let old = open.keyring.leaf_names(ImageKind::Disk)[0].unwrap();
+    open.disk.write(0, &[1; 512]).await.unwrap();
+    open.save(Saved::PoweredOff);
+    world.commit(&open).await.unwrap();
+    world.move_on();
+    let open = world.open(2, false).await;
+    let new = open.keyring.leaf_names(ImageKind::Disk)[0].unwrap();
+    world.server.swapped.lock().unwrap().insert(new, old);
+    let reader = open.clone();
+    let reading = tokio::spawn(async move {
+        let mut sector = [0; 512];
+        reader.disk.read(0, &mut sector).await.unwrap();
+        sector
+    });
+    let board = world.board.clone();
+    until("the old leaf is refused", || {
+        assert!(!reading.is_finished(), "the old leaf is believed");
+        board.status().waiting.is_some_and(|waiting| waiting.code == "piece-damaged")
+    })
+    .await;
+    world.server.swapped.lock().unwrap().clear();
+    assert_eq!(reading.await.unwrap(), [1; 512]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
