@@ -1,5 +1,8 @@
 //! Logging in to the realm and to the parcel server: password or credential cache → ticket → SPNEGO → bearer token.
 //!
+//! The library is asked for Kerberos alone, and its token is put into SPNEGO's envelope here. Were the library asked for
+//! SPNEGO, it would renumber libkrb5's errors; asked for both, it would go to the KDC with the password twice.
+//!
 //! MIT krb5 1.20 has no time-out of its own for a whole request, so every GSSAPI call runs on a thread that is left
 //! behind when it takes too long. Nothing is unlocked on a Kerberos success alone: a rogue KDC can accept any
 //! password, but it cannot make a ticket that the parcel server accepts.
@@ -10,7 +13,7 @@ use libgssapi::{
     credential::{Cred, CredUsage},
     error::{Error as GssError, MajorFlags},
     name::Name,
-    oid::{GSS_MECH_KRB5, GSS_MECH_SPNEGO, GSS_NT_HOSTBASED_SERVICE, GSS_NT_KRB5_PRINCIPAL, OidSet},
+    oid::{GSS_MECH_KRB5, GSS_NT_HOSTBASED_SERVICE, GSS_NT_KRB5_PRINCIPAL, OidSet},
 };
 use parcel::wire::{WireError, http::SessionReply};
 use std::time::Duration;
@@ -152,18 +155,14 @@ async fn bounded<T: Send + 'static>(
     }
 }
 
-fn mechanisms(wanted: &[&'static libgssapi::oid::Oid<'static>]) -> Result<OidSet, GssError> {
-    let mut mechs = OidSet::new();
-    for mech in wanted {
-        mechs.add(**mech)?;
-    }
-    Ok(mechs)
+fn kerberos_only() -> Result<OidSet, GssError> {
+    let mut mechanisms = OidSet::new();
+    mechanisms.add(GSS_MECH_KRB5)?;
+    Ok(mechanisms)
 }
 
-static KRB5: &libgssapi::oid::Oid<'static> = &GSS_MECH_KRB5;
-static SPNEGO: &libgssapi::oid::Oid<'static> = &GSS_MECH_SPNEGO;
-
-/// Gets a ticket for `principal` (`user@REALM`) with a password, into a memory cache of this process alone.
+/// Gets a ticket for `principal` (`user@REALM`) with a password, in one exchange with the KDC, into a memory cache of
+/// this process alone, which ends with the credential.
 pub async fn login_with_password(
     principal: &str,
     password: Zeroizing<String>,
@@ -180,14 +179,14 @@ pub async fn login_with_password(
     let name = principal.to_owned();
     let cred = bounded(&subject, move || {
         let name = Name::new(name.as_bytes(), Some(GSS_NT_KRB5_PRINCIPAL))?;
-        let with = |mech| {
-            let mechs = mechanisms(&[mech])?;
-            Cred::acquire_with_password(Some(&name), &password, None, CredUsage::Initiate, Some(&mechs))
-        };
-        // Kerberos first, by itself: through SPNEGO libkrb5's error numbers come back as others, and a wrong password
-        // would count twice against the account.
-        with(KRB5)?;
-        let cred = with(SPNEGO)?;
+        let cred = Cred::acquire_with_password(
+            Some(&name),
+            &password,
+            None,
+            CredUsage::Initiate,
+            Some(&kerberos_only()?),
+        )?;
+        drop(password);
         // The library may put the exchange with the KDC off until the credential is looked at.
         cred.lifetime()?;
         Ok(cred)
@@ -200,7 +199,7 @@ pub async fn login_with_password(
 pub async fn from_default_cache() -> Result<Credential, LoginError> {
     let subject = Subject { realm: "of your ticket".into(), service: String::new() };
     let (cred, realm) = bounded(&subject, move || {
-        let cred = Cred::acquire(None, None, CredUsage::Initiate, Some(&mechanisms(&[KRB5, SPNEGO])?))?;
+        let cred = Cred::acquire(None, None, CredUsage::Initiate, Some(&kerberos_only()?))?;
         cred.lifetime()?;
         let name = cred.name()?.to_string();
         Ok((cred, name))
@@ -225,15 +224,42 @@ impl Credential {
         let token = bounded(&subject, move || {
             let target = Name::new(service.as_bytes(), Some(GSS_NT_HOSTBASED_SERVICE))?;
             let flags = CtxFlags::GSS_C_MUTUAL_FLAG;
-            let mut context = ClientCtx::new(Some(cred), target, flags, Some(GSS_MECH_SPNEGO));
+            let mut context = ClientCtx::new(Some(cred), target, flags, Some(GSS_MECH_KRB5));
             let token = context.step(None, None)?;
-            Ok(token.map(|token| Zeroizing::new(token.to_vec())).unwrap_or_default())
+            Ok(token.map(|token| spnego(&token)).unwrap_or_default())
         })
         .await?;
         let reply = api.session(&base64(&token)).await?;
         api.set_token(Zeroizing::new(reply.token.clone()));
         Ok(reply)
     }
+}
+
+/// The first token of SPNEGO (`NegTokenInit`, RFC 4178 section 4.2.1) that offers Kerberos alone and carries its first
+/// token. With one mechanism there is nothing to protect by a MIC of the list.
+fn spnego(kerberos: &[u8]) -> Vec<u8> {
+    const SPNEGO: [u8; 8] = [0x06, 0x06, 0x2b, 0x06, 0x01, 0x05, 0x05, 0x02];
+    const KRB5: [u8; 11] = [0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x12, 0x01, 0x02, 0x02];
+    let mechanisms = der(0xa0, &der(0x30, &KRB5));
+    let token = der(0xa2, &der(0x04, kerberos));
+    let init = der(0xa0, &der(0x30, &[mechanisms, token].concat()));
+    der(0x60, &[&SPNEGO[..], &init].concat())
+}
+
+/// One element of DER (X.690): tag, length, contents.
+fn der(tag: u8, contents: &[u8]) -> Vec<u8> {
+    let mut element = vec![tag];
+    let length = contents.len().to_be_bytes();
+    match contents.len() {
+        short @ 0..0x80 => element.push(short as u8),
+        _ => {
+            let digits = &length[length.iter().take_while(|b| **b == 0).count()..];
+            element.push(0x80 | digits.len() as u8);
+            element.extend(digits);
+        }
+    }
+    element.extend(contents);
+    element
 }
 
 /// Standard base64 with padding (RFC 4648, section 4).
@@ -263,6 +289,22 @@ mod tests {
         for (plain, text) in pairs {
             assert_eq!(base64(plain.as_bytes()).as_str(), text);
         }
+    }
+
+    #[test]
+    fn lengths_are_der() {
+        assert_eq!(der(4, &[7; 0x7f])[..2], [4, 0x7f]);
+        assert_eq!(der(4, &[7; 0x80])[..3], [4, 0x81, 0x80]);
+        assert_eq!(der(4, &[7; 0x1234])[..4], [4, 0x82, 0x12, 0x34]);
+    }
+
+    #[test]
+    fn a_kerberos_token_travels_in_spnego() {
+        let whole = spnego(b"AP");
+        assert_eq!(
+            whole,
+            b"\x60\x21\x06\x06\x2b\x06\x01\x05\x05\x02\xa0\x17\x30\x15\xa0\x0d\x30\x0b\x06\x09\x2a\x86\x48\x86\xf7\x12\x01\x02\x02\xa2\x04\x04\x02AP"
+        );
     }
 
     #[test]

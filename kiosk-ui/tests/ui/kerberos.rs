@@ -3,14 +3,19 @@
 use crate::{
     desk::{PASSWORD, state},
     kiosk::{Kiosk, NOWHERE, World},
-    peers::Init,
+    peers::{Cached, Init, PATIENCE},
     realm::{Realm, free_port},
 };
-use parcel::wire::session::Phase;
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use parcel::wire::{
+    daemon::{Reply, Request},
+    session::{Command, Phase},
+};
+use parcel_server::auth::spnego::Acceptor;
 use std::{
-    io::{Read, Write},
-    net::TcpListener,
-    sync::Arc,
+    io::{BufRead, BufReader, Read, Write},
+    net::{TcpListener, TcpStream},
+    sync::{Arc, mpsc},
     thread,
 };
 
@@ -68,8 +73,71 @@ fn a_realm_that_was_never_there_is_one_that_does_not_answer() {
     log_in(&kiosk, "shanta", PASSWORD, "No log-in server of WAYSTATION.TEST answers", "kdc-unreachable");
 }
 
+#[test]
+fn a_wrong_password_counts_once_and_a_right_one_costs_one_exchange() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let realm = Realm::start(&dir.path().join("kdc"));
+    realm.admin("addpol -maxfailure 5 careful");
+    realm.admin(&format!("addprinc -policy careful +requires_preauth -pw {PASSWORD} shanta"));
+    let acceptor = Acceptor::new(&realm.keytab(), &dir.path().join("replays"), "HTTP/localhost");
+    let acceptor = acceptor.expect("the server's side of Kerberos");
+    let init = Init::listen(dir.path());
+    let cached = Cached::listen(dir.path(), |_| Reply::Ok);
+    let server = free_port();
+    let (ca, authorizations) = parcel_server(server);
+    let world = World { kdc: realm.port, server, ca: Some(&ca) };
+    let kiosk = Kiosk::start(dir.path(), world, Some((80, 25)));
+    init.say(state(Phase::Login));
+    kiosk.wait_for("Log in");
+
+    let denied = "The user name or the password is not right.";
+    log_in(&kiosk, "shanta", "not it", denied, "login-denied");
+    let told = realm.principal("shanta");
+    assert!(told.contains("Failed password attempts: 1\n"), "{told}");
+    assert_eq!(realm.tickets_for("krbtgt/WAYSTATION.TEST"), 0);
+
+    kiosk.keys(&format!("shanta\t{PASSWORD}\r"));
+    let principal = "shanta@WAYSTATION.TEST".to_owned();
+    assert_eq!(init.next(), Command::LoggedIn { principal: principal.clone() });
+    assert_eq!(realm.tickets_for("krbtgt/WAYSTATION.TEST"), 1);
+    assert_eq!(realm.tickets_for("HTTP/localhost"), 1);
+    assert!(realm.principal("shanta").contains("Failed password attempts: 0\n"));
+    // What the kiosk showed for it is what a parcel server takes.
+    let authorization = authorizations.recv_timeout(PATIENCE).expect("the kiosk logs in to the server");
+    let token = BASE64_STANDARD.decode(authorization.trim_start_matches("Negotiate ")).expect("base64");
+    assert_eq!(acceptor.accept(&token).expect("a ticket").principal, principal);
+    let given = cached.requests();
+    assert!(matches!(given.as_slice(), [Request::Session { token }] if token == "a token"));
+}
+
+/// A parcel server as far as the log-in goes: its CA, and what it is shown.
+fn parcel_server(port: u16) -> (String, mpsc::Receiver<String>) {
+    let (seen, authorizations) = mpsc::channel();
+    let ca = serve(port, move |tls| {
+        let mut lines =
+            BufReader::new(&mut *tls).lines().map_while(Result::ok).take_while(|line| !line.is_empty());
+        let header = lines.find_map(|line| {
+            let (name, value) = line.split_once(": ")?;
+            name.eq_ignore_ascii_case("authorization").then(|| value.to_owned())
+        });
+        drop(seen.send(header.unwrap_or_default()));
+        let body = r#"{"token":"a token","principal":"shanta@WAYSTATION.TEST","expires_in":3600}"#;
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n";
+        drop(write!(tls, "{head}content-length: {}\r\n\r\n{body}", body.len()));
+    });
+    (ca, authorizations)
+}
+
 /// A TLS server that the kiosk's CA knows nothing of.
 fn impostor(port: u16) {
+    // The kiosk breaks it off; whatever comes of it here is its affair.
+    serve(port, |tls| drop(tls.read(&mut [0; 64])));
+}
+
+type Tls<'a> = rustls::Stream<'a, rustls::ServerConnection, TcpStream>;
+
+/// A TLS server with a certificate of its own, which it gives back.
+fn serve(port: u16, mut answer: impl FnMut(&mut Tls) + Send + 'static) -> String {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
     let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("its key");
     let config =
@@ -83,11 +151,12 @@ fn impostor(port: u16) {
     let listener = TcpListener::bind(("127.0.0.1", port)).expect("the server's port");
     thread::spawn(move || {
         for mut stream in listener.incoming().map_while(Result::ok) {
-            let mut tls = rustls::ServerConnection::new(Arc::clone(&config)).expect("a connection");
-            let mut tls = rustls::Stream::new(&mut tls, &mut stream);
-            // The kiosk breaks it off; whatever comes of it here is its affair.
-            drop(tls.read(&mut [0; 64]));
+            let mut connection = rustls::ServerConnection::new(Arc::clone(&config)).expect("a connection");
+            let mut tls = rustls::Stream::new(&mut connection, &mut stream);
+            answer(&mut tls);
+            tls.conn.send_close_notify();
             drop(tls.flush());
         }
     });
+    made.cert.pem()
 }

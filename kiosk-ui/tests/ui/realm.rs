@@ -39,7 +39,7 @@ impl Realm {
         std::fs::write(dir.join("krb5.conf"), client_config(port)).expect("krb5.conf");
         let shown = dir.display();
         let kdc = format!(
-            "[kdcdefaults]\n kdc_listen = 127.0.0.1:{port}\n kdc_tcp_listen = 127.0.0.1:{port}\n[realms]\n {REALM} = {{\n  \
+            "[logging]\n kdc = FILE:{shown}/kdc.log\n[kdcdefaults]\n kdc_listen = 127.0.0.1:{port}\n kdc_tcp_listen = 127.0.0.1:{port}\n[realms]\n {REALM} = {{\n  \
              database_name = {shown}/principal\n  key_stash_file = {shown}/stash\n  acl_file = {shown}/acl\n }}\n"
         );
         std::fs::write(dir.join("kdc.conf"), kdc).expect("kdc.conf");
@@ -59,6 +59,28 @@ impl Realm {
     /// Asks the realm's administration: add users, lock them, let their passwords expire.
     pub fn admin(&self, query: &str) {
         self.run("kadmin.local", &["-r", REALM, "-q", query]);
+    }
+
+    /// What its administration says of a principal.
+    pub fn principal(&self, name: &str) -> String {
+        let query = format!("getprinc {name}");
+        let mut command = self.command("kadmin.local");
+        let done = command.args(["-r", REALM, "-q", &query]).stdout(Stdio::piped()).output();
+        String::from_utf8(done.expect("kadmin.local").stdout).expect("text")
+    }
+
+    /// Tickets for `service` that the KDC gave.
+    pub fn tickets_for(&self, service: &str) -> usize {
+        let log = std::fs::read_to_string(self.dir.join("kdc.log")).expect("the KDC's log");
+        let to = format!(" for {service}@{REALM}");
+        log.lines().filter(|line| line.contains("ISSUE:") && line.contains(&to)).count()
+    }
+
+    /// The keys of its parcel server.
+    pub fn keytab(&self) -> PathBuf {
+        let path = self.dir.join("keytab");
+        self.admin(&format!("ktadd -k {} HTTP/localhost", path.display()));
+        path
     }
 
     fn run(&self, program: &str, arguments: &[&str]) {
