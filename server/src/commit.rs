@@ -9,7 +9,7 @@
 
 use crate::{
     refusal::{Code, Refusal},
-    store::{Store, StoreError},
+    store::{Shelf, Store, StoreError},
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use parcel::{
@@ -55,9 +55,10 @@ impl Missing {
     }
 }
 
-/// Looks for everything that `version` names and its committed `parent` does not.
+/// Looks on the parcel's `shelf` for everything that `version` names and its committed `parent` does not.
 pub(crate) async fn check(
     store: &dyn Store,
+    shelf: Shelf,
     version: &Public,
     parent: Option<&Public>,
 ) -> Result<(), Obstacle> {
@@ -74,7 +75,7 @@ pub(crate) async fn check(
         }
     }
     let mut checks = stream::iter(changed)
-        .map(|(kind, index, leaf, old)| check_leaf(store, kind, index, leaf, old))
+        .map(|(kind, index, leaf, old)| check_leaf(store, shelf, kind, index, leaf, old))
         .buffered(AT_ONCE);
     let mut missing = Missing::default();
     while let Some(names) = checks.try_next().await? {
@@ -98,14 +99,15 @@ pub(crate) async fn check(
 /// The names that are missing of a new leaf: itself, or chunks.
 async fn check_leaf(
     store: &dyn Store,
+    shelf: Shelf,
     kind: ImageKind,
     index: usize,
     leaf: ChunkName,
     old: Option<ChunkName>,
 ) -> Result<Vec<ChunkName>, Obstacle> {
     // A leaf whose directory entry may not last yet does not count: `have` knows, reading does not.
-    let there = store.have(vec![leaf]).await?;
-    let bytes = match store.chunk(leaf).await? {
+    let there = store.have(shelf, vec![leaf]).await?;
+    let bytes = match store.chunk(shelf, leaf).await? {
         Some(bytes) if there == [true] => bytes,
         _ => return Ok(vec![leaf]),
     };
@@ -117,13 +119,13 @@ async fn check_leaf(
     let mut known = HashSet::new();
     if let Some(old) = old {
         // The parent's leaf only saves work; if it cannot be read, the work is done.
-        let old = store.chunk(old).await?.and_then(|bytes| PublicLeaf::read(&bytes).ok());
+        let old = store.chunk(shelf, old).await?.and_then(|bytes| PublicLeaf::read(&bytes).ok());
         known.extend(old.into_iter().flat_map(|old| old.names).flatten());
     }
     let mut names: Vec<_> = read.names.into_iter().flatten().filter(|name| !known.contains(name)).collect();
     names.sort_unstable();
     names.dedup();
-    let there = store.have(names.clone()).await?;
+    let there = store.have(shelf, names.clone()).await?;
     Ok(names.into_iter().zip(there).filter(|(_, there)| !there).map(|(name, _)| name).collect())
 }
 

@@ -107,12 +107,15 @@ impl Head {
         Ok(self.give_to(by))
     }
 
-    /// Takes the lock whoever holds it. Owner only; an unlocked parcel is simply locked.
+    /// Takes the lock whoever holds it. Owner only, but whoever makes a parcel for somebody else and has not finished may
+    /// take it over from where he began. An unlocked parcel is simply locked.
     ///
     /// # Errors
     /// `not-owner`.
     pub fn take_over(&mut self, by: &Claim<'_>) -> Result<Epoch, Refusal> {
-        if self.owner != by.principal {
+        let makes_it = self.version == Version(0)
+            && self.lock.as_ref().is_some_and(|lock| lock.principal == by.principal);
+        if self.owner != by.principal && !makes_it {
             return Err(Refusal::new(
                 Code::NotOwner,
                 format!("Only {}, who owns the parcel {:?}, may break its lock.", self.owner, self.name),

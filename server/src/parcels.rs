@@ -4,7 +4,7 @@ use crate::{
     commit::{self, Obstacle},
     head::{Claim, Head, Step, unreadable},
     refusal::{Code, Refusal},
-    store::{Etag, Key, Object, Store, StoreError},
+    store::{Etag, Key, Object, Shelf, Store, StoreError},
 };
 use bytes::Bytes;
 use futures::{StreamExt, stream};
@@ -32,10 +32,10 @@ pub struct Parcels {
     admins: BTreeSet<String>,
     /// Held from looking for a name among an owner's parcels to making the parcel.
     creating: tokio::sync::Mutex<()>,
-    /// Each held from writing a record to moving the head to it, by the first byte of the parcel's id: two commits of
-    /// one number under one epoch must not come between each other's two steps. Where the lock changes hands in
-    /// between, the epoch decides.
-    committing: [tokio::sync::Mutex<()>; 256],
+    /// Each held while a change takes several steps, by the first byte of the parcel's id: two commits of one number
+    /// under one epoch must not come between each other's record and head, and nothing may be put into a parcel while
+    /// it is taken away. Where the lock changes hands in between, the epoch decides.
+    changing: [tokio::sync::Mutex<()>; 256],
 }
 
 type Result<T> = std::result::Result<T, Refusal>;
@@ -47,7 +47,7 @@ impl Parcels {
             store,
             admins: admins.into_iter().collect(),
             creating: tokio::sync::Mutex::default(),
-            committing: std::array::from_fn(|_| tokio::sync::Mutex::default()),
+            changing: std::array::from_fn(|_| tokio::sync::Mutex::default()),
         }
     }
 
@@ -177,14 +177,14 @@ impl Parcels {
         if head.may_commit(public.parent, n)? == Step::Next {
             let parent =
                 if public.parent > Version(0) { Some(self.public(id, public.parent).await?) } else { None };
-            commit::check(&*self.store, &public, parent.as_ref()).await.map_err(
+            commit::check(&*self.store, shelf(id, &head), &public, parent.as_ref()).await.map_err(
                 |obstacle| match obstacle {
                     Obstacle::Refused(refusal) => refusal,
                     Obstacle::Store(e) => store_error(e),
                 },
             )?;
         }
-        let _one_at_a_time = self.committing[usize::from(id.as_bytes()[0])].lock().await;
+        let _one_at_a_time = self.one_at_a_time(&id).await;
         for _ in 0..ATTEMPTS {
             // The order matters. The record is read before the head says that this epoch still holds: whoever takes
             // the lock later writes the record later, so it differs from what was read and is not overwritten.
@@ -203,6 +203,9 @@ impl Parcels {
                     return Err(Refusal::new(Code::WrongParent, text));
                 }
                 Step::Next => {}
+            }
+            if n == Version(1) {
+                self.store.adopt(id).await.map_err(store_error)?;
             }
             let there = there.map(|there| there.etag);
             if !self.swap(Key::Record(id, n), there, bytes.clone()).await? {
@@ -260,6 +263,30 @@ impl Parcels {
         Err(busy(id))
     }
 
+    /// Takes away a parcel that has no version, with all that was sent for it: what its maker does when he gives up.
+    ///
+    /// # Errors
+    /// `no-such-parcel`, `stale-epoch`, `locked`, `has-versions`, `store`, `busy`.
+    pub async fn discard(&self, caller: &str, id: ParcelId, epoch: Epoch) -> Result<()> {
+        let _one_at_a_time = self.one_at_a_time(&id).await;
+        for _ in 0..ATTEMPTS {
+            let (head, tag) = self.head(caller, id).await?;
+            head.may_write(caller, epoch)?;
+            if head.version > Version(0) {
+                let text = format!(
+                    "The parcel {:?} has {} versions and stays; only one that was never finished can be taken away.",
+                    head.name, head.version
+                );
+                return Err(Refusal::new(Code::HasVersions, text));
+            }
+            if self.store.discard(id, tag).await.map_err(store_error)? {
+                tracing::info!(parcel = %id, %epoch, caller, "discarded");
+                return Ok(());
+            }
+        }
+        Err(busy(id))
+    }
+
     /// The key slots, JSON.
     ///
     /// # Errors
@@ -288,6 +315,7 @@ impl Parcels {
     ) -> Result<()> {
         Slots::from_json(&bytes)
             .map_err(|e| Refusal::new(Code::BadSlots, format!("The key slots cannot be stored: {e}")))?;
+        let _one_at_a_time = self.one_at_a_time(&id).await;
         for _ in 0..ATTEMPTS {
             // As in a commit: first the object, then the right to replace it.
             let there = self.get(Key::Slots(id)).await?.map(|slots| slots.etag);
@@ -310,19 +338,21 @@ impl Parcels {
         Err(busy(id))
     }
 
-    /// May the caller send objects for this parcel?
+    /// May the caller send objects for this parcel, and where do they go?
     ///
     /// # Errors
     /// `no-such-parcel`, `stale-epoch`, `locked`, `store`.
-    pub async fn may_upload(&self, caller: &str, id: ParcelId, epoch: Epoch) -> Result<()> {
-        self.head(caller, id).await?.0.may_write(caller, epoch)
+    pub async fn may_upload(&self, caller: &str, id: ParcelId, epoch: Epoch) -> Result<Shelf> {
+        let (head, _) = self.head(caller, id).await?;
+        head.may_write(caller, epoch)?;
+        Ok(shelf(id, &head))
     }
 
-    /// Stores an object whose name is that of its bytes; see [`Self::may_upload`].
+    /// Stores an object whose name is that of its bytes, on the shelf that [`Self::may_upload`] has named.
     ///
     /// # Errors
-    /// `bad-name`, `store`, `store-full`.
-    pub async fn put_chunk(&self, name: ChunkName, bytes: Bytes) -> Result<()> {
+    /// `bad-name`, `busy`, `store`, `store-full`.
+    pub async fn put_chunk(&self, shelf: Shelf, name: ChunkName, bytes: Bytes) -> Result<()> {
         let real = parcel::chunk::name_of(&bytes);
         if real != name {
             let text = format!(
@@ -331,15 +361,20 @@ impl Parcels {
             );
             return Err(Refusal::new(Code::BadName, text));
         }
-        self.store.put_chunk(name, bytes).await.map_err(store_error)
+        if self.store.put_chunk(shelf, name, bytes).await.map_err(store_error)? {
+            return Ok(());
+        }
+        let text =
+            format!("The parcel was finished or taken away while {name} was sent for it; send it again.");
+        Err(Refusal::new(Code::Busy, text))
     }
 
-    /// A sealed object. Any authenticated principal may have it: it is worth nothing without its key.
+    /// A sealed object of some parcel that has a version. Any authenticated principal may have it: it is worth nothing without its key.
     ///
     /// # Errors
     /// `no-such-chunk`, `store`.
     pub async fn chunk(&self, name: ChunkName) -> Result<Bytes> {
-        self.store.chunk(name).await.map_err(store_error)?.ok_or_else(|| {
+        self.store.chunk(Shelf::Common, name).await.map_err(store_error)?.ok_or_else(|| {
             Refusal::new(
                 Code::NoSuchChunk,
                 format!("The server has no object {name}; try another source, or send it anew."),
@@ -352,8 +387,12 @@ impl Parcels {
     /// # Errors
     /// `no-such-parcel`, `store`.
     pub async fn have(&self, caller: &str, id: ParcelId, names: Vec<ChunkName>) -> Result<Vec<bool>> {
-        self.head(caller, id).await?;
-        self.store.have(names).await.map_err(store_error)
+        let (head, _) = self.head(caller, id).await?;
+        self.store.have(shelf(id, &head), names).await.map_err(store_error)
+    }
+
+    async fn one_at_a_time(&self, id: &ParcelId) -> tokio::sync::MutexGuard<'_, ()> {
+        self.changing[usize::from(id.as_bytes()[0])].lock().await
     }
 
     async fn misses(&self, id: ParcelId, head: &Head, ask: &LockRequest) -> Result<Vec<Miss>> {
@@ -448,6 +487,11 @@ impl Parcels {
     async fn swap(&self, key: Key, expected: Option<Etag>, bytes: Bytes) -> Result<bool> {
         self.store.swap(key, expected, bytes).await.map_err(store_error)
     }
+}
+
+/// Where what is sent for a parcel goes. Before its first version it can still be taken away, and all that with it.
+fn shelf(id: ParcelId, head: &Head) -> Shelf {
+    if head.version == Version(0) { Shelf::Own(id) } else { Shelf::Common }
 }
 
 /// A parcel as its owner sees it; `last` is the public part of its last version.

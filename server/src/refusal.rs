@@ -83,6 +83,8 @@ codes! {
     StaleEpoch = "stale-epoch", CONFLICT;
     /// The version does not follow the last one.
     WrongParent = "wrong-parent", CONFLICT;
+    /// A parcel that has a version is not taken away.
+    HasVersions = "has-versions", CONFLICT;
     /// A commit names objects that are not stored.
     MissingObjects = "missing-objects", CONFLICT;
     /// Too many others change this parcel at this moment.

@@ -7,6 +7,7 @@
 //! | `GET /v1/parcels` | – | list of [`ParcelInfo`] the caller owns or holds |
 //! | `POST /v1/parcels` | [`CreateParcel`] | [`LockReply`]: the creator holds the lock |
 //! | `GET /v1/parcels/{id}` | – | [`ParcelInfo`] |
+//! | `DELETE /v1/parcels/{id}?epoch=E` | – | 204: a parcel without a version is gone, and all that was sent for it |
 //! | `GET /v1/parcels/{id}/versions` | – | list of [`VersionInfo`] |
 //! | `GET /v1/parcels/{id}/versions/{n}` | – | the version record, octets |
 //! | `PUT /v1/parcels/{id}/versions/{n}?epoch=E` | the version record | [`ParcelInfo`]: head now at `n` |

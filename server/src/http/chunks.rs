@@ -41,9 +41,9 @@ pub(super) async fn store(
 ) -> Result<StatusCode, Refusal> {
     let (id, name, epoch) = (parcel_id(&id)?, chunk_name(&name)?, epoch(query)?);
     // Asked before the body is read, so that a late holder does not send for nothing.
-    app.parcels().may_upload(&caller, id, epoch).await?;
+    let shelf = app.parcels().may_upload(&caller, id, epoch).await?;
     let bytes = body::read(body, app.limits().max_object_bytes, app.limits().idle_timeout).await?;
-    app.parcels().put_chunk(name, bytes).await?;
+    app.parcels().put_chunk(shelf, name, bytes).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

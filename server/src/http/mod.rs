@@ -60,7 +60,7 @@ pub fn router(app: App) -> Router {
         .route("/v1/health", get(health))
         .route("/v1/session", post(session::log_in))
         .route("/v1/parcels", get(parcels::list).post(parcels::create))
-        .route("/v1/parcels/{id}", get(parcels::show))
+        .route("/v1/parcels/{id}", get(parcels::show).delete(parcels::discard))
         .route("/v1/parcels/{id}/versions", get(parcels::versions))
         .route("/v1/parcels/{id}/versions/{n}", get(parcels::record).put(parcels::commit))
         .route("/v1/parcels/{id}/lock", post(parcels::lock))

@@ -79,6 +79,16 @@ pub(super) async fn show(
     app.parcels().show(&caller, parcel_id(&id)?).await.map(Json)
 }
 
+pub(super) async fn discard(
+    State(app): State<App>,
+    Caller(caller): Caller,
+    Path(id): Path<String>,
+    query: EpochQuery,
+) -> Result<StatusCode, Refusal> {
+    app.parcels().discard(&caller, parcel_id(&id)?, epoch(query)?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 pub(super) async fn versions(
     State(app): State<App>,
     Caller(caller): Caller,

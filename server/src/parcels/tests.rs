@@ -86,9 +86,11 @@ macro_rules! after_tick {
 
 impl Store for Interrupted {
     after_tick! {
-        put_chunk(name: ChunkName, bytes: Bytes) -> ();
-        chunk(name: ChunkName) -> Option<Bytes>;
-        have(names: Vec<ChunkName>) -> Vec<bool>;
+        put_chunk(shelf: Shelf, name: ChunkName, bytes: Bytes) -> bool;
+        chunk(shelf: Shelf, name: ChunkName) -> Option<Bytes>;
+        have(shelf: Shelf, names: Vec<ChunkName>) -> Vec<bool>;
+        adopt(parcel: ParcelId) -> ();
+        discard(parcel: ParcelId, expected: Etag) -> bool;
         get(key: Key) -> Option<Object>;
         swap(key: Key, expected: Option<Etag>, bytes: Bytes) -> bool;
         parcels() -> Vec<ParcelId>;

@@ -20,20 +20,21 @@ pub async fn all<S: Store>(make: impl Fn() -> S) {
     chunks(&make()).await;
     objects(&make()).await;
     listings(&make()).await;
+    shelves(&make()).await;
     race(&make()).await;
     chunk_race(&make()).await;
 }
 
 async fn chunks(store: &dyn Store) {
-    assert_eq!(store.chunk(name(1)).await.unwrap(), None);
-    store.put_chunk(name(1), text("one")).await.unwrap();
-    store.put_chunk(name(1), text("one")).await.unwrap();
-    store.put_chunk(name(2), Bytes::from(vec![7; parcel::MAX_OBJECT])).await.unwrap();
-    assert_eq!(store.chunk(name(1)).await.unwrap().unwrap(), "one");
-    assert_eq!(store.chunk(name(2)).await.unwrap().unwrap().len(), parcel::MAX_OBJECT);
-    let have = store.have(vec![name(3), name(2), name(1), name(3)]).await.unwrap();
+    assert_eq!(store.chunk(Shelf::Common, name(1)).await.unwrap(), None);
+    for (n, bytes) in [(1, text("one")), (1, text("one")), (2, Bytes::from(vec![7; parcel::MAX_OBJECT]))] {
+        assert!(store.put_chunk(Shelf::Common, name(n), bytes).await.unwrap());
+    }
+    assert_eq!(store.chunk(Shelf::Common, name(1)).await.unwrap().unwrap(), "one");
+    assert_eq!(store.chunk(Shelf::Common, name(2)).await.unwrap().unwrap().len(), parcel::MAX_OBJECT);
+    let have = store.have(Shelf::Common, vec![name(3), name(2), name(1), name(3)]).await.unwrap();
     assert_eq!(have, [false, true, true, false]);
-    assert_eq!(store.have(Vec::new()).await.unwrap(), [false; 0]);
+    assert_eq!(store.have(Shelf::Common, Vec::new()).await.unwrap(), [false; 0]);
 }
 
 async fn objects(store: &dyn Store) {
@@ -73,6 +74,49 @@ async fn listings(store: &dyn Store) {
     assert_eq!(store.records(id(2)).await.unwrap(), []);
 }
 
+/// What is sent for a parcel is its own until it is adopted, and goes with it when it is discarded.
+async fn shelves(store: &dyn Store) {
+    let (kept, dropped) = (Shelf::Own(id(1)), Shelf::Own(id(2)));
+    assert!(!store.put_chunk(kept, name(1), text("one")).await.unwrap(), "there is no such parcel");
+    assert_eq!(store.have(kept, vec![name(1)]).await.unwrap(), [false]);
+    for n in [1, 2] {
+        assert!(store.swap(Key::Head(id(n)), None, text("h")).await.unwrap());
+    }
+    assert!(store.put_chunk(Shelf::Common, name(9), text("common")).await.unwrap());
+    for shelf in [kept, dropped] {
+        assert!(store.put_chunk(shelf, name(1), text("one")).await.unwrap());
+        assert!(store.put_chunk(shelf, name(9), text("common")).await.unwrap());
+    }
+    assert!(store.put_chunk(dropped, name(2), text("two")).await.unwrap());
+    let all = || vec![name(1), name(2), name(9)];
+    assert_eq!(store.have(Shelf::Common, all()).await.unwrap(), [false, false, true]);
+    assert_eq!(store.have(kept, all()).await.unwrap(), [true, false, true]);
+    assert_eq!(store.chunk(Shelf::Common, name(1)).await.unwrap(), None);
+    assert_eq!(store.chunk(kept, name(1)).await.unwrap().unwrap(), "one");
+    assert_eq!(store.chunk(kept, name(9)).await.unwrap().unwrap(), "common");
+
+    store.adopt(id(1)).await.unwrap();
+    store.adopt(id(1)).await.unwrap();
+    assert_eq!(store.have(Shelf::Common, all()).await.unwrap(), [true, false, true]);
+    assert!(!store.put_chunk(kept, name(3), text("late")).await.unwrap(), "the shelf is gone");
+
+    assert!(store.swap(Key::Slots(id(2)), None, text("s")).await.unwrap());
+    assert!(store.swap(Key::Record(id(2), Version(1)), None, text("r")).await.unwrap());
+    let old = store.get(Key::Head(id(2))).await.unwrap().unwrap().etag;
+    assert!(store.swap(Key::Head(id(2)), Some(old.clone()), text("i")).await.unwrap());
+    assert!(!store.discard(id(2), old.clone()).await.unwrap(), "the head has changed");
+    assert_eq!(store.have(dropped, all()).await.unwrap(), [true, true, true]);
+    let now = store.get(Key::Head(id(2))).await.unwrap().unwrap().etag;
+    assert!(store.discard(id(2), now.clone()).await.unwrap());
+    assert!(!store.discard(id(2), now).await.unwrap(), "it is gone");
+    for key in [Key::Head(id(2)), Key::Slots(id(2)), Key::Record(id(2), Version(1))] {
+        assert_eq!(store.get(key).await.unwrap(), None, "{key}");
+    }
+    assert_eq!(store.parcels().await.unwrap(), [id(1)]);
+    assert!(!store.put_chunk(dropped, name(2), text("two")).await.unwrap());
+    assert_eq!(store.have(dropped, all()).await.unwrap(), [true, false, true]);
+}
+
 /// Many add one to the same number; none of the additions is lost.
 async fn race(store: &dyn Store) {
     let key = Key::Head(id(1));
@@ -97,14 +141,14 @@ async fn race(store: &dyn Store) {
 
 async fn chunk_race(store: &dyn Store) {
     let bytes = Bytes::from(vec![9; 100_000]);
-    let writers = join_all((0..8).map(|_| store.put_chunk(name(1), bytes.clone())));
+    let writers = join_all((0..8).map(|_| store.put_chunk(Shelf::Common, name(1), bytes.clone())));
     let readers = join_all((0..50).map(|_| async {
         // Whole, or not yet there.
-        if let Some(read) = store.chunk(name(1)).await.unwrap() {
+        if let Some(read) = store.chunk(Shelf::Common, name(1)).await.unwrap() {
             assert_eq!(read, bytes);
         }
     }));
     let (written, _) = futures::join!(writers, readers);
-    assert!(written.iter().all(Result::is_ok));
-    assert_eq!(store.have(vec![name(1)]).await.unwrap(), [true]);
+    assert!(written.iter().all(|written| matches!(written, Ok(true))));
+    assert_eq!(store.have(Shelf::Common, vec![name(1)]).await.unwrap(), [true]);
 }

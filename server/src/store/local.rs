@@ -6,23 +6,24 @@
 //! tmp/                        what is being written; emptied at start
 //! chunks/<2 hex>/<38 hex>
 //! parcels/<id>/head, slots, versions/<n>
+//! parcels/<id>/new/<40 hex>   chunks of a parcel that has no version yet
 //! ```
 //!
 //! A write goes to `tmp/`, is synced, renamed into place, and the directory is synced; only then it counts.
 
-use super::{Answer, Etag, Key, Object, Store, StoreError};
+use super::{Answer, Etag, Key, Object, Shelf, Store, StoreError};
 use bytes::Bytes;
 use nix::fcntl::{Flock, FlockArg};
 use parcel::id::{ChunkName, ParcelId, Version};
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, ErrorKind, Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -71,6 +72,8 @@ struct Dir {
     parcels: [Mutex<()>; STRIPES],
     /// Chunks that are renamed into place but whose directory may not be synced yet, with their number of writers.
     landing: Mutex<HashMap<ChunkName, usize>>,
+    /// How many shelves are being made common, so that any chunk may be in that state.
+    adopting: AtomicUsize,
     _lock: Flock<File>,
 }
 
@@ -104,14 +107,16 @@ impl LocalStore {
             make_dir(&dir).map_err(fail(&dir))?;
         }
         for left in fs::read_dir(&tmp).map_err(fail(&tmp))? {
-            let left = left.map_err(fail(&tmp))?.path();
-            fs::remove_file(&left).map_err(fail(&left))?;
+            let left = left.map_err(fail(&tmp))?;
+            let (dir, left) = (left.file_type().is_ok_and(|what| what.is_dir()), left.path());
+            if dir { fs::remove_dir_all(&left) } else { fs::remove_file(&left) }.map_err(fail(&left))?;
         }
         let dir = Dir {
             root: root.to_owned(),
             next_temp: AtomicU64::new(0),
             parcels: std::array::from_fn(|_| Mutex::new(())),
             landing: Mutex::default(),
+            adopting: AtomicUsize::new(0),
             _lock: lock,
         };
         if !format.exists() {
@@ -148,19 +153,35 @@ impl LocalStore {
 }
 
 impl Store for LocalStore {
-    fn put_chunk(&self, name: ChunkName, bytes: Bytes) -> Answer<'_, ()> {
-        self.run(move || format!("storing chunk {name}"), move |dir| dir.put_chunk(name, &bytes))
+    fn put_chunk(&self, shelf: Shelf, name: ChunkName, bytes: Bytes) -> Answer<'_, bool> {
+        self.run(move || format!("storing chunk {name}"), move |dir| dir.put_chunk(shelf, name, &bytes))
     }
 
-    fn chunk(&self, name: ChunkName) -> Answer<'_, Option<Bytes>> {
-        self.run(move || format!("reading chunk {name}"), move |dir| read(&dir.chunk_path(&name)))
+    fn chunk(&self, shelf: Shelf, name: ChunkName) -> Answer<'_, Option<Bytes>> {
+        self.run(move || format!("reading chunk {name}"), move |dir| dir.chunk(shelf, &name))
     }
 
-    fn have(&self, names: Vec<ChunkName>) -> Answer<'_, Vec<bool>> {
+    fn have(&self, shelf: Shelf, names: Vec<ChunkName>) -> Answer<'_, Vec<bool>> {
         self.run(
             || "looking for chunks".to_owned(),
-            move |dir| names.iter().map(|name| dir.has_chunk(name)).collect(),
+            move |dir| names.iter().map(|name| dir.has_chunk(shelf, name)).collect(),
         )
+    }
+
+    fn adopt(&self, parcel: ParcelId) -> Answer<'_, ()> {
+        self.run(
+            move || format!("making the chunks of {parcel} common"),
+            move |dir| {
+                dir.adopting.fetch_add(1, Ordering::SeqCst);
+                let adopted = dir.adopt(&parcel);
+                dir.adopting.fetch_sub(1, Ordering::SeqCst);
+                adopted
+            },
+        )
+    }
+
+    fn discard(&self, parcel: ParcelId, expected: Etag) -> Answer<'_, bool> {
+        self.run(move || format!("taking {parcel} away"), move |dir| dir.discard(&parcel, &expected))
     }
 
     fn get(&self, key: Key) -> Answer<'_, Option<Object>> {
@@ -184,7 +205,7 @@ impl Store for LocalStore {
                     return Ok(false);
                 }
                 if expected.is_none() {
-                    dir.make_parcel(key.parcel())?;
+                    dir.make_parcel(&key)?;
                 }
                 dir.write(&path, &bytes)?;
                 Ok(true)
@@ -215,6 +236,19 @@ impl Dir {
         self.root.join("chunks").join(&name[..2]).join(&name[2..])
     }
 
+    fn shelf_path(&self, id: &ParcelId) -> PathBuf {
+        self.parcel_path(id).join("new")
+    }
+
+    /// Where a chunk may lie, in the order in which to look: it moves from its parcel's shelf to the common one.
+    fn places(&self, shelf: Shelf, name: &ChunkName) -> impl Iterator<Item = PathBuf> {
+        let own = match shelf {
+            Shelf::Common => None,
+            Shelf::Own(id) => Some(self.shelf_path(&id).join(name.to_string())),
+        };
+        own.into_iter().chain([self.chunk_path(name)])
+    }
+
     fn parcel_path(&self, id: &ParcelId) -> PathBuf {
         self.root.join("parcels").join(id.to_string())
     }
@@ -233,20 +267,9 @@ impl Dir {
         self.landing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn put_chunk(&self, name: ChunkName, bytes: &[u8]) -> io::Result<()> {
-        let path = self.chunk_path(&name);
+    fn put_chunk(&self, shelf: Shelf, name: ChunkName, bytes: &[u8]) -> io::Result<bool> {
         *self.landing().entry(name).or_default() += 1;
-        let result = match read(&path) {
-            // Perhaps renamed by somebody who has not synced yet.
-            Ok(Some(there)) if there == bytes => sync_parent(&path),
-            Ok(found) => {
-                if found.is_some() {
-                    tracing::warn!(%name, "a stored chunk was damaged; it is replaced by a whole one");
-                }
-                self.write(&path, bytes)
-            }
-            Err(e) => Err(e),
-        };
+        let result = self.land(shelf, &name, bytes);
         let mut landing = self.landing();
         if let Some(writers) = landing.get_mut(&name) {
             *writers -= 1;
@@ -257,29 +280,111 @@ impl Dir {
         result
     }
 
-    fn has_chunk(&self, name: &ChunkName) -> io::Result<bool> {
-        let path = self.chunk_path(name);
-        // Asked before looking: a writer that is done by now has synced.
-        let landing = self.landing().contains_key(name);
-        let there = path.try_exists()?;
-        if there && landing {
-            sync_parent(&path)?;
+    fn land(&self, shelf: Shelf, name: &ChunkName, bytes: &[u8]) -> io::Result<bool> {
+        for path in self.places(shelf, name) {
+            match read(&path)? {
+                // Perhaps renamed by somebody who has not synced yet.
+                Some(there) if there == bytes => return sync_parent(&path).map(|()| true),
+                Some(_) => {
+                    tracing::warn!(%name, "a stored chunk was damaged; it is replaced by a whole one");
+                    return self.write(&path, bytes).map(|()| true);
+                }
+                None => {}
+            }
         }
-        Ok(there)
+        let Some(path) = self.places(shelf, name).next() else { return Ok(false) };
+        match self.write(&path, bytes) {
+            Err(e) if e.kind() == ErrorKind::NotFound && path.parent().is_some_and(|dir| !dir.exists()) => {
+                Ok(false)
+            }
+            written => written.map(|()| true),
+        }
     }
 
-    fn make_parcel(&self, id: &ParcelId) -> io::Result<()> {
-        let dir = self.parcel_path(id);
+    fn chunk(&self, shelf: Shelf, name: &ChunkName) -> io::Result<Option<Bytes>> {
+        for path in self.places(shelf, name) {
+            let found = read(&path)?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
+    fn has_chunk(&self, shelf: Shelf, name: &ChunkName) -> io::Result<bool> {
+        // Asked before looking: a writer that is done by now has synced.
+        let landing = self.adopting.load(Ordering::SeqCst) > 0 || self.landing().contains_key(name);
+        for path in self.places(shelf, name) {
+            if path.try_exists()? {
+                match if landing { sync_parent(&path) } else { Ok(()) } {
+                    // It was made common at this moment.
+                    Err(e) if e.kind() == ErrorKind::NotFound => continue,
+                    synced => return synced.map(|()| true),
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    fn adopt(&self, id: &ParcelId) -> io::Result<()> {
+        let shelf = self.shelf_path(id);
+        loop {
+            let mut touched = BTreeSet::new();
+            for name in names::<ChunkName>(&shelf)? {
+                let path = self.chunk_path(&name);
+                fs::rename(shelf.join(name.to_string()), &path)?;
+                touched.insert(name.as_bytes()[0]);
+            }
+            for first in touched {
+                sync_dir(&self.root.join("chunks").join(hex::encode([first])))?;
+            }
+            match fs::remove_dir(&shelf) {
+                Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+                // One that was on its way has come meanwhile.
+                Err(e) if e.kind() == ErrorKind::DirectoryNotEmpty => {}
+                removed => return removed.and_then(|()| sync_parent(&shelf)),
+            }
+        }
+    }
+
+    /// One rename takes the parcel out of everybody's sight; what is then in `tmp/` is removed now or at the next start.
+    fn discard(&self, id: &ParcelId, expected: &Etag) -> io::Result<bool> {
+        let aside = {
+            let _turn = self.turn(id);
+            let head = read(&self.path(&Key::Head(*id)))?;
+            if head.is_none_or(|bytes| object(bytes).etag != *expected) {
+                return Ok(false);
+            }
+            let path = self.parcel_path(id);
+            let aside = self.new_temp();
+            fs::rename(&path, &aside)?;
+            sync_parent(&path)?;
+            aside
+        };
+        if let Err(error) = fs::remove_dir_all(&aside) {
+            tracing::warn!(parcel = %id, %error, "what is left of a parcel is removed at the next start");
+        }
+        Ok(true)
+    }
+
+    fn make_parcel(&self, key: &Key) -> io::Result<()> {
+        let dir = self.parcel_path(key.parcel());
         make_dir(&dir)?;
         make_dir(&dir.join("versions"))?;
+        if matches!(key, Key::Head(_)) {
+            make_dir(&dir.join("new"))?;
+        }
         sync_dir(&dir)?;
         sync_parent(&dir)
     }
 
+    fn new_temp(&self) -> PathBuf {
+        self.root.join("tmp").join(self.next_temp.fetch_add(1, Ordering::Relaxed).to_string())
+    }
+
     /// Puts a file into place, whole and to last.
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        let number = self.next_temp.fetch_add(1, Ordering::Relaxed);
-        let temp = self.root.join("tmp").join(number.to_string());
+        let temp = self.new_temp();
         let written = write_new(&temp, bytes).and_then(|()| fs::rename(&temp, path));
         if let Err(e) = written {
             // What is left is removed at the next start if not now.

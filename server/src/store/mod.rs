@@ -1,7 +1,8 @@
 //! The object store: what the server keeps, and what it asks of the place where it keeps it.
 //!
 //! Two kinds of objects. *Chunks* are immutable and named by their content, so they are only ever added. The few
-//! others ([`Key`]) change, and only ever by compare-and-swap. A backend promises:
+//! others ([`Key`]) change, and only ever by compare-and-swap. A parcel that has no version yet keeps what is sent for
+//! it on a shelf of its own ([`Shelf`]), so that it can be taken away whole. A backend promises:
 //!
 //! - when a write has returned, it outlives a crash and a power failure;
 //! - an object is there whole or not at all;
@@ -49,6 +50,16 @@ impl fmt::Display for Key {
     }
 }
 
+/// Where a chunk lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shelf {
+    /// `chunks/`: for all parcels, and to stay.
+    Common,
+    /// `parcels/<id>/new/`: a parcel's own, until its first version is committed. Nobody else was ever told that such a
+    /// chunk is there, so it may go with its parcel. What is common is found on every shelf.
+    Own(ParcelId),
+}
+
 /// Tells one content of an object from another; its meaning is the backend's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Etag(String);
@@ -84,20 +95,29 @@ pub type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 /// A place where the server keeps its state.
 pub trait Store: Send + Sync + fmt::Debug {
     /// Stores a chunk. The caller has checked that the name is that of the bytes. One that is there already stays,
-    /// but for one whose bytes were damaged, which is made whole.
-    fn put_chunk(&self, name: ChunkName, bytes: Bytes) -> Answer<'_, ()>;
+    /// but for one whose bytes were damaged, which is made whole. `false`: there is no such shelf (any more), and
+    /// nothing was stored.
+    fn put_chunk(&self, shelf: Shelf, name: ChunkName, bytes: Bytes) -> Answer<'_, bool>;
 
     /// A chunk's bytes, unchecked: whoever opens it checks them.
-    fn chunk(&self, name: ChunkName) -> Answer<'_, Option<Bytes>>;
+    fn chunk(&self, shelf: Shelf, name: ChunkName) -> Answer<'_, Option<Bytes>>;
 
     /// Which of these chunks are there, in the same order.
-    fn have(&self, names: Vec<ChunkName>) -> Answer<'_, Vec<bool>>;
+    fn have(&self, shelf: Shelf, names: Vec<ChunkName>) -> Answer<'_, Vec<bool>>;
+
+    /// Makes all that is on a parcel's own shelf common, and takes the shelf away. Done again, it goes on where it
+    /// stopped.
+    fn adopt(&self, parcel: ParcelId) -> Answer<'_, ()>;
+
+    /// Takes a parcel away whole, its own shelf with it, if its head still is as `expected` says. `false`: it is not,
+    /// and nothing was changed.
+    fn discard(&self, parcel: ParcelId, expected: Etag) -> Answer<'_, bool>;
 
     /// A mutable object.
     fn get(&self, key: Key) -> Answer<'_, Option<Object>>;
 
     /// Replaces an object if it still is as `expected` says (`None`: if it does not exist). `false`: it is not, and
-    /// nothing was changed.
+    /// nothing was changed. A parcel's first head comes with a shelf of its own.
     fn swap(&self, key: Key, expected: Option<Etag>, bytes: Bytes) -> Answer<'_, bool>;
 
     /// Every parcel that may have a head; some may turn out not to have one.

@@ -90,6 +90,7 @@ async fn bad_tokens_are_refused_everywhere() {
         ("GET", "parcels".to_owned()),
         ("POST", "parcels".to_owned()),
         ("GET", format!("parcels/{id}")),
+        ("DELETE", format!("parcels/{id}?epoch=1")),
         ("GET", format!("parcels/{id}/versions")),
         ("GET", format!("parcels/{id}/versions/1")),
         ("PUT", format!("parcels/{id}/versions/1?epoch=1")),

@@ -137,6 +137,10 @@ impl Client {
         send(self.request(Method::DELETE, &format!("parcels/{id}/lock?epoch={epoch}"))).await
     }
 
+    pub async fn discard(&self, id: ParcelId, epoch: Epoch) -> Answer<Response> {
+        send(self.request(Method::DELETE, &format!("parcels/{id}?epoch={epoch}"))).await
+    }
+
     pub async fn put_chunk(
         &self,
         id: ParcelId,

@@ -2,11 +2,14 @@
 
 use crate::{
     client::{Client, Code, send},
-    machine::random_id,
+    machine::{Machine, random_id, wants},
     realm::HOST,
     server::Setup,
 };
-use parcel::{chunk, id::ChunkName};
+use parcel::{
+    chunk,
+    id::{ChunkName, Version},
+};
 use reqwest::Method;
 use std::{
     io::{Read, Write},
@@ -32,6 +35,8 @@ async fn objects_have_their_names_and_no_more_than_their_size() {
         "400 bad-name"
     );
     assert_eq!(shanta.get("chunks/..%2f..%2fhead").await.code(), "400 bad-name");
+    let first = Machine::with_id(id).record(1, 0, Vec::new(), wants(1));
+    shanta.commit(id, epoch, Version(1), &first).await.unwrap();
     shanta.put_chunk(id, epoch, name, &whole).await.unwrap();
     assert_eq!(shanta.have(id, &[name, ChunkName([1; 20])]).await.unwrap(), [1, 0]);
     let response = send(shanta.request(Method::GET, &format!("chunks/{name}"))).await.unwrap();
@@ -47,7 +52,7 @@ async fn objects_have_their_names_and_no_more_than_their_size() {
     assert_eq!(shanta.put(&path, reqwest::Body::wrap_stream(pieces)).await.code(), "413 too-large");
     assert_eq!(shanta.have(id, &[name]).await.unwrap(), [0]);
     assert_eq!(
-        shanta.put(&format!("parcels/{id}/versions/1?epoch={epoch}"), large).await.code(),
+        shanta.put(&format!("parcels/{id}/versions/2?epoch={epoch}"), large).await.code(),
         "413 too-large"
     );
     let text = "x".repeat(300_000);
@@ -63,7 +68,7 @@ async fn objects_have_their_names_and_no_more_than_their_size() {
     let broken = shanta.request(Method::POST, &format!("parcels/{id}/lock")).body("{\"kiosk\":");
     assert_eq!(send(broken).await.code(), "400 bad-request");
     assert_eq!(shanta.get("parcel").await.code(), "404 no-such-route");
-    assert_eq!(send(shanta.request(Method::DELETE, &format!("parcels/{id}"))).await.code(), "405 bad-method");
+    assert_eq!(send(shanta.request(Method::PATCH, &format!("parcels/{id}"))).await.code(), "405 bad-method");
 }
 
 #[test]

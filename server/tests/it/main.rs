@@ -4,6 +4,7 @@ mod auth;
 mod client;
 mod commit;
 mod crash;
+mod discard;
 mod limits;
 mod locks;
 mod machine;

@@ -26,13 +26,13 @@ async fn what_was_stored_is_there_after_a_restart() {
     let dir = tempdir().unwrap();
     let (id, key) = (ParcelId([1; 16]), Key::Head(ParcelId([1; 16])));
     let store = LocalStore::open(dir.path()).unwrap();
-    store.put_chunk(name(0xab), Bytes::from_static(b"c")).await.unwrap();
+    store.put_chunk(Shelf::Common, name(0xab), Bytes::from_static(b"c")).await.unwrap();
     assert!(store.swap(key, None, Bytes::from_static(b"h")).await.unwrap());
     let etag = store.get(key).await.unwrap().unwrap().etag;
     drop(store);
 
     let store = LocalStore::open(dir.path()).unwrap();
-    assert_eq!(store.chunk(name(0xab)).await.unwrap().unwrap(), "c");
+    assert_eq!(store.chunk(Shelf::Common, name(0xab)).await.unwrap().unwrap(), "c");
     assert!(store.swap(key, Some(etag), Bytes::from_static(b"i")).await.unwrap());
     // The layout is an interface: backups and people rely on it.
     let layout = |path: String| dir.path().join(path).is_file();
@@ -47,6 +47,9 @@ async fn what_a_crash_left_half_written_is_removed_and_never_seen() {
     // Killed while writing; killed after making a parcel's directories and before its head.
     fs::write(dir.path().join("tmp/0"), b"half").unwrap();
     fs::write(dir.path().join("tmp/77"), b"").unwrap();
+    // Killed while taking a parcel away.
+    fs::create_dir_all(dir.path().join("tmp/78/new")).unwrap();
+    fs::write(dir.path().join("tmp/78/new/x"), b"c").unwrap();
     let id = ParcelId([3; 16]);
     fs::create_dir_all(dir.path().join(format!("parcels/{id}/versions"))).unwrap();
     fs::create_dir(dir.path().join("parcels/lost+found")).unwrap();
@@ -55,7 +58,7 @@ async fn what_a_crash_left_half_written_is_removed_and_never_seen() {
     assert_eq!(fs::read_dir(dir.path().join("tmp")).unwrap().count(), 0);
     assert_eq!(store.parcels().await.unwrap(), [id]);
     assert_eq!(store.get(Key::Head(id)).await.unwrap(), None);
-    store.put_chunk(name(1), Bytes::from_static(b"c")).await.unwrap();
+    store.put_chunk(Shelf::Common, name(1), Bytes::from_static(b"c")).await.unwrap();
     assert!(store.swap(Key::Head(id), None, Bytes::from_static(b"h")).await.unwrap());
 }
 
@@ -67,17 +70,17 @@ async fn a_first_start_that_was_cut_short_is_taken_up() {
     fs::write(dir.path().join("tmp/0"), FORMAT).unwrap();
     fs::write(dir.path().join("lock"), b"").unwrap();
     let store = LocalStore::open(dir.path()).unwrap();
-    store.put_chunk(name(0xff), Bytes::from_static(b"c")).await.unwrap();
+    store.put_chunk(Shelf::Common, name(0xff), Bytes::from_static(b"c")).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_damaged_chunk_is_made_whole_when_it_is_sent_again() {
     let dir = tempdir().unwrap();
     let store = LocalStore::open(dir.path()).unwrap();
-    store.put_chunk(name(1), Bytes::from_static(b"whole")).await.unwrap();
+    store.put_chunk(Shelf::Common, name(1), Bytes::from_static(b"whole")).await.unwrap();
     fs::write(store.dir.chunk_path(&name(1)), b"wh0le").unwrap();
-    store.put_chunk(name(1), Bytes::from_static(b"whole")).await.unwrap();
-    assert_eq!(store.chunk(name(1)).await.unwrap().unwrap(), "whole");
+    store.put_chunk(Shelf::Common, name(1), Bytes::from_static(b"whole")).await.unwrap();
+    assert_eq!(store.chunk(Shelf::Common, name(1)).await.unwrap().unwrap(), "whole");
 }
 
 #[tokio::test]
@@ -91,10 +94,10 @@ async fn a_write_that_fails_leaves_the_old_content_and_nothing_else() {
     fs::rename(dir.path().join("tmp"), dir.path().join("gone")).unwrap();
     let error = store.swap(key, Some(etag), Bytes::from_static(b"new")).await.unwrap_err();
     assert!(error.to_string().contains("parcels/01010101010101010101010101010101/head"), "{error}");
-    assert!(store.put_chunk(name(1), Bytes::from_static(b"c")).await.is_err());
+    assert!(store.put_chunk(Shelf::Common, name(1), Bytes::from_static(b"c")).await.is_err());
     fs::rename(dir.path().join("gone"), dir.path().join("tmp")).unwrap();
     assert_eq!(store.get(key).await.unwrap().unwrap().bytes, "old");
-    assert_eq!(store.have(vec![name(1)]).await.unwrap(), [false]);
+    assert_eq!(store.have(Shelf::Common, vec![name(1)]).await.unwrap(), [false]);
     assert_eq!(fs::read_dir(dir.path().join("tmp")).unwrap().count(), 0);
     assert!(store.dir.landing().is_empty());
 }
@@ -132,7 +135,7 @@ async fn nobody_else_may_read_it() {
     let dir = tempdir().unwrap();
     let root = dir.path().join("store");
     let store = LocalStore::open(&root).unwrap();
-    store.put_chunk(name(1), Bytes::from_static(b"c")).await.unwrap();
+    store.put_chunk(Shelf::Common, name(1), Bytes::from_static(b"c")).await.unwrap();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&root), 0o700);
     assert_eq!(mode(&store.dir.chunk_path(&name(1))), 0o600);
