@@ -25,7 +25,11 @@ impl Config {
         Self::from(text, cmdline, || machine_name(Path::new("/sys")))
     }
 
-    fn from(text: Result<String, String>, cmdline: Cmdline, machine: impl FnOnce() -> String) -> Self {
+    pub(crate) fn from(
+        text: Result<String, String>,
+        cmdline: Cmdline,
+        machine: impl FnOnce() -> String,
+    ) -> Self {
         let parsed =
             text.and_then(|text| serde_json::from_str::<Kiosk>(&text).map_err(|error| error.to_string()));
         let (mut kiosk, wrong) = match parsed {

@@ -24,6 +24,7 @@ use parcel::{
         vmm::{self, GuestState},
     },
 };
+use serde::{Serialize, de::DeserializeOwned};
 use std::{
     collections::BTreeMap,
     fs, io,
@@ -34,6 +35,9 @@ use std::{
 
 /// What a crashed manager leaves; only root reads it.
 const LIVE: &str = "/run/init/live.json";
+/// Sockets in the run folder.
+const CACHED: &str = "cached.sock";
+const VMM: &str = "vmm.sock";
 const INVENTORY_LIMIT: Duration = Duration::from_secs(60);
 
 /// An event, and which run of which program it is of: what a killed program still sent must not be taken for its
@@ -46,6 +50,8 @@ pub struct Tagged {
 /// The kiosk's hardware, kernel and programs.
 pub struct Machine {
     config: Config,
+    /// Folder of the sockets.
+    run: PathBuf,
     log: Log,
     control: Control,
     events: Sender<Tagged>,
@@ -64,6 +70,7 @@ impl Machine {
         let (events, queue) = channel();
         Self {
             config,
+            run: PathBuf::from(kiosk::RUN),
             log,
             control,
             events,
@@ -129,7 +136,7 @@ impl Machine {
                     "--guest-socket".to_owned(),
                     run("guest.sock"),
                     "--control-socket".to_owned(),
-                    run("vmm.sock"),
+                    run(VMM),
                     "--console-socket".to_owned(),
                     run("console.sock"),
                     "--tap".to_owned(),
@@ -154,6 +161,25 @@ impl Machine {
         }
     }
 
+    /// Asks the program `role` at its socket; the request can be hung up on by [`System::cancel`].
+    fn ask<Q: Serialize + Send + 'static, A: DeserializeOwned + 'static>(
+        &mut self,
+        role: Role,
+        socket: &str,
+        request: Q,
+        event: fn(Ticket, io::Result<A>) -> Event,
+    ) -> Ticket {
+        let ticket = self.ticket();
+        let alive = self.services.get(&role).map(|(_, service)| service.alive());
+        let (calls, socket) = (self.calls.clone(), self.run.join(socket));
+        calls.begin(ticket);
+        self.in_background(role, move || {
+            let alive = || alive.as_ref().is_some_and(|alive| alive());
+            event(ticket, calls.ask(ticket, &socket, &request, alive))
+        });
+        ticket
+    }
+
     /// Whether an event is of a program that still runs, or of none.
     fn is_current(&self, tagged: &Tagged) -> bool {
         match tagged.run {
@@ -161,10 +187,6 @@ impl Machine {
             Some((role, run)) => self.services.get(&role).is_some_and(|(current, _)| *current == run),
         }
     }
-}
-
-fn socket(name: &str) -> PathBuf {
-    Path::new(kiosk::RUN).join(name)
 }
 
 impl System for Machine {
@@ -242,10 +264,11 @@ impl System for Machine {
         self.services.insert(role, (run, service));
         let events = self.events.clone();
         let tell = move |event| events.send(Tagged { run: Some((role, run)), event }).is_ok();
+        let (cached, vmm) = (self.run.join(CACHED), self.run.join(VMM));
         let watched =
             std::thread::Builder::new().name(format!("watch {}", role.name())).spawn(move || match role {
-                Role::Cached => watch_cached(&alive, &tell),
-                Role::Vmm => watch_vmm(&alive, &tell),
+                Role::Cached => watch_cached(&cached, &alive, &tell),
+                Role::Vmm => watch_vmm(&vmm, &alive, &tell),
                 Role::KioskUi => {}
             });
         watched.map(|_| ()).map_err(failed)
@@ -264,30 +287,15 @@ impl System for Machine {
     }
 
     fn ask_cached(&mut self, request: daemon::Request) -> Ticket {
-        let ticket = self.ticket();
-        let alive = self.services.get(&Role::Cached).map(|(_, service)| service.alive());
-        let calls = self.calls.clone();
-        calls.begin(ticket);
-        self.in_background(Role::Cached, move || {
-            let reply =
-                Lines::connect(&socket("cached.sock"), || alive.as_ref().is_some_and(|alive| alive()))
-                    .and_then(|mut lines| lines.send(&request).and_then(|()| lines.receive()));
+        self.ask(Role::Cached, CACHED, request, |ticket, reply| {
             Event::Cached(ticket, reply.map_err(|error| session::cached_died(&error.to_string())))
-        });
-        ticket
+        })
     }
 
     fn ask_vmm(&mut self, request: vmm::Request) -> Ticket {
-        let ticket = self.ticket();
-        let alive = self.services.get(&Role::Vmm).map(|(_, service)| service.alive());
-        let calls = self.calls.clone();
-        calls.begin(ticket);
-        self.in_background(Role::Vmm, move || {
-            let alive = || alive.as_ref().is_some_and(|alive| alive());
-            let reply = calls.ask(ticket, &socket("vmm.sock"), &request, alive);
+        self.ask(Role::Vmm, VMM, request, |ticket, reply| {
             Event::Vmm(ticket, reply.map_err(|error| session::vmm_died(&error.to_string())))
-        });
-        ticket
+        })
     }
 
     fn cancel(&mut self) {
@@ -381,9 +389,9 @@ fn inventory() -> Result<Inventory, WireError> {
 }
 
 /// Passes on what `cached` tells of itself, for as long as it lives.
-fn watch_cached(alive: &impl Fn() -> bool, tell: &impl Fn(Event) -> bool) {
+fn watch_cached(socket: &Path, alive: &impl Fn() -> bool, tell: &impl Fn(Event) -> bool) {
     while alive() {
-        let Ok(mut lines) = Lines::connect(&socket("cached.sock"), alive) else { return };
+        let Ok(mut lines) = Lines::connect(socket, alive) else { return };
         if lines.send(&daemon::Request::Watch).is_err() {
             continue;
         }
@@ -399,10 +407,10 @@ fn watch_cached(alive: &impl Fn() -> bool, tell: &impl Fn(Event) -> bool) {
 }
 
 /// Asks the VMM twice a second how its guest is, and passes on what changed.
-fn watch_vmm(alive: &impl Fn() -> bool, tell: &impl Fn(Event) -> bool) {
+fn watch_vmm(socket: &Path, alive: &impl Fn() -> bool, tell: &impl Fn(Event) -> bool) {
     let mut last: Option<GuestState> = None;
     while alive() {
-        let Ok(mut lines) = Lines::connect(&socket("vmm.sock"), alive) else { return };
+        let Ok(mut lines) = Lines::connect(socket, alive) else { return };
         while lines.send(&vmm::Request::Status).is_ok() {
             match lines.receive() {
                 Ok(vmm::Reply::Status { state }) => {
@@ -416,5 +424,33 @@ fn watch_vmm(alive: &impl Fn() -> bool, tell: &impl Fn(Event) -> bool) {
             std::thread::sleep(Duration::from_millis(500));
         }
         std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cmdline::Cmdline;
+    use std::os::unix::net::UnixListener;
+
+    #[test]
+    fn whoever_was_asked_sees_that_it_is_given_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config::from(Err("none".into()), Cmdline::default(), || "A".into());
+        let log = Log::open(folder.path(), None);
+        let mut machine = Machine::new(config, log, Control::default(), Evidence::default());
+        machine.run = folder.path().to_owned();
+        let listeners = [CACHED, VMM].map(|name| UnixListener::bind(folder.path().join(name)).unwrap());
+        machine.ask_cached(daemon::Request::Commit);
+        machine.ask_vmm(vmm::Request::Save);
+        let mut asked = listeners.map(|listener| Lines::new(listener.accept().unwrap().0));
+        for server in &mut asked {
+            server.receive::<serde_json::Value>().unwrap();
+        }
+        machine.cancel();
+        for server in &mut asked {
+            let end = server.receive::<serde_json::Value>().unwrap_err();
+            assert_eq!(end.kind(), io::ErrorKind::UnexpectedEof);
+        }
     }
 }

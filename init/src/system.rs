@@ -72,15 +72,46 @@ pub enum Event {
     Network(Network),
 }
 
-/// What a crashed manager leaves to the next one, so that the user learns what was lost.
+/// What becomes of the session's changes if it ends now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Changes {
+    /// There are none, or they are committed.
+    None,
+    /// They are lost.
+    Unsaved,
+    /// The commit was sent, and the server's answer is missing.
+    InDoubt,
+}
+
+/// What the server holds of the parcel if the session ends now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lock {
+    /// No lock of this kiosk.
+    None,
+    /// The lock was asked for, and the server's answer is missing.
+    Asked,
+    /// This kiosk's lock.
+    Held,
+    /// It was given back, and the server's answer is missing.
+    Returned,
+}
+
+/// What is at stake in a session. A crashed manager leaves it to the next one, so that the user learns what was lost.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Live {
     /// The version that can be resumed.
     pub version: Version,
-    /// `true` from the start of the guest until its changes are committed.
-    pub unsaved: bool,
-    /// `true` while the server holds the parcel locked for this kiosk.
-    pub locked: bool,
+    /// What changed since.
+    pub changes: Changes,
+    /// The server's lock.
+    pub lock: Lock,
+}
+
+impl Live {
+    /// Nothing is at stake.
+    pub const NOTHING: Self = Self { version: Version(0), changes: Changes::None, lock: Lock::None };
 }
 
 /// How the kiosk ends.

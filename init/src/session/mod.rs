@@ -11,7 +11,7 @@ pub use wait::{cached_died, vmm_died};
 
 use crate::{
     backoff::Backoff,
-    system::{Event, Live, Network, Power, Role, System, Ticket},
+    system::{Changes, Event, Live, Lock, Network, Power, Role, System, Ticket},
 };
 use parcel::{
     id::Version,
@@ -123,7 +123,7 @@ impl<'a> Kiosk<'a> {
             break_lock: false,
             guest: None,
             console_size: None,
-            live: Live { version: Version(0), unsaved: false, locked: false },
+            live: Live::NOTHING,
             committed: None,
             walking: false,
         }
@@ -217,7 +217,7 @@ impl<'a> Kiosk<'a> {
         self.cold_boot = false;
         self.break_lock = false;
         self.guest = None;
-        self.live = Live { version: Version(0), unsaved: false, locked: false };
+        self.live = Live::NOTHING;
         self.committed = None;
         self.state.phase = Phase::Boot;
         self.state.parcel = None;
@@ -244,7 +244,10 @@ impl<'a> Kiosk<'a> {
         self.publish();
         let went = (step.run)(self);
         self.retrying = None;
-        self.refresh_status();
+        if step.phase != Phase::Login {
+            // So that each phase's bytes are its own.
+            self.ask_status();
+        }
         let seconds = self.sys.now().saturating_sub(began).as_secs_f64();
         let bytes =
             (self.status.bytes_in.saturating_sub(before.0), self.status.bytes_out.saturating_sub(before.1));
@@ -268,7 +271,7 @@ impl<'a> Kiosk<'a> {
         }
         self.state.notice = match stop {
             Stop::Failed(error) | Stop::GoOn(error) => Some(self.with_losses(error)),
-            Stop::GaveUp if self.live.unsaved || self.live.locked => {
+            Stop::GaveUp if self.live.changes != Changes::None || self.live.lock != Lock::None => {
                 Some(self.with_losses(WireError::new("gave-up", "You gave the session up.")))
             }
             Stop::GaveUp | Stop::LoggedOut | Stop::Power(_) => None,
@@ -286,6 +289,13 @@ impl<'a> Kiosk<'a> {
         Err(WireError::new("no-way-back", format!("The session has no phase {}.", name(phase))))
     }
 
+    /// Everything up to `version` is on the server.
+    fn home(&mut self, version: Version) {
+        self.committed = Some(version);
+        self.live.version = version;
+        self.live.changes = Changes::None;
+    }
+
     fn undo(&mut self, at: usize) -> Result<(), WireError> {
         let Some(step) = SESSION.get(at) else { return Ok(()) };
         self.sys.log(&format!("undo {}: {}", name(step.phase), step.undo.what));
@@ -298,21 +308,32 @@ impl<'a> Kiosk<'a> {
 
     /// Adds to an error what it cost the user.
     fn with_losses(&self, mut error: WireError) -> WireError {
-        if self.live.unsaved && self.live.version == Version(0) {
-            error.message.push_str(
-                " Nothing of this machine had been saved yet: it starts from its beginning the next time.",
-            );
-        } else if self.live.unsaved {
-            error.message.push_str(&format!(
-                " What changed since version {} is lost; the machine resumes as it was then.",
-                self.live.version
-            ));
-        }
-        if self.live.locked {
-            error.message.push_str(
-                " The server still holds it locked for this kiosk; take the lock over at the next log-in.",
-            );
-        }
+        let version = self.live.version;
+        error.message.push_str(&match (self.live.changes, self.committed) {
+            (Changes::None, None) => String::new(),
+            (Changes::None, Some(home)) => format!(" Version {home} of your machine is on the server, whole."),
+            (Changes::Unsaved, _) if version == Version(0) => {
+                " Nothing of this machine had been saved yet: it starts from its beginning the next time.".to_owned()
+            }
+            (Changes::Unsaved, _) => {
+                format!(" What changed since version {version} is lost; the machine resumes as it was then.")
+            }
+            (Changes::InDoubt, _) => format!(
+                " Whether the server took your last changes is not known: the machine resumes as you left it, or as in \
+                 version {version}."
+            ),
+        });
+        error.message.push_str(match self.live.lock {
+            Lock::None => "",
+            Lock::Held => {
+                " The server still holds it locked for this kiosk; take the lock over at the next log-in."
+            }
+            Lock::Asked => " Should it be in use by this kiosk at the next log-in, take the lock over.",
+            Lock::Returned => {
+                " The server did not confirm that it is unlocked. It probably still holds it locked for this kiosk; \
+                 then take the lock over at the next log-in."
+            }
+        });
         error
     }
 
@@ -398,7 +419,7 @@ impl<'a> Kiosk<'a> {
                     self.held.push_back(gone);
                     return;
                 }
-                Some(other) => self.held.push_back(other),
+                Some(other) => self.put_aside(other),
                 None => return,
             }
         }
@@ -431,14 +452,18 @@ impl<'a> Kiosk<'a> {
         self.sys.publish(&self.state);
     }
 
-    /// Asks `cached` for its counters, so that each phase's bytes are its own.
-    fn refresh_status(&mut self) {
-        if !self.alive.contains(&Role::Cached) || self.state.phase == Phase::Login {
-            return;
+    /// Asks `cached` how it is now; `None` when it does not say so at once.
+    fn ask_status(&mut self) -> Option<&daemon::Status> {
+        if !self.alive.contains(&Role::Cached) {
+            return None;
         }
         let ticket = self.sys.ask_cached(daemon::Request::Status);
-        if let Some(Ok(daemon::Reply::Status(status))) = self.answer_within(ticket, Duration::from_secs(1)) {
-            self.status = status;
+        match self.answer_within(ticket, Duration::from_secs(1)) {
+            Some(Ok(daemon::Reply::Status(status))) => {
+                self.status = status;
+                Some(&self.status)
+            }
+            _ => None,
         }
     }
 
@@ -453,7 +478,7 @@ impl<'a> Kiosk<'a> {
                     self.held.push_back(gone);
                     return None;
                 }
-                other => self.held.push_back(other),
+                other => self.put_aside(other),
             }
         }
     }

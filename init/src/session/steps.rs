@@ -1,7 +1,7 @@
 //! What each phase of a session does, and what takes it back.
 
-use super::{Kiosk, Stop};
-use crate::system::{Event, Role};
+use super::{Kiosk, Stop, wait::brief};
+use crate::system::{Changes, Event, Lock, Role};
 use parcel::wire::{
     WireError,
     daemon::{self, Policy, Waiting},
@@ -95,9 +95,19 @@ pub const SESSION: [Step; 10] = [
 
 /// How long an undo waits for the server before it leaves the lock to be broken later.
 const RELEASE_LIMIT: Duration = Duration::from_secs(10);
+/// How long a lock is given back when everything is home. Nothing but a take-over at the next log-in is at stake, and a
+/// kiosk that waits still holds the session's keys.
+const UNLOCK_LIMIT: Duration = Duration::from_secs(120);
+/// How long the server is asked what became of a commit or lock whose answer is missing.
+const LEARN_LIMIT: Duration = Duration::from_secs(5);
+/// Longest name of a parcel that is shown, in characters.
+const LONGEST_NAME: usize = 100;
 const BUSY_PAUSE: Duration = Duration::from_millis(200);
 const RETRY_FIRST: Duration = Duration::from_secs(2);
 const RETRY_MOST: Duration = Duration::from_secs(15);
+
+/// Codes of a request that the server may have heard although no answer came.
+const UNHEARD: [&str; 3] = ["server-unreachable", "server-protocol", "server-error"];
 
 /// Commit errors that trying again cannot mend: the server has refused for good.
 const FINAL: [&str; 9] = [
@@ -139,7 +149,7 @@ fn choose(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
             kiosk.next(None)?
         {
             kiosk.parcel = Some(parcel);
-            kiosk.state.parcel = Some(name);
+            kiosk.state.parcel = Some(name.chars().take(LONGEST_NAME).collect());
             kiosk.cold_boot = cold_boot;
             kiosk.break_lock = break_lock;
             kiosk.state.notice = None;
@@ -160,7 +170,7 @@ fn check(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
         if let Some(Event::Inventory(got, reply)) = kiosk.next(None)?
             && got == ticket
         {
-            kiosk.inventory = Some(reply.map_err(Stop::Failed)?);
+            kiosk.inventory = Some(reply.map_err(|error| Stop::Failed(brief(error)))?);
             return Ok(());
         }
     }
@@ -172,28 +182,39 @@ fn lock(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
     };
     let kiosk_name = kiosk.settings.name.clone();
     // Until the answer is here the lock may be ours: an undo has to release it.
-    kiosk.live.locked = true;
+    kiosk.live.lock = Lock::Asked;
+    kiosk.sys.remember(Some(&kiosk.live));
     let request =
         daemon::Request::Lock { parcel, kiosk: kiosk_name, inventory, break_lock: kiosk.break_lock };
     match kiosk.try_cached(request)? {
         Ok(daemon::Reply::Locked(reply)) => {
             kiosk.live.version = reply.version;
+            kiosk.live.lock = Lock::Held;
             kiosk.state.wishes_missed = reply.misses;
             kiosk.sys.remember(Some(&kiosk.live));
             Ok(())
         }
         Ok(_) => Err(unexpected("the lock")),
         Err(error) => {
-            kiosk.live.locked = false;
+            // Refused is not held. A request that broke off may have been heard all the same.
+            if !UNHEARD.contains(&error.code.as_str()) {
+                kiosk.live.lock = Lock::None;
+                kiosk.sys.remember(None);
+            }
             Err(Stop::Failed(error))
         }
     }
 }
 
 fn release_lock(kiosk: &mut Kiosk<'_>) -> Result<(), WireError> {
-    if !kiosk.live.locked {
+    if kiosk.live.lock == Lock::None {
         return Ok(());
     }
+    kiosk.state.phase = Phase::Unlock;
+    kiosk.state.doing =
+        format!("Giving the lock back; that is tried for {} seconds", RELEASE_LIMIT.as_secs());
+    kiosk.state.progress = None;
+    kiosk.publish();
     let until = kiosk.sys.now() + RELEASE_LIMIT;
     loop {
         let left = until.saturating_sub(kiosk.sys.now());
@@ -201,10 +222,44 @@ fn release_lock(kiosk: &mut Kiosk<'_>) -> Result<(), WireError> {
             Ok(_) => break,
             // The step that was just cancelled has not ended yet.
             Err(error) if error.code == "busy" && !left.is_zero() => kiosk.pause(BUSY_PAUSE),
-            Err(error) => return Err(error),
+            Err(error) => {
+                let asked = kiosk.alive.contains(&Role::Cached) && error.code != "busy";
+                if asked && kiosk.live.lock == Lock::Held {
+                    kiosk.live.lock = Lock::Returned;
+                }
+                return Err(error);
+            }
         }
     }
-    kiosk.live.locked = false;
+    // `cached` gives back only what it was told that it has.
+    if kiosk.live.lock != Lock::Asked {
+        kiosk.live.lock = Lock::None;
+    }
+    if kiosk.live.lock != Lock::None || kiosk.live.changes == Changes::InDoubt {
+        learn(kiosk)?;
+    }
+    Ok(())
+}
+
+/// Asks the server what became of a commit or lock whose answer is missing. Nothing that this kiosk sent before the
+/// lock was given back takes effect after it.
+fn learn(kiosk: &mut Kiosk<'_>) -> Result<(), WireError> {
+    let daemon::Reply::Parcels { parcels } = kiosk.cached_within(daemon::Request::Parcels, LEARN_LIMIT)?
+    else {
+        return Ok(());
+    };
+    let Some(parcel) = parcels.into_iter().find(|parcel| Some(parcel.id) == kiosk.parcel) else {
+        return Ok(());
+    };
+    let ours = parcel.lock.is_some_and(|lock| lock.kiosk == kiosk.settings.name);
+    kiosk.live.lock = if ours { Lock::Held } else { Lock::None };
+    if kiosk.live.changes == Changes::InDoubt {
+        if parcel.version > kiosk.live.version {
+            kiosk.home(parcel.version);
+        } else {
+            kiosk.live.changes = Changes::Unsaved;
+        }
+    }
     Ok(())
 }
 
@@ -216,8 +271,6 @@ fn open(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
 }
 
 fn restore(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
-    kiosk.live.unsaved = true;
-    kiosk.sys.remember(Some(&kiosk.live));
     kiosk.guest = Some(GuestState::Starting);
     kiosk.sys.start(Role::Vmm).map_err(Stop::Failed)?;
     kiosk.alive.insert(Role::Vmm);
@@ -236,6 +289,8 @@ fn end_machine(kiosk: &mut Kiosk<'_>) -> Result<(), WireError> {
 }
 
 fn work(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
+    kiosk.live.changes = Changes::Unsaved;
+    kiosk.sys.remember(Some(&kiosk.live));
     kiosk.state.console = true;
     kiosk.publish();
     while kiosk.guest != Some(GuestState::PoweredOff) {
@@ -273,27 +328,43 @@ fn go_on(kiosk: &mut Kiosk<'_>) -> Result<(), WireError> {
 }
 
 fn commit(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
-    let reply = until_it_works(kiosk, || daemon::Request::Commit)?;
-    let daemon::Reply::Committed { version, bytes } = reply else { return Err(unexpected("the commit")) };
-    kiosk.sys.log(&format!("version {version} committed, {bytes} bytes sent"));
-    kiosk.committed = Some(version);
-    kiosk.live.version = version;
-    kiosk.live.unsaved = false;
+    kiosk.live.changes = Changes::InDoubt;
     kiosk.sys.remember(Some(&kiosk.live));
-    Ok(())
+    match until_it_works(kiosk, || daemon::Request::Commit, None) {
+        Ok(daemon::Reply::Committed { version, bytes }) => {
+            kiosk.sys.log(&format!("version {version} committed, {bytes} bytes sent"));
+            kiosk.home(version);
+            kiosk.sys.remember(Some(&kiosk.live));
+            Ok(())
+        }
+        Ok(_) => Err(unexpected("the commit")),
+        Err(stop) => {
+            let refused = matches!(&stop, Stop::Failed(error) if FINAL.contains(&error.code.as_str()));
+            // Pieces go first: while some are missing, the record that makes them a version has not been sent.
+            let sending = |status: &daemon::Status| status.progress.is_some_and(|p| p.done < p.total);
+            if refused || kiosk.ask_status().is_some_and(sending) {
+                kiosk.live.changes = Changes::Unsaved;
+            }
+            Err(stop)
+        }
+    }
 }
 
 fn unlock(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
-    until_it_works(kiosk, || daemon::Request::Unlock)?;
-    kiosk.live.locked = false;
+    kiosk.live.lock = Lock::Returned;
+    kiosk.sys.remember(Some(&kiosk.live));
+    let until = kiosk.sys.now() + UNLOCK_LIMIT;
+    until_it_works(kiosk, || daemon::Request::Unlock, Some(until))?;
+    kiosk.live.lock = Lock::None;
     kiosk.sys.remember(None);
     Ok(())
 }
 
-/// Asks again while the server is away, with the reason on the screen: only the user gives up.
+/// Asks again while the server is away, with the reason on the screen. Without `until`, only the user gives up.
 fn until_it_works(
     kiosk: &mut Kiosk<'_>,
     request: impl Fn() -> daemon::Request,
+    until: Option<Duration>,
 ) -> Result<daemon::Reply, Stop> {
     let began = kiosk.sys.now();
     let mut delay = RETRY_FIRST;
@@ -303,6 +374,13 @@ fn until_it_works(
             Err(error) if FINAL.contains(&error.code.as_str()) => return Err(Stop::Failed(error)),
             Err(error) => error,
         };
+        if until.is_some_and(|until| kiosk.sys.now() >= until) {
+            kiosk.sys.log(&format!("not tried any longer: {error}"));
+            return Err(Stop::Failed(WireError::new(
+                "still-locked",
+                "The parcel server does not answer any more.",
+            )));
+        }
         kiosk.sys.log(&format!("trying again in {} s: {error}", delay.as_secs()));
         let now = kiosk.sys.now();
         kiosk.retrying = Some(Waiting {
@@ -312,9 +390,9 @@ fn until_it_works(
             code: error.code,
         });
         kiosk.publish();
-        let until = now + delay;
-        while kiosk.sys.now() < until {
-            kiosk.next(Some(until))?;
+        let again = now + delay;
+        while kiosk.sys.now() < again {
+            kiosk.next(Some(again))?;
         }
         delay = (delay * 2).min(RETRY_MOST);
     }

@@ -41,13 +41,12 @@ impl Kiosk<'_> {
         }
     }
 
-    /// Handles what every phase handles alike; gives back what is left for the phase.
-    fn common(&mut self, event: Event) -> Result<Option<Event>, Stop> {
+    /// Shows what is only to be shown; gives back every other event.
+    pub(super) fn show(&mut self, event: Event) -> Option<Event> {
         match event {
             Event::Network(network) => {
                 self.state.network = network.up;
                 self.state.network_detail = network.detail;
-                self.publish();
             }
             Event::Status(status) => {
                 self.state.progress = match self.state.phase {
@@ -55,17 +54,31 @@ impl Kiosk<'_> {
                     _ => None,
                 };
                 self.status = status;
-                self.publish();
             }
+            other => return Some(other),
+        }
+        self.publish();
+        None
+    }
+
+    /// Puts an event aside until a phase can handle it, unless it only needs to be shown.
+    pub(super) fn put_aside(&mut self, event: Event) {
+        let event = self.show(event);
+        self.held.extend(event);
+    }
+
+    /// Handles what every phase handles alike; gives back what is left for the phase.
+    fn common(&mut self, event: Event) -> Result<Option<Event>, Stop> {
+        let Some(event) = self.show(event) else { return Ok(None) };
+        match event {
             Event::Guest(state) => {
                 self.guest = Some(state);
-                return Ok(Some(Event::Guest(state)));
+                Ok(Some(Event::Guest(state)))
             }
-            Event::Exited { role, how } => return self.exited(role, &how),
-            Event::Command(command) => return self.command(command),
-            answer @ (Event::Cached(..) | Event::Vmm(..) | Event::Inventory(..)) => return Ok(Some(answer)),
+            Event::Exited { role, how } => self.exited(role, &how),
+            Event::Command(command) => self.command(command),
+            other => Ok(Some(other)),
         }
-        Ok(None)
     }
 
     fn exited(&mut self, role: Role, how: &str) -> Result<Option<Event>, Stop> {
@@ -136,7 +149,7 @@ impl Kiosk<'_> {
                 && got == ticket
             {
                 return match reply {
-                    Ok(daemon::Reply::Error(error)) => Ok(Err(error)),
+                    Ok(daemon::Reply::Error(error)) => Ok(Err(brief(error))),
                     Ok(reply) => Ok(Ok(reply)),
                     Err(error) => Err(Stop::Failed(error)),
                 };
@@ -160,7 +173,7 @@ impl Kiosk<'_> {
         }
         let ticket = self.sys.ask_cached(request);
         match self.answer_within(ticket, limit) {
-            Some(Ok(daemon::Reply::Error(error)) | Err(error)) => Err(error),
+            Some(Ok(daemon::Reply::Error(error)) | Err(error)) => Err(brief(error)),
             Some(Ok(reply)) => Ok(reply),
             None => Err(WireError::new("no-answer", "The client engine did not answer in time.")),
         }
@@ -170,8 +183,9 @@ impl Kiosk<'_> {
     pub(super) fn pause(&mut self, time: Duration) {
         let until = self.sys.now() + time;
         while self.sys.now() < until {
-            let event = self.sys.next_event(Some(until));
-            self.held.extend(event);
+            if let Some(event) = self.sys.next_event(Some(until)) {
+                self.put_aside(event);
+            }
         }
     }
 
@@ -179,14 +193,17 @@ impl Kiosk<'_> {
     pub(super) fn try_vmm(&mut self, request: vmm::Request) -> Result<Result<vmm::Reply, WireError>, Stop> {
         let ticket = self.sys.ask_vmm(request);
         loop {
-            if let Some(Event::Vmm(got, reply)) = self.next(None)?
-                && got == ticket
-            {
-                return match reply {
-                    Ok(vmm::Reply::Error(error)) => Ok(Err(error)),
-                    Ok(reply) => Ok(Ok(reply)),
-                    Err(error) => Err(Stop::Failed(error)),
-                };
+            match self.next(None)? {
+                Some(Event::Vmm(got, reply)) if got == ticket => {
+                    return match reply {
+                        Ok(vmm::Reply::Error(error)) => Ok(Err(brief(error))),
+                        Ok(reply) => Ok(Ok(reply)),
+                        Err(error) => Err(Stop::Failed(error)),
+                    };
+                }
+                // Its guest was off, so nothing is lost with it; nor will it answer.
+                Some(Event::Exited { role: Role::Vmm, how }) => return Ok(Err(vmm_died(&how))),
+                _ => {}
             }
         }
     }
@@ -204,7 +221,7 @@ impl Kiosk<'_> {
                         self.alive.remove(&Role::Vmm);
                     }
                     Event::Guest(_) | Event::Vmm(..) => {}
-                    other => self.held.push_back(other),
+                    other => self.put_aside(other),
                 }
             }
         }
@@ -213,6 +230,32 @@ impl Kiosk<'_> {
         self.guest = None;
         self.state.console = false;
     }
+}
+
+/// Cuts an error to what the screen has room for, so that nobody can crowd out what is said of losses, nor make a state
+/// too long to be sent.
+pub(super) fn brief(mut error: WireError) -> WireError {
+    const SENTENCE: usize = 180;
+    const WORD: usize = 60;
+    const MISSES: usize = 32;
+    let cut = |text: &mut String, most: usize| {
+        if text.chars().count() > most {
+            *text = text.chars().take(most - 3).chain("...".chars()).collect();
+        }
+    };
+    cut(&mut error.message, SENTENCE);
+    cut(&mut error.code, WORD);
+    error.misses.truncate(MISSES);
+    for miss in &mut error.misses {
+        for text in [&mut miss.item, &mut miss.needed, &mut miss.found] {
+            cut(text, WORD);
+        }
+    }
+    if let Some(holder) = &mut error.holder {
+        cut(&mut holder.principal, WORD);
+        cut(&mut holder.kiosk, WORD);
+    }
+    error
 }
 
 /// `cached` is gone.

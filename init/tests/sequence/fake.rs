@@ -1,11 +1,11 @@
 //! A machine that is a script: it answers by plan, its user acts by plan, and its clock jumps.
 
 use parcel::{
-    id::{Epoch, Version},
+    id::{Epoch, ParcelId, Version},
     tag::Inventory,
     wire::{
-        WireError, daemon,
-        http::LockReply,
+        Progress, WireError, daemon,
+        http::{LockInfo, LockReply, ParcelInfo},
         session::{Command, Phase, State, WipeCheck},
         vmm::{self, GuestState},
     },
@@ -56,6 +56,10 @@ pub struct Fake {
     pub findings: VecDeque<Vec<WipeCheck>>,
     /// Version of the parcel before the session.
     pub version: u64,
+    /// What the server says of the parcel when it is asked: its version, and which kiosk holds the lock.
+    pub remote: Option<(u64, Option<&'static str>)>,
+    /// Every piece of a commit has been sent.
+    pub all_sent: bool,
 }
 
 impl Fake {
@@ -92,6 +96,29 @@ impl Fake {
         self.calls.iter().filter(|call| *call == what).count()
     }
 
+    fn parcel(&self) -> ParcelInfo {
+        let (version, kiosk) = self.remote.unwrap_or((self.version, None));
+        let lock = kiosk.map(|kiosk| LockInfo {
+            principal: "shanta@R".into(),
+            kiosk: kiosk.into(),
+            epoch: Epoch(5),
+            since: 0,
+        });
+        ParcelInfo {
+            id: ParcelId([7; 16]),
+            name: "work".into(),
+            owner: "shanta@R".into(),
+            version: Version(version),
+            epoch: Epoch(6),
+            lock,
+            tag: None,
+            suspended_at: None,
+            suspended_on: None,
+            disk_bytes: 0,
+            suspended: true,
+        }
+    }
+
     fn how(&mut self, what: &'static str) -> Go {
         self.calls.push(what.to_owned());
         self.plan.get_mut(what).and_then(VecDeque::pop_front).unwrap_or(Go::Well)
@@ -117,12 +144,7 @@ impl Fake {
 
 /// The command to resume a parcel.
 pub fn resume() -> Command {
-    Command::Resume {
-        parcel: parcel::id::ParcelId([7; 16]),
-        name: "work".into(),
-        cold_boot: false,
-        break_lock: false,
-    }
+    Command::Resume { parcel: ParcelId([7; 16]), name: "work".into(), cold_boot: false, break_lock: false }
 }
 
 fn inventory() -> Inventory {
@@ -237,12 +259,17 @@ impl System for Fake {
             Request::Unlock => ("unlock", Reply::Ok),
             Request::Status => {
                 let bytes = self.calls.len() as u64;
-                (
-                    "status",
-                    Reply::Status(daemon::Status { bytes_in: bytes, bytes_out: bytes, ..Default::default() }),
-                )
+                let progress = Progress { done: if self.all_sent { 9 } else { 8 }, total: 9, rate: 0 };
+                let status = daemon::Status {
+                    bytes_in: bytes,
+                    bytes_out: bytes,
+                    progress: Some(progress),
+                    ..Default::default()
+                };
+                ("status", Reply::Status(status))
             }
             Request::Quit => ("quit", Reply::Ok),
+            Request::Parcels => ("parcels", Reply::Parcels { parcels: vec![self.parcel()] }),
             _ => ("other", Reply::Ok),
         };
         let go = if self.alive.contains(&Role::Cached) {

@@ -18,7 +18,7 @@ use parcel::{
 use std::time::Duration;
 use waystation_init::{
     session::{Kiosk, SESSION, Settings, name},
-    system::{Event, Live, Network, Power, Role},
+    system::{Changes, Event, Live, Lock, Network, Power, Role},
 };
 
 fn settings() -> Settings {
@@ -75,7 +75,7 @@ fn every_phase_that_fails_is_walked_back() {
         ("inventory", Phase::Check, 0, false),
         ("lock", Phase::Lock, 0, false),
         ("open", Phase::Open, 1, false),
-        ("start vmm", Phase::Restore, 1, true),
+        ("start vmm", Phase::Restore, 1, false),
         ("commit", Phase::Commit, 1, true),
         ("unlock", Phase::Unlock, 2, false),
     ] {
@@ -231,11 +231,128 @@ fn only_the_user_gives_a_commit_up() {
     fake.patience.push_back(Event::Command(Command::GiveUp));
     let notice = two(&mut fake).notice.expect("the user is told");
     assert_eq!(notice.code, "gave-up");
-    assert!(
-        notice.message.contains("since version 2 is lost")
-            && notice.message.contains("still holds it locked"),
-        "{notice}"
+    assert_eq!(
+        notice.message,
+        "You gave the session up. What changed since version 2 is lost; the machine resumes as it was then. The \
+         server did not confirm that it is unlocked. It probably still holds it locked for this kiosk; then take \
+         the lock over at the next log-in."
     );
+}
+
+/// The server is down all the while: it answers neither the commit, nor the unlock, nor what became of them.
+#[test]
+fn a_commit_given_up_while_the_server_is_down_ends_soon_and_tells_what_is_lost() {
+    for (all_sent, words) in [
+        (false, "What changed since version 2 is lost; the machine resumes as it was then."),
+        (
+            true,
+            "Whether the server took your last changes is not known: the machine resumes as you left it, or as in \
+             version 2.",
+        ),
+    ] {
+        let mut fake = Fake { all_sent, ..Fake::with_user() };
+        for what in ["commit", "unlock", "parcels"] {
+            fake.goes(what, Go::Silent);
+        }
+        fake.patience.push_back(Event::Command(Command::GiveUp));
+        let login = two(&mut fake);
+        let notice = login.notice.expect("the user is told");
+        assert_eq!(notice.code, "gave-up");
+        assert!(notice.message.contains(words), "{notice}");
+        assert!(notice.message.contains("probably still holds it locked for this kiosk"), "{notice}");
+        // What the screen shows between the giving up and the wipe.
+        let releasing = fake.states.iter().find(|state| state.phase == Phase::Unlock).expect("it is shown");
+        assert_eq!(releasing.doing, "Giving the lock back; that is tried for 10 seconds");
+        assert!(fake.clock < Duration::from_secs(30), "{:?}", fake.clock);
+        let done: Vec<&str> = fake.calls.iter().map(String::as_str).collect();
+        let at = |what: &str| done.iter().position(|call| *call == what).expect("it was done");
+        assert!(at("cancel") < at("unlock") && at("unlock") < at("quit") && at("quit") < at("wipe"));
+        let report = login.report.expect("a report is shown");
+        assert!(report.verified && report.committed.is_none());
+    }
+}
+
+#[test]
+fn what_became_of_a_commit_is_asked_when_the_server_answers_again() {
+    for (version, notice) in [(3, None), (2, Some("What changed since version 2 is lost"))] {
+        let mut fake = Fake { all_sent: true, remote: Some((version, None)), ..Fake::with_user() };
+        fake.goes("commit", Go::Silent);
+        fake.patience.push_back(Event::Command(Command::GiveUp));
+        let login = two(&mut fake);
+        let told = login.notice.map(|notice| notice.message);
+        assert_eq!(told.is_some(), notice.is_some(), "{told:?}");
+        assert!(notice.is_none_or(|notice| told.is_some_and(|told| told.contains(notice))));
+        let committed = login.report.and_then(|report| report.committed);
+        assert_eq!(committed, (version == 3).then_some(Version(3)));
+    }
+}
+
+#[test]
+fn an_engine_that_dies_in_a_commit_leaves_it_in_doubt() {
+    let mut fake = Fake::with_user();
+    fake.goes("commit", Go::Dies);
+    let notice = two(&mut fake).notice.expect("the user is told");
+    assert_eq!(notice.code, "cached-died");
+    assert!(notice.message.contains("is not known"), "{notice}");
+    assert!(notice.message.contains("take the lock over"), "{notice}");
+}
+
+#[test]
+fn a_lock_that_was_asked_for_in_vain_is_looked_for() {
+    for (holder, told) in [(None, None), (Some("B"), None), (Some("A"), Some("still holds it locked"))] {
+        let mut fake = Fake { remote: Some((2, holder)), ..Fake::with_user() };
+        fake.goes("lock", Go::Silent);
+        fake.patience.push_back(Event::Command(Command::GiveUp));
+        let notice = two(&mut fake).notice.map(|notice| notice.message);
+        assert_eq!(notice.is_some(), told.is_some(), "{notice:?}");
+        assert!(told.is_none_or(|told| notice.is_some_and(|notice| notice.contains(told))));
+    }
+    let mut fake = Fake::with_user();
+    fake.goes("lock", wrong("server-unreachable"));
+    fake.goes("parcels", wrong("server-unreachable"));
+    let notice = two(&mut fake).notice.expect("the user is told");
+    assert!(notice.message.contains("Should it be in use by this kiosk"), "{notice}");
+}
+
+#[test]
+fn when_all_is_home_the_kiosk_does_not_wait_for_the_unlock_for_ever() {
+    let mut fake = Fake::with_user();
+    for _ in 0..40 {
+        fake.goes("unlock", wrong("still-locked"));
+    }
+    let login = two(&mut fake);
+    let notice = login.notice.expect("the user is told");
+    assert_eq!(notice.code, "still-locked");
+    assert!(notice.message.contains("Version 3 of your machine is on the server, whole."), "{notice}");
+    assert!(notice.message.contains("take the lock over"), "{notice}");
+    assert!(!notice.message.contains("lost"), "{notice}");
+    assert_eq!(login.report.and_then(|report| report.committed), Some(Version(3)));
+    assert!(fake.states.iter().any(|state| {
+        state.phase == Phase::Unlock
+            && state.waiting.as_ref().is_some_and(|waiting| waiting.code == "still-locked")
+    }));
+    assert!(fake.clock < Duration::from_secs(180), "{:?}", fake.clock);
+}
+
+#[test]
+fn a_guest_that_is_off_is_committed_even_if_its_vmm_dies_while_it_is_saved() {
+    let mut fake = Fake::with_user();
+    fake.on(Phase::Save, vec![Event::Guest(GuestState::PoweredOff), died(Role::Vmm)]);
+    fake.goes("save", Go::Silent);
+    let login = two(&mut fake);
+    assert_eq!(login.report.and_then(|report| report.committed), Some(Version(3)));
+    assert_eq!(fake.asked("commit"), 1);
+}
+
+#[test]
+fn a_long_error_does_not_crowd_out_what_was_lost() {
+    let mut fake = Fake::with_user();
+    fake.goes("commit", Go::Wrong(WireError::new("stale-epoch", "x".repeat(1 << 20))));
+    fake.goes("unlock", wrong("server-unreachable"));
+    let notice = two(&mut fake).notice.expect("the user is told");
+    // The screens show 400 characters of a sentence.
+    assert!(notice.message.chars().count() <= 400, "{}", notice.message.len());
+    assert!(notice.message.contains("since version 2 is lost"), "{notice}");
 }
 
 #[test]
@@ -309,12 +426,9 @@ fn giving_up_while_nothing_answers_ends_every_phase() {
         let login = two(&mut fake);
         let last = login.timeline.iter().rfind(|record| record.phase < Phase::Wipe).expect("recorded");
         assert_eq!((last.phase, last.ok), (phase, false), "{what}");
-        assert_eq!(
-            login.notice.is_some(),
-            phase >= Phase::Restore && phase != Phase::Unlock,
-            "{what}: {:?}",
-            login.notice
-        );
+        // Before the machine runs there is nothing to lose, and once it is committed neither.
+        let loses = matches!(phase, Phase::Save | Phase::Commit);
+        assert_eq!(login.notice.is_some(), loses, "{what}: {:?}", login.notice);
     }
 }
 
@@ -380,15 +494,14 @@ fn a_cache_that_fails_is_shown_and_tried_again() {
 
 #[test]
 fn a_manager_after_a_crash_wipes_first_and_tells_what_was_lost() {
-    let mut fake =
-        Fake { live: Some(Live { version: Version(4), unsaved: true, locked: true }), ..Fake::default() };
+    let live = Live { version: Version(4), changes: Changes::Unsaved, lock: Lock::Held };
+    let mut fake = Fake { live: Some(live.clone()), ..Fake::default() };
     let crashed = Settings { crashed: Some("signal 9".into()), ..settings() };
     let mut kiosk = Kiosk::new(&mut fake, crashed, Network::default());
     assert_eq!(kiosk.boot(), None);
     assert_eq!(&fake.calls[..2], ["wipe", "verify"]);
     assert_eq!(fake.live, None);
-    let mut fake =
-        Fake { live: Some(Live { version: Version(4), unsaved: true, locked: true }), ..Fake::default() };
+    let mut fake = Fake { live: Some(live), ..Fake::default() };
     fake.patience.push_back(Event::Command(Command::PowerOff));
     let crashed = Settings { crashed: Some("signal 9".into()), ..settings() };
     assert_eq!(Kiosk::new(&mut fake, crashed, Network::default()).run(), Power::Off);
