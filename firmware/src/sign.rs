@@ -29,6 +29,17 @@ pub enum SignError {
     },
 }
 
+/// Checks that the programs are there, so that their absence is known before there is anything to sign.
+///
+/// # Errors
+/// Naming the one that is not.
+pub fn check_tools() -> Result<(), SignError> {
+    for tool in ["sbsign", "sbverify"] {
+        run(tool, Command::new(tool).arg("--version"))?;
+    }
+    Ok(())
+}
+
 /// Signs an EFI application with a PEM key, and verifies the signature with its certificate, which also proves that
 /// the two belong together. `scratch` is an existing folder.
 ///

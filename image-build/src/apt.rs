@@ -201,14 +201,15 @@ fn parse_record(stanza: &str) -> Option<Record> {
 fn complaint(output: &Output) -> BuildError {
     let said = String::from_utf8_lossy(&output.stderr);
     let errors: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("E: ")).collect();
-    let hint = match errors.iter().find_map(|line| line.strip_prefix("Unable to locate package ")) {
-        Some(name) if name.starts_with("firmware-") || name.ends_with("-microcode") => {
-            format!("{name} is in the component non-free-firmware")
-        }
-        _ => "bookworm, its updates and security".to_owned(),
+    let unknown = |line: &&str| {
+        let quoted = || line.strip_prefix("Package '")?.strip_suffix("' has no installation candidate");
+        line.strip_prefix("Unable to locate package ").or_else(quoted).map(str::to_owned)
     };
+    if let Some(name) = errors.iter().find_map(unknown) {
+        return BuildError::NoPackage(name);
+    }
     let output = if errors.is_empty() { output.status.to_string() } else { errors.join("; ") };
-    BuildError::Apt { output, hint }
+    BuildError::Apt { output, hint: "bookworm, its updates and security".to_owned() }
 }
 
 #[cfg(test)]

@@ -1,15 +1,17 @@
 //! From a checked configuration to the output folder.
 
 use crate::apt::{self, Package};
-use crate::config::Config;
+use crate::config::{Config, SecureBoot};
 use crate::error::BuildError;
 use crate::manifest::{FileEntry, Manifest, PackageEntry, sha256};
 use crate::modules::Index;
 use crate::output::{MANIFEST, Staging};
 use crate::progress::Progress;
+use crate::rootfs::Image;
 use crate::scratch::Scratch;
 use crate::tree::{Kind, Tree};
 use crate::{cmdline, cpio, deb, rootfs};
+use firmware::sign::SignError;
 use firmware::{disk, netboot, sign, uki};
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -54,15 +56,18 @@ pub struct Job {
 pub fn build(job: &Job, progress: &Progress) -> Result<Manifest, BuildError> {
     let config = &job.config;
     rootfs::check_binaries(&job.binaries)?;
+    if config.secure_boot.is_some() {
+        sign::check_tools()?;
+    }
     fs::create_dir_all(&job.cache).map_err(BuildError::io(&job.cache, "making the package cache"))?;
     let staging = Staging::begin(&job.out)?;
     let temporary = std::env::temp_dir();
     let scratch =
         Scratch::new_in(&temporary, "image-build-").map_err(BuildError::io(&temporary, "making a folder"))?;
 
-    let firmware = config.firmware.iter().map(String::as_str);
+    let firmware = config.firmware.iter().map(|name| name.value.as_str());
     let wanted: Vec<&str> = PACKAGES.into_iter().chain(firmware).collect();
-    let packages = apt::fetch(&job.cache, &wanted, progress)?;
+    let packages = apt::fetch(&job.cache, &wanted, progress).map_err(|error| whose_package(error, config))?;
     let unpacked = progress.step("Unpacking packages", || unpack(&packages))?;
     let index = progress.step("Reading kernel modules", || Index::read(&unpacked.tree))?;
     let image = progress.step("Laying out the file system", || {
@@ -74,8 +79,8 @@ pub fn build(job: &Job, progress: &Progress) -> Result<Manifest, BuildError> {
             scratch: scratch.path(),
         })
     })?;
-    check_firmware(config, &unpacked, &image)?;
-    let initrd = progress.step("Compressing the initrd", || compress(&image, config.zstd_level))?;
+    check_firmware(config, &unpacked, &image.tree)?;
+    let initrd = progress.step("Compressing the initrd", || compress(&image.tree, config.zstd_level))?;
     let cmdline = cmdline::build(config);
     let kernel_path = format!("boot/vmlinuz-{}", index.release());
     let kernel = unpacked.file(&kernel_path, "linux-image")?;
@@ -90,7 +95,7 @@ pub fn build(job: &Job, progress: &Progress) -> Result<Manifest, BuildError> {
             linux: &kernel,
         })?;
         match &config.secure_boot {
-            Some(keys) => Ok(sign::sign(&efi, &keys.key, &keys.cert, scratch.path())?),
+            Some(keys) => sign_with(&efi, keys, scratch.path()),
             None => Ok(efi),
         }
     })?;
@@ -137,17 +142,44 @@ impl Unpacked {
     }
 }
 
+/// A package that apt does not know is a mistake of the configuration when it is named there.
+fn whose_package(error: BuildError, config: &Config) -> BuildError {
+    let named = |package: &String| config.firmware.iter().find(|name| name.value == *package);
+    match &error {
+        BuildError::NoPackage(package) => match named(package) {
+            Some(name) => BuildError::Config(name.mistake(format!(
+                "names {package:?}, which apt does not know: correct the name, or add non-free-firmware to this \
+                 machine's apt sources and run `apt-get update` as root"
+            ))),
+            None => error,
+        },
+        _ => error,
+    }
+}
+
 /// Firmware that nothing asks for is a configuration half written: its module is missing.
 fn check_firmware(config: &Config, unpacked: &Unpacked, image: &Tree) -> Result<(), BuildError> {
-    for package in &config.firmware {
-        if !image.iter().any(|(path, _)| unpacked.owners.get(path) == Some(package)) {
-            return Err(BuildError::Missing(format!(
-                "hardware.firmware names {package:?}, but no module of the image asks for a file of it: name the module \
-                 under modules.extra, or leave the package out"
-            )));
-        }
+    let used = |package: &String| image.iter().any(|(path, _)| unpacked.owners.get(path) == Some(package));
+    match config.firmware.iter().find(|name| !used(&name.value)) {
+        None => Ok(()),
+        Some(name) => Err(BuildError::Config(name.mistake(format!(
+            "names {:?}, but no module of the image asks for a file of it: name the module under modules.extra, or \
+             leave the package out",
+            name.value
+        )))),
     }
-    Ok(())
+}
+
+/// What sbsign refuses is a key, or a certificate, that the configuration should not name.
+fn sign_with(efi: &[u8], keys: &SecureBoot, scratch: &Path) -> Result<Vec<u8>, BuildError> {
+    sign::sign(efi, &keys.key.value, &keys.cert, scratch).map_err(|error| match error {
+        SignError::Failed { .. } => BuildError::Config(keys.key.mistake(format!(
+            "names {}, which does not sign with {} ({error}): name a key and the certificate that was made with it",
+            keys.key.value.display(),
+            keys.cert.display()
+        ))),
+        other => BuildError::Sign(other),
+    })
 }
 
 /// Unpacks into memory, the kernel (most of the bytes) beside the others.
@@ -229,29 +261,30 @@ fn describe(
     packages: &[Package],
     unpacked: &Unpacked,
     index: &Index,
-    image: &Tree,
+    image: &Image,
     cmdline: String,
     files: BTreeMap<String, FileEntry>,
 ) -> Result<Manifest, BuildError> {
     let mut used: BTreeSet<&str> = BTreeSet::from(["systemd-boot-efi"]);
     let kernel = format!("boot/vmlinuz-{}", index.release());
-    for path in image.iter().map(|(path, _)| path).chain([kernel.as_str()]) {
+    for path in image.tree.iter().map(|(path, _)| path).chain([kernel.as_str()]) {
         used.extend(unpacked.owners.get(path).map(String::as_str));
     }
     let mut binaries = BTreeMap::new();
     for (name, path) in rootfs::BINARIES {
-        if let Some((_, bytes)) = image.resolve(path) {
+        if let Some((_, bytes)) = image.tree.resolve(path) {
             binaries.insert(name.to_owned(), sha256(&bytes));
         }
     }
-    let modules = image.iter().filter_map(|(path, _)| path.strip_suffix(".ko"));
+    let modules = image.tree.iter().filter_map(|(path, _)| path.strip_suffix(".ko"));
     Ok(Manifest {
         image_build: env!("CARGO_PKG_VERSION").to_owned(),
         kernel: index.release().to_owned(),
         cmdline,
         signed: job.config.secure_boot.is_some(),
         modules: modules.map(|stem| stem.rsplit('/').next().unwrap_or(stem).to_owned()).collect(),
-        unpacked_bytes: image.bytes(),
+        firmware_absent: image.firmware_absent.clone(),
+        unpacked_bytes: image.tree.bytes(),
         packages: packages
             .iter()
             .filter(|package| used.contains(package.name.as_str()))

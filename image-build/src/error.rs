@@ -30,6 +30,11 @@ pub enum BuildError {
         /// What else may be the reason.
         hint: String,
     },
+    /// apt's lists have no package of a name.
+    #[error(
+        "apt knows no package {0}: run `apt-get update` as root, and see that the sources hold Debian 12"
+    )]
+    NoPackage(String),
     /// A package file is damaged.
     #[error("package {path} cannot be unpacked ({why}): delete the file and build again")]
     Package {
@@ -62,9 +67,16 @@ pub enum BuildError {
         /// Why, with the remedy.
         why: String,
     },
-    /// A module or firmware that the configuration names does not exist.
-    #[error("{0}")]
-    Missing(String),
+    /// The kernel lacks a module.
+    #[error(
+        "kernel {release} has no module {name}, which a kiosk needs: this build of image-build is for Debian 12"
+    )]
+    Module {
+        /// Release of the kernel.
+        release: String,
+        /// Which module.
+        name: String,
+    },
     /// depmod failed.
     #[error("depmod could not index the kernel modules: {0}")]
     Depmod(String),
@@ -82,6 +94,14 @@ pub enum BuildError {
         "{path} holds files that are not from an earlier build: name an empty or a new folder with --out"
     )]
     Occupied {
+        /// Which.
+        path: PathBuf,
+    },
+    /// The output folder cannot be moved as one.
+    #[error(
+        "{path} is the root of a file system, which cannot be replaced whole: name a folder within it with --out"
+    )]
+    NoFolder {
         /// Which.
         path: PathBuf,
     },

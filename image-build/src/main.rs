@@ -9,8 +9,15 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Builds the Waystation kiosk appliance from a kiosk.toml.
+///
+/// Exit codes: 0 done, 1 failed, 2 a mistake in the kiosk.toml or in this command line, 130 interrupted.
 #[derive(Parser)]
-#[command(version)]
+#[command(
+    version,
+    after_help = "Example:\n  image-build check --config kiosk.toml\n  \
+        image-build build --config kiosk.toml --out kiosk\n  \
+        sudo dd if=kiosk/kiosk.img of=/dev/sdX bs=4M conv=fsync status=progress"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -19,6 +26,8 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Builds kiosk.efi, kiosk.img and netboot/ from Debian packages and the release binaries.
+    #[command(after_help = "Example:\n  image-build build --config kiosk.toml --out kiosk\n\n\
+        The output folder is replaced in one step when all of it is whole; whatever goes wrong before leaves it as it was.")]
     Build {
         /// The kiosk's configuration.
         #[arg(long)]
@@ -37,6 +46,7 @@ enum Command {
         json: bool,
     },
     /// Says what is wrong with a kiosk.toml, if anything.
+    #[command(after_help = "Example:\n  image-build check --config kiosk.toml --json")]
     Check {
         /// The kiosk's configuration.
         #[arg(long)]
@@ -86,6 +96,14 @@ fn run_build(
         println!("Built in {:.0} s, kernel {}:", progress.seconds(), manifest.kernel);
         for (name, file) in &manifest.files {
             println!("  {:<32} {:>7.1} MB", job.out.join(name).display(), file.bytes as f64 / 1e6);
+        }
+        if !manifest.firmware_absent.is_empty() {
+            let modules: Vec<&str> = manifest.firmware_absent.keys().map(String::as_str).collect();
+            println!(
+                "Some devices of these drivers need firmware that is not in the image: {}.\n\
+                 manifest.json names the files; hardware.firmware in kiosk.toml takes the packages that have them.",
+                modules.join(", ")
+            );
         }
     }
     Ok(ExitCode::SUCCESS)

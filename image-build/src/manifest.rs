@@ -17,6 +17,9 @@ pub struct Manifest {
     pub signed: bool,
     /// Kernel modules carried.
     pub modules: Vec<String>,
+    /// Firmware files that a carried module may ask for and that are not in the image, by module. Most machines do
+    /// without: [`crate::config`] names packages of more.
+    pub firmware_absent: BTreeMap<String, Vec<String>>,
     /// Bytes of the file system before compression.
     pub unpacked_bytes: u64,
     /// Debian packages that something in the image is from.

@@ -3,8 +3,12 @@
 
 use crate::error::BuildError;
 use crate::scratch::Scratch;
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use std::ffi::OsString;
 use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// File that marks a folder as made by a build.
@@ -24,17 +28,25 @@ impl Staging {
     /// When `place` holds something that is not from an earlier build, or its parent cannot be written.
     pub fn begin(place: &Path) -> Result<Self, BuildError> {
         check_free(place)?;
-        // Through the real parent: `out` alone has an empty one, and links must not part the two halves.
-        let parent = match place.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-            _ => PathBuf::from("."),
+        // The folder itself and not a link to it, `.` or `out` alone: the two halves must be neighbours.
+        let place = match fs::canonicalize(place) {
+            Ok(real) => real,
+            Err(_) => std::path::absolute(place).map_err(BuildError::io(place, "finding the folder"))?,
         };
-        fs::create_dir_all(&parent).map_err(BuildError::io(&parent, "making the folder"))?;
+        let (Some(parent), Some(name)) = (place.parent(), place.file_name()) else {
+            return Err(BuildError::NoFolder { path: place });
+        };
+        fs::create_dir_all(parent).map_err(BuildError::io(parent, "making the folder"))?;
+        if let (Ok(own), Ok(around)) = (fs::metadata(&place), fs::metadata(parent))
+            && own.dev() != around.dev()
+        {
+            return Err(BuildError::NoFolder { path: place });
+        }
         let mut prefix = OsString::from(".");
-        prefix.push(place.file_name().unwrap_or_default());
+        prefix.push(name);
         prefix.push(".half-");
-        let half = Scratch::new_in(&parent, prefix).map_err(BuildError::io(&parent, "making a folder"))?;
-        Ok(Self { half, place: place.to_owned() })
+        let half = Scratch::new_in(parent, prefix).map_err(BuildError::io(parent, "making a folder"))?;
+        Ok(Self { half, place })
     }
 
     /// The folder to fill.
@@ -64,22 +76,61 @@ impl Staging {
     /// # Errors
     /// When it cannot be moved.
     pub fn finish(self) -> Result<(), BuildError> {
-        let failed = |source| BuildError::Io {
+        let place = || -> io::Result<()> {
+            sync_folders(self.half.path())?;
+            if self.place.exists() {
+                exchange(self.half.path(), &self.place)?;
+                // Now the temporary folder is the earlier build, and goes with `self`.
+            } else {
+                fs::rename(self.half.path(), &self.place)?;
+            }
+            // Before the earlier build goes, the new one is there for good.
+            self.place.parent().map_or(Ok(()), sync)
+        };
+        check_free(&self.place)?;
+        place().map_err(|source| BuildError::Io {
             path: self.place.clone(),
             doing: "putting the result in place",
             source,
-        };
-        if self.place.exists() {
-            check_free(&self.place)?;
-            use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
-            renameat2(AT_FDCWD, self.half.path(), AT_FDCWD, &self.place, RenameFlags::RENAME_EXCHANGE)
-                .map_err(|error| failed(error.into()))?;
-            // Now the temporary folder is the earlier build, and goes with `self`.
-            Ok(())
-        } else {
-            fs::rename(self.half.path(), &self.place).map_err(failed)
+        })
+    }
+}
+
+/// Swaps two neighbouring folders.
+fn exchange(new: &Path, old: &Path) -> io::Result<()> {
+    match renameat2(AT_FDCWD, new, AT_FDCWD, old, RenameFlags::RENAME_EXCHANGE) {
+        Err(Errno::EINVAL | Errno::ENOSYS | Errno::ENOTSUP) => exchange_by_steps(new, old),
+        done => Ok(done?),
+    }
+}
+
+/// For file systems that cannot do it in one (NFS, many FUSE ones): for a moment nothing is at `old`.
+fn exchange_by_steps(new: &Path, old: &Path) -> io::Result<()> {
+    let mut aside = new.as_os_str().to_owned();
+    aside.push(".earlier");
+    fs::rename(old, &aside)?;
+    match fs::rename(new, old) {
+        Ok(()) => fs::rename(&aside, new),
+        Err(error) => {
+            fs::rename(&aside, old)?;
+            Err(error)
         }
     }
+}
+
+/// Makes the names in a folder, and in those within it, last through a power cut.
+fn sync_folders(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            sync_folders(&entry.path())?;
+        }
+    }
+    sync(folder)
+}
+
+fn sync(folder: &Path) -> io::Result<()> {
+    fs::File::open(folder)?.sync_all()
 }
 
 /// A build may take the place of nothing, of an empty folder, and of an earlier build.
@@ -131,6 +182,52 @@ mod tests {
         staging.write("kiosk.efi", b"half").unwrap();
         drop(staging);
         assert_eq!(names(base.path()), Vec::<String>::new());
+    }
+
+    /// A link to the folder stays a link, and the folder that it leads to has the new build.
+    #[test]
+    fn a_link_to_the_output_folder_is_followed() {
+        let base = tempfile::tempdir().unwrap();
+        let (place, link) = (base.path().join("real"), base.path().join("link"));
+        fs::create_dir(&place).unwrap();
+        std::os::unix::fs::symlink(&place, &link).unwrap();
+        for text in ["one", "two"] {
+            let staging = Staging::begin(&link).unwrap();
+            staging.write(MANIFEST, text.as_bytes()).unwrap();
+            staging.finish().unwrap();
+        }
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read_to_string(place.join(MANIFEST)).unwrap(), "two");
+        assert_eq!(names(base.path()), ["link", "real"]);
+    }
+
+    /// As `--out .` in an empty folder has it: nothing of the build may lie within the folder itself.
+    #[test]
+    fn a_folder_may_be_named_by_dots() {
+        let base = tempfile::tempdir().unwrap();
+        fs::create_dir_all(base.path().join("out/below")).unwrap();
+        fs::remove_dir(base.path().join("out/below")).unwrap();
+        let staging = Staging::begin(&base.path().join("out/.")).unwrap();
+        staging.write(MANIFEST, b"new").unwrap();
+        staging.finish().unwrap();
+        assert_eq!(names(base.path()), ["out"]);
+        assert_eq!(names(&base.path().join("out")), [MANIFEST]);
+    }
+
+    #[test]
+    fn file_systems_without_exchange_are_served_in_steps() {
+        let base = tempfile::tempdir().unwrap();
+        let (new, old) = (base.path().join("new"), base.path().join("old"));
+        for folder in [&new, &old] {
+            fs::create_dir(folder).unwrap();
+            fs::write(folder.join(folder.file_name().unwrap()), b"").unwrap();
+        }
+        exchange_by_steps(&new, &old).unwrap();
+        assert_eq!((names(&old), names(&new)), (vec!["new".to_owned()], vec!["old".to_owned()]));
+        // What cannot be put in place leaves the earlier one there.
+        assert!(exchange_by_steps(&base.path().join("gone"), &old).is_err());
+        assert_eq!(names(&old), ["new"]);
+        assert_eq!(names(base.path()), ["new", "old"]);
     }
 
     #[test]

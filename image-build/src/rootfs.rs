@@ -6,6 +6,7 @@ use crate::error::BuildError;
 use crate::modules::{self, Index};
 use crate::tree::{Kind, Tree};
 use parcel::wire::kiosk::{CA_PATH, CACHE, PATH};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -56,11 +57,20 @@ pub struct Parts<'a> {
     pub scratch: &'a Path,
 }
 
+/// The file system, and what it lacks.
+#[derive(Debug)]
+pub struct Image {
+    /// The file system.
+    pub tree: Tree,
+    /// Firmware files that carried modules may ask for and that are not in it, by module.
+    pub firmware_absent: BTreeMap<String, Vec<String>>,
+}
+
 /// Builds the file system.
 ///
 /// # Errors
 /// When something that it needs is missing or does not run on it.
-pub fn build(parts: &Parts<'_>) -> Result<Tree, BuildError> {
+pub fn build(parts: &Parts<'_>) -> Result<Image, BuildError> {
     let mut image = Tree::default();
     folders(&mut image);
     accounts(&mut image);
@@ -82,9 +92,9 @@ pub fn build(parts: &Parts<'_>) -> Result<Tree, BuildError> {
     elf::close(&mut image, parts.packages, libc_version(parts.packages))?;
     let selection = parts.index.select(&parts.config.modules_extra, &parts.config.modules_load)?;
     modules::install(&mut image, parts.packages, parts.index, &selection, parts.scratch)?;
-    firmware(&mut image, parts, &selection);
+    let firmware_absent = firmware(&mut image, parts.packages, &selection);
     settings(&mut image, parts.config, &selection.load);
-    Ok(image)
+    Ok(Image { tree: image, firmware_absent })
 }
 
 /// Checks that every binary is there, before anything is fetched.
@@ -162,27 +172,33 @@ fn accounts(image: &mut Tree) {
     image.file("etc/group", 0o644, group.into_bytes());
 }
 
-/// Firmware files of the configured packages that the carried modules name; Debian has them in `/lib/firmware`.
-fn firmware(image: &mut Tree, parts: &Parts<'_>, selection: &modules::Selection) {
-    for name in &selection.firmware {
+/// Firmware files of the configured packages that the carried modules name; Debian has them in `/lib/firmware`. Answers
+/// with what no package has, by module.
+fn firmware(
+    image: &mut Tree,
+    packages: &Tree,
+    selection: &modules::Selection,
+) -> BTreeMap<String, Vec<String>> {
+    let mut absent: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (name, modules) in &selection.firmware {
         // A name may hold a pattern: iwlwifi names some of its files so.
         let (stem, pattern) = match name.split_once('*') {
             Some((stem, _)) => (stem, true),
             None => (name.as_str(), false),
         };
         let prefix = format!("usr/lib/firmware/{stem}");
-        let found: Vec<String> = parts
-            .packages
-            .below(&prefix)
-            .filter(|(path, node)| {
-                (pattern || path.len() == prefix.len()) && !matches!(node.kind, Kind::Folder)
-            })
-            .map(|(path, _)| path.to_owned())
-            .collect();
-        for path in found {
-            image.copy_resolved(parts.packages, &path);
+        let found = packages.below(&prefix).filter(|(path, node)| {
+            (pattern || path.len() == prefix.len()) && !matches!(node.kind, Kind::Folder)
+        });
+        // A link into nothing is no file either.
+        let copied = found.filter(|(path, _)| image.copy_resolved(packages, path)).count();
+        if copied == 0 {
+            for module in modules {
+                absent.entry(module.clone()).or_default().push(name.clone());
+            }
         }
     }
+    absent
 }
 
 /// The files in `/etc` that follow from the configuration.

@@ -1,10 +1,13 @@
-//! Temporary folders that vanish when they are dropped, and also when the build is interrupted.
+//! Temporary folders that vanish when they are dropped, and also when the build is interrupted; what a build that was
+//! killed or lost its power left behind goes when the next one begins.
 
+use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{SigSet, Signal};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -23,6 +26,8 @@ pub struct Scratch {
     folder: tempfile::TempDir,
     /// Its path when it was made; it may have been moved since.
     registered: PathBuf,
+    /// Tells other builds that it is in use; `None` where the file system has no locks, and then nobody sweeps.
+    _in_use: Option<Flock<fs::File>>,
 }
 
 impl Scratch {
@@ -31,13 +36,22 @@ impl Scratch {
     /// # Errors
     /// When `parent` cannot be written.
     pub fn new_in(parent: &Path, prefix: impl AsRef<OsStr>) -> io::Result<Self> {
-        let folder = tempfile::Builder::new()
-            .prefix(prefix.as_ref())
-            .permissions(fs::Permissions::from_mode(0o755))
-            .tempdir_in(parent)?;
-        let registered = std::path::absolute(folder.path())?;
-        live().insert(registered.clone());
-        Ok(Self { folder, registered })
+        let prefix = prefix.as_ref();
+        sweep(parent, prefix);
+        loop {
+            let folder = tempfile::Builder::new()
+                .prefix(prefix)
+                .permissions(fs::Permissions::from_mode(0o755))
+                .tempdir_in(parent)?;
+            let registered = std::path::absolute(folder.path())?;
+            live().insert(registered.clone());
+            let in_use = lock(&registered, FlockArg::LockExclusive);
+            let scratch = Self { folder, registered, _in_use: in_use };
+            // Another build may have swept it before it was locked.
+            if scratch.path().exists() {
+                return Ok(scratch);
+            }
+        }
     }
 
     /// Where it is.
@@ -48,7 +62,26 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        live().remove(&self.registered);
+        // Deleted while the list is held: a signal meanwhile must not end the process with half of it left.
+        let mut folders = live();
+        let _ = fs::remove_dir_all(&self.registered);
+        folders.remove(&self.registered);
+    }
+}
+
+fn lock(folder: &Path, how: FlockArg) -> Option<Flock<fs::File>> {
+    Flock::lock(fs::File::open(folder).ok()?, how).ok()
+}
+
+/// Deletes folders of this name that no build is using.
+fn sweep(parent: &Path, prefix: &OsStr) {
+    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
+    for entry in entries.filter(|entry| entry.file_name().as_bytes().starts_with(prefix.as_bytes())) {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir())
+            && let Some(_left_behind) = lock(&entry.path(), FlockArg::LockExclusiveNonblock)
+        {
+            let _ = fs::remove_dir_all(entry.path());
+        }
     }
 }
 
@@ -89,5 +122,20 @@ mod tests {
         assert!(path.is_dir() && live().contains(&path));
         drop(scratch);
         assert!(!path.exists() && !live().contains(&path));
+    }
+
+    /// As after a power cut: the folder is there and nobody holds it.
+    #[test]
+    fn what_a_killed_build_left_is_swept_and_what_is_in_use_is_not() {
+        let base = tempfile::tempdir().unwrap();
+        let used = Scratch::new_in(base.path(), ".x-").unwrap();
+        for name in [".x-left", ".y-other"] {
+            fs::create_dir_all(base.path().join(name).join("netboot")).unwrap();
+        }
+        fs::write(base.path().join(".x-file"), b"").unwrap();
+        let next = Scratch::new_in(base.path(), ".x-").unwrap();
+        assert!(used.path().exists() && next.path().exists());
+        assert!(!base.path().join(".x-left").exists());
+        assert!(base.path().join(".y-other").exists() && base.path().join(".x-file").exists());
     }
 }

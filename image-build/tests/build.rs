@@ -148,12 +148,26 @@ fn the_initrd_holds_what_the_kiosk_runs(site: &Site, manifest: &Value) {
         );
     }
     assert!(listing.contains("crw-------   1 0        0          5,   1 "), "{listing}");
+    only_what_must_be_is_open(&listing);
     assert!(listing.contains("usr/sbin/modprobe -> /bin/kmod"), "{listing}");
     // A loader at the place that programs name, through the merged folders.
     assert!(
         listing.contains("lib64 -> usr/lib64") && listing.contains("usr/lib64/ld-linux-x86-64.so.2"),
         "{listing}"
     );
+}
+
+/// Nobody but root can write anything but /tmp and /dev/null, nothing changes the user who runs it, and all is root's.
+fn only_what_must_be_is_open(listing: &str) {
+    for line in listing.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let (mode, path) = (words[0], line.rsplit(' ').next().unwrap());
+        assert_eq!(words[2..4], ["0", "0"], "{line}");
+        let open = mode.as_bytes()[5] == b'w' || mode.as_bytes()[8] == b'w';
+        let must = mode.starts_with('l') || ["tmp", "dev/null"].contains(&path);
+        assert!(!open || must, "{line}");
+        assert!(!mode.contains(['s', 'S']) && (!mode.contains(['t', 'T']) || path == "tmp"), "{line}");
+    }
 }
 
 fn its_settings_follow_from_the_configuration(site: &Site) {
@@ -212,6 +226,9 @@ fn the_manifest_names_packages_and_files(site: &Site, manifest: &Value) {
         .iter()
         .map(|package| package["name"].as_str().unwrap())
         .collect();
+    // What no package has is told, and what one has is not.
+    let absent = manifest["firmware_absent"].as_object().unwrap();
+    assert!(absent.contains_key("r8169") && !absent.contains_key("ath9k_htc"), "{absent:?}");
     assert!(names.contains(&"libc6") && names.contains(&"systemd-boot-efi"), "{names:?}");
     assert!(names.iter().any(|name| name.starts_with("linux-image-6.1.")), "{names:?}");
     for (name, entry) in manifest["files"].as_object().unwrap() {
@@ -298,6 +315,50 @@ fn no_space_leaves_nothing_half_made() {
     );
 }
 
+/// The key of one pair and the certificate of another: only signing can tell.
+fn signed_with_another_key() -> Site {
+    let site = Site::new();
+    fs::write(site.path("db.key"), rcgen::KeyPair::generate().unwrap().serialize_pem()).unwrap();
+    let text = format!("{CONFIG}[secure_boot]\nkey = \"db.key\"\ncert = \"ca.pem\"\n");
+    fs::write(site.path("kiosk.toml"), text).unwrap();
+    site
+}
+
+/// The root of a file system cannot be exchanged for another folder: that is said before anything is fetched.
+#[test]
+fn a_mounted_output_folder_is_refused_at_once() {
+    let site = Site::new();
+    let mounted = site.path("mounted");
+    fs::create_dir(&mounted).unwrap();
+    let script = format!("mount -t tmpfs tmpfs '{}' && \"$@\"", mounted.display());
+    let build = site.command("mounted");
+    let output = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c", &script, "sh"])
+        .arg(build.get_program())
+        .args(build.get_args())
+        .output()
+        .unwrap();
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert_eq!(
+        said,
+        format!(
+            "{} is the root of a file system, which cannot be replaced whole: name a folder within it with --out\n",
+            mounted.display()
+        )
+    );
+}
+
+#[test]
+fn help_has_an_example_and_the_exit_codes() {
+    for arguments in [&["--help"][..], &["build", "--help"], &["check", "--help"]] {
+        let output = Command::new(env!("CARGO_BIN_EXE_image-build")).args(arguments).output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && said.contains("Example:\n  image-build "), "{said}");
+        assert!(arguments.len() > 1 || said.contains("Exit codes: 0 done, 1 failed, 2 a mistake"), "{said}");
+    }
+}
+
 #[test]
 fn what_cannot_be_built_is_said_in_one_sentence_and_leaves_nothing() {
     let change = |from: &str, to: &str| {
@@ -330,8 +391,23 @@ fn what_cannot_be_built_is_said_in_one_sentence_and_leaves_nothing() {
         (with(b"#!/bin/sh\n"), 1, "bin/vmm cannot run in the image: it is not an ELF file"),
         (
             change("firmware-ath9k-htc", "firmware-of-nobody"),
-            1,
-            "apt cannot provide the packages of the image: Unable to locate package firmware-of-nobody",
+            2,
+            "kiosk.toml:18: hardware.firmware names \"firmware-of-nobody\", which apt does not know: correct the name",
+        ),
+        (
+            change("[\"nbd\"]", "[\"nbdd\"]"),
+            2,
+            "kiosk.toml:16: modules.load names \"nbdd\", which kernel 6.1.",
+        ),
+        (
+            change("[\"ath9k_htc\"]", "[]"),
+            2,
+            "kiosk.toml:18: hardware.firmware names \"firmware-ath9k-htc\", but no module of the image asks for a file of it",
+        ),
+        (
+            signed_with_another_key(),
+            2,
+            "kiosk.toml:22: secure_boot.key names db.key, which does not sign with ca.pem (sbsign failed: ",
         ),
     ];
     for (site, code, expected) in cases {

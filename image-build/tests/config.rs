@@ -92,8 +92,14 @@ fn a_full_configuration_reads_as_written() {
     assert_eq!(config.kiosk.log.as_deref(), Some("ttyS1"));
     assert_eq!(config.kiosk.cache.kind, CacheKind::Auto);
     assert_eq!(config.ca_pem, fs::read(folder.path().join("ca.pem")).unwrap());
-    assert_eq!(config.modules_extra, ["iwlwifi"]);
-    assert_eq!(config.firmware, ["firmware-iwlwifi"]);
+    assert_eq!(config.modules_extra[0].value, "iwlwifi");
+    assert_eq!(config.firmware[0].value, "firmware-iwlwifi");
+    // What only a build can find wrong is named like any other mistake.
+    let late = config.firmware[0].mistake("names nothing").to_string();
+    assert_eq!(
+        late,
+        format!("{}:28: hardware.firmware names nothing", folder.path().join("kiosk.toml").display())
+    );
 }
 
 #[test]
@@ -109,6 +115,94 @@ fn a_short_configuration_has_careful_defaults() {
     assert!(config.kiosk.wipe.discard && config.kiosk.wipe.power_off_on_failure);
     assert_eq!((config.zstd_level, config.kiosk.cache.zstd_level), (9, 3));
     assert_eq!(config.secure_boot, None);
+}
+
+/// URLs that the parser forgives are written as everything after it reads them.
+#[test]
+fn the_server_url_has_one_spelling() {
+    let folder = folder();
+    for written in [
+        "HTTPS://Parcels.Example.ORG:443/",
+        " https://parcels.example.org",
+        "https:parcels.example.org",
+        "https:\\\\\\\\parcels.example.org",
+    ] {
+        let text = GOOD.replace("https://parcels.example.org", written);
+        let config = parse(folder.path(), &text).unwrap_or_else(|error| panic!("{written}: {error:?}"));
+        assert_eq!(config.kiosk.server_url, "https://parcels.example.org", "{written}");
+    }
+}
+
+#[test]
+fn a_file_saved_on_windows_reads_alike() {
+    let folder = folder();
+    let text = format!("\u{feff}{}", GOOD.replace('\n', "\r\n"));
+    assert_eq!(parse(folder.path(), &text), parse(folder.path(), GOOD));
+    let mistakes = parse(folder.path(), &text.replace("[wipe]", "[wiep]")).unwrap_err();
+    assert!(mistakes[0].ends_with("kiosk.toml:19: wiep is not a key of kiosk.toml: did you mean wipe?"));
+}
+
+#[test]
+fn a_partition_that_the_cache_never_uses_is_a_mistake() {
+    let folder = folder();
+    let text = GOOD
+        .replace("kind = \"auto\"", "kind = \"memory\"")
+        .replace("cache_partition_mib = 0", "cache_partition_mib = 64");
+    let mistakes = parse(folder.path(), &text).unwrap_err();
+    assert_eq!(mistakes.len(), 1, "{mistakes:?}");
+    assert!(
+        mistakes[0].ends_with(
+            "kiosk.toml:31: image.cache_partition_mib makes a partition that cache.kind \"memory\" never uses: \
+             write 0, or cache.kind = \"auto\""
+        ),
+        "{mistakes:?}"
+    );
+}
+
+/// Every key in the code is in the example and in the documentation's table, and the other way round.
+#[test]
+fn keys_of_code_example_and_documentation_are_the_same() {
+    let example = include_str!("../examples/kiosk.toml");
+    let docs = include_str!("../../docs/images.md");
+    let mut of_example = Vec::new();
+    let mut table = String::new();
+    for line in example.lines().map(|line| line.strip_prefix("# ").unwrap_or(line)) {
+        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            table = format!("{name}.");
+        } else if let Some((key, _)) = line.split_once(" = ").filter(|(key, _)| !key.contains(' ')) {
+            of_example.push(if table == "hosts." {
+                "hosts.\"name\"".to_owned()
+            } else {
+                format!("{table}{key}")
+            });
+        }
+    }
+    let rows = docs.split("## kiosk.toml").nth(1).unwrap().lines().filter(|line| line.starts_with("| `"));
+    let of_docs: Vec<String> = rows
+        .flat_map(|row| {
+            let cell = row.split('|').nth(1).unwrap();
+            let names: Vec<&str> = cell.split('`').skip(1).step_by(2).collect();
+            let table = names[0].split_once('.').map_or("", |(table, _)| table).to_owned();
+            names
+                .into_iter()
+                .map(|name| if name.starts_with('.') { format!("{table}{name}") } else { name.to_owned() })
+                .collect::<Vec<_>>()
+        })
+        .take(of_example.len())
+        .collect();
+    assert_eq!(of_docs, of_example);
+    let known: Vec<String> = config::KEYS
+        .iter()
+        .flat_map(|(table, keys)| keys.iter().map(move |key| format!("{table}.{key}")))
+        .map(|key| key.trim_start_matches('.').to_owned())
+        .filter(|key| !config::KEYS.iter().any(|(table, _)| table == key) && key != "hosts")
+        .collect();
+    let named = |key: &&String| *key != "hosts.\"name\"";
+    let mut of_example: Vec<&String> = of_example.iter().filter(named).collect();
+    of_example.sort();
+    let mut known: Vec<&String> = known.iter().collect();
+    known.sort();
+    assert_eq!(known, of_example);
 }
 
 #[test]
@@ -187,6 +281,26 @@ fn each_mistake_has_its_sentence() {
             "kiosk.toml:7: server.url is missing: write url = \"https://parcels.example.org\" under [server]",
         ),
         ("ca = \"ca.pem\"\n", "", "kiosk.toml:7: server.ca is missing: write ca = \"ca.pem\" under [server]"),
+        (
+            "[wipe]\n",
+            "[wipe]\ntitle = \"Library\"\n",
+            "kiosk.toml:20: wipe.title is not a key of kiosk.toml: title belongs at the top, before the first [table]",
+        ),
+        (
+            "[server]\n",
+            "[server]\nkdc = []\n",
+            "kiosk.toml:8: server.kdc is not a key of kiosk.toml: kdc belongs under [realm]",
+        ),
+        (
+            "size_mib = 0",
+            "size_mib = 99_999_999_999_999_999_999",
+            "kiosk.toml:17: cache.size_mib is 99999999999999999999: write a number from 0 to 16777216",
+        ),
+        (
+            "title = \"Library\"",
+            "title = \"Library\"\ntitle = \"Again\"",
+            "kiosk.toml:3: this is not TOML (duplicate key",
+        ),
         // Names.
         (
             "front-desk-1",
@@ -261,6 +375,11 @@ fn each_mistake_has_its_sentence() {
             "https://par_cels.example.org",
             "kiosk.toml:8: server.url is \"https://par_cels.example.org\", whose host is not a host name",
         ),
+        (
+            "parcels.example.org\"\nca",
+            "parcels.example.org:0\"\nca",
+            "kiosk.toml:8: server.url has port 0 (\"https://parcels.example.org:0\"), where nothing can listen: write the",
+        ),
         // Its CA.
         (
             "ca.pem",
@@ -310,6 +429,11 @@ fn each_mistake_has_its_sentence() {
             "kiosk.toml:11: hosts.Parcels.example.org names \"Parcels.example.org\", not a host name: write lower-case labels",
         ),
         (
+            "\"parcels.example.org\" =",
+            "parcels.example.org =",
+            "kiosk.toml:11: hosts.parcels is a table, as dots make it: write the whole name in quotes",
+        ),
+        (
             "\"192.0.2.10\"",
             "10",
             "kiosk.toml:11: hosts.parcels.example.org is a number where a string in quotes belongs",
@@ -319,7 +443,9 @@ fn each_mistake_has_its_sentence() {
             "/dev/tty1",
             "kiosk.toml:13: console.screen is \"/dev/tty1\", not a terminal: write tty1 for screen and keyboard or ttyS0 for the first serial port",
         ),
-        ("tty1", "tty64", "kiosk.toml:13: console.screen is \"tty64\", not a terminal"),
+        // Nobody would see it: only the first is in front, and switching is locked.
+        ("tty1", "tty2", "kiosk.toml:13: console.screen is \"tty2\", not a terminal"),
+        ("tty1", "ttyS32", "kiosk.toml:13: console.screen is \"ttyS32\", not a terminal"),
         (
             "ttyS1",
             "tty1",
@@ -357,6 +483,11 @@ fn each_mistake_has_its_sentence() {
             "cache_partition_mib = 10",
             "kiosk.toml:31: image.cache_partition_mib is 10, too little for a cache: write 0 (none) or at least 64",
         ),
+        (
+            "cache_partition_mib = 0",
+            "cache_partition_mib = 65537",
+            "kiosk.toml:31: image.cache_partition_mib is 65537: write a number from 0 to 65536",
+        ),
         // Boot.
         (
             "mitigations=off",
@@ -372,6 +503,36 @@ fn each_mistake_has_its_sentence() {
             "mitigations=off",
             "init_on_free=0",
             "kiosk.toml:23: boot.cmdline_extra sets init_on_free, which the wipe rests on: leave it out",
+        ),
+        (
+            "mitigations=off",
+            "init-on-free=0",
+            "kiosk.toml:23: boot.cmdline_extra sets init_on_free, which the wipe rests on: leave it out",
+        ),
+        (
+            "mitigations=off",
+            "\\\"init_on_free=0\\\"",
+            "kiosk.toml:23: boot.cmdline_extra holds a quotation mark: no word that a kiosk needs has one, leave it out",
+        ),
+        (
+            "mitigations=off",
+            "lockdown=none",
+            "kiosk.toml:23: boot.cmdline_extra sets lockdown, which would open kernel memory, where the cache's key is: leave it out",
+        ),
+        (
+            "mitigations=off",
+            "sysctl.kernel/sysrq=1",
+            "kiosk.toml:23: boot.cmdline_extra sets sysctl.kernel/sysrq, which would let anybody at the keyboard command the kernel: leave it out",
+        ),
+        (
+            "mitigations=off",
+            "resume=/dev/sda2",
+            "kiosk.toml:23: boot.cmdline_extra sets resume, which would write memory to a disk: leave it out",
+        ),
+        (
+            "mitigations=off",
+            "quiet ; shell",
+            "kiosk.toml:23: boot.cmdline_extra holds the word \";\", which is none for the kernel or ends the line for iPXE: leave it out",
         ),
         (
             "mitigations=off",

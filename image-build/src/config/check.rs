@@ -95,26 +95,29 @@ pub(super) fn server_url(text: &str) -> Result<String, String> {
         }
         other => return Err(format!("has the scheme {other:?}: write one such as {example}")),
     }
-    match url.host() {
-        Some(url::Host::Domain(name)) => {
-            host_name(name).map_err(|_| {
-                format!("is {text:?}, whose host is not a host name: write one such as {example}")
-            })?;
-        }
+    let host = match url.host() {
+        Some(url::Host::Domain(name)) => host_name(name).map_err(|_| {
+            format!("is {text:?}, whose host is not a host name: write one such as {example}")
+        })?,
         _ => {
             return Err(
                 "names an address, but Kerberos tickets are for names: write a host name and, if it is not in DNS, its address under [hosts]"
                     .to_owned(),
             );
         }
-    }
+    };
     if !url.username().is_empty() || url.password().is_some() {
         return Err("holds a user or password, which would lie open in the image: leave them out".to_owned());
     }
     if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
         return Err(format!("has something after the host ({text:?}): write only https, host and port"));
     }
-    Ok(text.trim_end_matches('/').to_owned())
+    // Written anew: the parser forgives capitals, spaces and missing slashes, which those who read this later may not.
+    match url.port() {
+        Some(0) => Err(format!("has port 0 ({text:?}), where nothing can listen: write the server's port")),
+        Some(port) => Ok(format!("https://{host}:{port}")),
+        None => Ok(format!("https://{host}")),
+    }
 }
 
 pub(super) fn terminal(name: &str) -> Result<String, String> {
@@ -126,7 +129,8 @@ pub(super) fn terminal(name: &str) -> Result<String, String> {
                 && digits.parse::<u32>().is_ok_and(|number| number <= most)
         })
     };
-    if name != "tty0" && (numbered("tty", 63) || numbered("ttyS", 31) || numbered("hvc", 7)) {
+    // Of the virtual consoles the kiosk shows the first and locks switching, so nobody would see another.
+    if name == "tty1" || numbered("ttyS", 31) || numbered("hvc", 7) {
         Ok(name.to_owned())
     } else {
         Err(format!(
@@ -158,13 +162,23 @@ pub(super) fn cmdline(text: &str) -> Result<String, String> {
     if text.contains("${") || text.contains("||") || text.contains("&&") {
         return Err("holds ${, || or &&, which mean something to iPXE: leave them out".to_owned());
     }
+    // The kernel drops quotes around a word, so they could hide one from what follows.
+    if text.contains('"') {
+        return Err("holds a quotation mark: no word that a kiosk needs has one, leave it out".to_owned());
+    }
     for word in text.split_whitespace() {
-        let name = word.split('=').next().unwrap_or(word);
-        if matches!(name, "initrd" | "rdinit" | "init" | "root") {
-            return Err(format!("sets {name}, which the image itself decides: leave it out"));
+        if matches!(word, ";" | "--") || word.starts_with('#') {
+            return Err(format!(
+                "holds the word {word:?}, which is none for the kernel or ends the line for iPXE: leave it out"
+            ));
         }
-        if name == "init_on_free" || name == "init_on_alloc" {
-            return Err(format!("sets {name}, which the wipe rests on: leave it out"));
+        // The kernel takes dashes in names for underscores.
+        let name = word.split('=').next().unwrap_or(word).replace('-', "_");
+        if let Some((_, why)) = DECIDED.iter().find(|(decided, _)| *decided == name) {
+            return Err(format!("sets {name}, {why}: leave it out"));
+        }
+        if name.starts_with("sysctl.") && name.replace('/', ".").ends_with("kernel.sysrq") {
+            return Err(format!("sets {name}, {AT_THE_KEYBOARD}: leave it out"));
         }
         if name == "console" {
             return Err("sets console: name the terminal under [console] instead".to_owned());
@@ -172,6 +186,32 @@ pub(super) fn cmdline(text: &str) -> Result<String, String> {
     }
     Ok(text.trim().to_owned())
 }
+
+const BY_THE_IMAGE: &str = "which the image itself decides";
+const BY_THE_WIPE: &str = "which the wipe rests on";
+const KERNEL_MEMORY: &str = "which would open kernel memory, where the cache's key is";
+const TO_DISK: &str = "which would write memory to a disk";
+const AT_THE_KEYBOARD: &str = "which would let anybody at the keyboard command the kernel";
+
+/// Words that the image sets for good, or that would undo them, and why.
+const DECIDED: [(&str, &str); 16] = [
+    ("initrd", BY_THE_IMAGE),
+    ("noinitrd", BY_THE_IMAGE),
+    ("rdinit", BY_THE_IMAGE),
+    ("init", BY_THE_IMAGE),
+    ("root", BY_THE_IMAGE),
+    ("init_on_free", BY_THE_WIPE),
+    ("init_on_alloc", BY_THE_WIPE),
+    ("lockdown", KERNEL_MEMORY),
+    ("lsm", KERNEL_MEMORY),
+    ("security", KERNEL_MEMORY),
+    ("module.sig_enforce", KERNEL_MEMORY),
+    ("kgdboc", KERNEL_MEMORY),
+    ("resume", TO_DISK),
+    ("hibernate", TO_DISK),
+    ("crashkernel", TO_DISK),
+    ("sysrq_always_enabled", AT_THE_KEYBOARD),
+];
 
 pub(super) fn module_name(name: &str) -> Result<String, String> {
     let good = !name.is_empty()

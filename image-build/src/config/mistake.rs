@@ -30,6 +30,22 @@ impl fmt::Display for Mistake {
     }
 }
 
+/// A value that only a build can check in the end, with its place, so that the build can name that too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placed<T> {
+    /// The value.
+    pub value: T,
+    /// Where it stands; the text is empty.
+    pub place: Mistake,
+}
+
+impl<T> Placed<T> {
+    /// What is wrong with it: the rest of a sentence that begins with the key.
+    pub fn mistake(&self, text: impl Into<String>) -> Mistakes {
+        Mistakes(vec![Mistake { text: text.into(), ..self.place.clone() }])
+    }
+}
+
 /// All mistakes of a file, in the order of their lines; one line of text each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mistakes(pub Vec<Mistake>);

@@ -7,7 +7,8 @@ mod files;
 mod mistake;
 mod reader;
 
-pub use mistake::{Mistake, Mistakes};
+pub use mistake::{Mistake, Mistakes, Placed};
+pub use reader::KEYS;
 
 use parcel::wire::kiosk::{Cache, CacheKind, Kiosk, Realm, Wipe};
 use reader::{Doc, Found, Section};
@@ -25,11 +26,11 @@ pub struct Config {
     /// Words added to the kernel's command line.
     pub cmdline_extra: String,
     /// Kernel modules carried beside the usual ones.
-    pub modules_extra: Vec<String>,
+    pub modules_extra: Vec<Placed<String>>,
     /// Kernel modules loaded at every boot.
-    pub modules_load: Vec<String>,
+    pub modules_load: Vec<Placed<String>>,
     /// Debian firmware packages.
-    pub firmware: Vec<String>,
+    pub firmware: Vec<Placed<String>>,
     /// zstd level of the initrd, 1 to 19.
     pub zstd_level: i32,
     /// Size of the cache partition in `kiosk.img` in MiB; 0: none.
@@ -42,7 +43,7 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecureBoot {
     /// Private key, PEM.
-    pub key: PathBuf,
+    pub key: Placed<PathBuf>,
     /// Its certificate, PEM.
     pub cert: PathBuf,
 }
@@ -75,27 +76,13 @@ pub fn parse(path: &Path, text: &str) -> Result<Config, Mistakes> {
 
 /// `None` where something required is missing or wrong, which then is among the mistakes.
 fn read(root: &Section<'_, '_>, folder: &Path) -> Option<Config> {
-    root.only(&[
-        "name",
-        "title",
-        "realm",
-        "server",
-        "hosts",
-        "console",
-        "cache",
-        "wipe",
-        "boot",
-        "modules",
-        "hardware",
-        "image",
-        "secure_boot",
-    ]);
+    root.only_known();
     let name = root.string("name").and_then(|found| checked(root, found, check::kiosk_name));
     let title = root.string("title").and_then(|found| checked(root, found, check::title));
 
     let realm = read_realm(&root.section("realm"));
     let server = root.section("server");
-    server.only(&["url", "ca"]);
+    server.only_known();
     let server_url = server
         .required_string("url", "\"https://parcels.example.org\"")
         .and_then(|found| checked(&server, found, check::server_url));
@@ -109,22 +96,22 @@ fn read(root: &Section<'_, '_>, folder: &Path) -> Option<Config> {
     let wipe = read_wipe(&root.section("wipe"));
 
     let boot = root.section("boot");
-    boot.only(&["cmdline_extra"]);
+    boot.only_known();
     let cmdline_extra = boot.string("cmdline_extra").and_then(|found| checked(&boot, found, check::cmdline));
 
     let modules = root.section("modules");
-    modules.only(&["extra", "load"]);
-    let modules_extra = checked_list(&modules, "extra", check::module_name);
-    let modules_load = checked_list(&modules, "load", check::module_name);
+    modules.only_known();
+    let modules_extra = placed_list(&modules, "extra", check::module_name);
+    let modules_load = placed_list(&modules, "load", check::module_name);
 
     let hardware = root.section("hardware");
-    hardware.only(&["firmware"]);
-    let firmware = checked_list(&hardware, "firmware", check::package_name);
+    hardware.only_known();
+    let firmware = placed_list(&hardware, "firmware", check::package_name);
 
     let image = root.section("image");
-    image.only(&["zstd_level", "cache_partition_mib"]);
+    image.only_known();
     let zstd_level = image.integer("zstd_level", 1..=19).map_or(9, |found| found.value as i32);
-    let cache_partition_mib = read_cache_partition(&image);
+    let cache_partition_mib = read_cache_partition(&image, cache.kind);
 
     let secure_boot = read_secure_boot(&root.section("secure_boot"), folder);
 
@@ -166,24 +153,27 @@ fn checked<T>(
     }
 }
 
-fn checked_list(
+fn placed_list(
     section: &Section<'_, '_>,
     key: &str,
     check: fn(&str) -> Result<String, String>,
-) -> Vec<String> {
+) -> Vec<Placed<String>> {
     let mut list = Vec::new();
     for found in section.strings(key) {
-        list.extend(checked(section, found, check));
+        let (offset, key) = (found.offset, found.key.clone());
+        let value = checked(section, found, check);
+        list.extend(value.map(|value| section.placed(value, offset, &key)));
     }
     list
 }
 
 fn read_realm(section: &Section<'_, '_>) -> Option<Realm> {
-    section.only(&["name", "kdc", "kpasswd"]);
+    section.only_known();
     let name = section
         .required_string("name", "\"EXAMPLE.ORG\"")
         .and_then(|found| checked(section, found, check::realm));
-    let kdc = checked_list(section, "kdc", check::host_and_port);
+    let kdc = section.strings("kdc").into_iter();
+    let kdc = kdc.filter_map(|found| checked(section, found, check::host_and_port)).collect();
     let kpasswd = section.string("kpasswd").and_then(|found| checked(section, found, check::host_and_port));
     Some(Realm { name: name?, kdc, kpasswd })
 }
@@ -203,7 +193,7 @@ fn read_hosts(section: &Section<'_, '_>) -> BTreeMap<String, IpAddr> {
 }
 
 fn read_console(section: &Section<'_, '_>) -> (String, Option<String>) {
-    section.only(&["screen", "log"]);
+    section.only_known();
     let screen = section
         .string("screen")
         .and_then(|found| checked(section, found, check::terminal))
@@ -223,7 +213,7 @@ fn read_console(section: &Section<'_, '_>) -> (String, Option<String>) {
 }
 
 fn read_cache(section: &Section<'_, '_>) -> Cache {
-    section.only(&["kind", "size_mib", "zstd_level"]);
+    section.only_known();
     let kind = section
         .string("kind")
         .and_then(|found| checked(section, found, check::cache_kind))
@@ -257,14 +247,14 @@ fn read_cache(section: &Section<'_, '_>) -> Cache {
 }
 
 fn read_wipe(section: &Section<'_, '_>) -> Wipe {
-    section.only(&["discard", "power_off_on_failure"]);
+    section.only_known();
     Wipe {
         discard: section.boolean("discard").is_none_or(|found| found.value),
         power_off_on_failure: section.boolean("power_off_on_failure").is_none_or(|found| found.value),
     }
 }
 
-fn read_cache_partition(section: &Section<'_, '_>) -> u64 {
+fn read_cache_partition(section: &Section<'_, '_>, kind: CacheKind) -> u64 {
     let Some(size) = section.integer("cache_partition_mib", 0..=65_536) else { return 0 };
     if (1..64).contains(&size.value) {
         section.wrong(
@@ -272,17 +262,25 @@ fn read_cache_partition(section: &Section<'_, '_>) -> u64 {
             format!("is {}, too little for a cache: write 0 (none) or at least 64", size.value),
         );
     }
+    if size.value > 0 && kind == CacheKind::Memory {
+        section.wrong(
+            &size,
+            "makes a partition that cache.kind \"memory\" never uses: write 0, or cache.kind = \"auto\"",
+        );
+    }
     size.value as u64
 }
 
 fn read_secure_boot(section: &Section<'_, '_>, folder: &Path) -> Option<SecureBoot> {
-    section.only(&["key", "cert"]);
+    section.only_known();
     if !section.is_present() {
         return None;
     }
-    let key = section
-        .required_string("key", "\"db.key\"")
-        .and_then(|found| checked(section, found, |name| files::private_key(&folder.join(name))));
+    let key = section.required_string("key", "\"db.key\"").and_then(|found| {
+        let (offset, key) = (found.offset, found.key.clone());
+        let path = checked(section, found, |name| files::private_key(&folder.join(name)))?;
+        Some(section.placed(path, offset, &key))
+    });
     let cert = section
         .required_string("cert", "\"db.pem\"")
         .and_then(|found| checked(section, found, |name| files::certificate(&folder.join(name))));

@@ -1,10 +1,42 @@
 //! Reads a TOML document key by key and remembers every mistake with its line, so that one run names them all.
 
-use super::mistake::{Mistake, Mistakes};
+use super::mistake::{Mistake, Mistakes, Placed};
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
+
+/// The tables of a kiosk.toml and the keys of each; `""` is the top.
+pub const KEYS: [(&str, &[&str]); 11] = [
+    (
+        "",
+        &[
+            "name",
+            "title",
+            "realm",
+            "server",
+            "hosts",
+            "console",
+            "cache",
+            "wipe",
+            "boot",
+            "modules",
+            "hardware",
+            "image",
+            "secure_boot",
+        ],
+    ),
+    ("realm", &["name", "kdc", "kpasswd"]),
+    ("server", &["url", "ca"]),
+    ("console", &["screen", "log"]),
+    ("cache", &["kind", "size_mib", "zstd_level"]),
+    ("wipe", &["discard", "power_off_on_failure"]),
+    ("boot", &["cmdline_extra"]),
+    ("modules", &["extra", "load"]),
+    ("hardware", &["firmware"]),
+    ("image", &["zstd_level", "cache_partition_mib"]),
+    ("secure_boot", &["key", "cert"]),
+];
 
 /// A document under inspection.
 pub(super) struct Doc<'t> {
@@ -58,15 +90,14 @@ impl<'t> Doc<'t> {
     }
 
     pub(super) fn mistake(&self, offset: usize, key: &str, text: impl Into<String>) {
-        let line =
-            self.text.as_bytes()[..offset.min(self.text.len())].iter().filter(|byte| **byte == b'\n').count()
-                + 1;
-        self.mistakes.borrow_mut().push(Mistake {
-            file: self.file.clone(),
-            line,
-            key: key.to_owned(),
-            text: text.into(),
-        });
+        let place = self.place(offset, key);
+        self.mistakes.borrow_mut().push(Mistake { text: text.into(), ..place });
+    }
+
+    fn place(&self, offset: usize, key: &str) -> Mistake {
+        let before = &self.text.as_bytes()[..offset.min(self.text.len())];
+        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        Mistake { file: self.file.clone(), line, key: key.to_owned(), text: String::new() }
     }
 
     /// The mistakes in the order of their lines.
@@ -81,6 +112,11 @@ impl<'d, 't> Section<'d, 't> {
     /// Records a mistake about a found value.
     pub(super) fn wrong<T>(&self, found: &Found<T>, text: impl Into<String>) {
         self.doc.mistake(found.offset, &found.key, text);
+    }
+
+    /// A value that is checked further when the image is built, together with where it was found.
+    pub(super) fn placed<T>(&self, value: T, offset: usize, key: &str) -> Placed<T> {
+        Placed { value, place: self.doc.place(offset, key) }
     }
 
     /// Where a value of this table is missing, the table's own place is the nearest one to name.
@@ -140,17 +176,13 @@ impl<'d, 't> Section<'d, 't> {
 
     /// A whole number within a range.
     pub(super) fn integer(&self, key: &str, range: std::ops::RangeInclusive<i64>) -> Option<Found<i64>> {
-        let found = self.typed(key, "a whole number", |value| {
-            let number = value.as_integer()?;
-            i64::from_str_radix(number.as_str(), number.radix()).ok()
-        })?;
-        if range.contains(&found.value) {
-            return Some(found);
+        let found = self.typed(key, "a whole number", DeValue::as_integer)?;
+        let number = i64::from_str_radix(found.value.as_str(), found.value.radix()).ok();
+        if let Some(value) = number.filter(|number| range.contains(number)) {
+            return Some(Found { value, key: found.key, offset: found.offset });
         }
-        self.wrong(
-            &found,
-            format!("is {}: write a number from {} to {}", found.value, range.start(), range.end()),
-        );
+        let (from, to) = range.into_inner();
+        self.wrong(&found, format!("is {}: write a number from {from} to {to}", found.value));
         None
     }
 
@@ -191,18 +223,36 @@ impl<'d, 't> Section<'d, 't> {
     /// Every key and value, for tables whose keys are data.
     pub(super) fn entries(&self) -> Vec<(String, Option<Found<String>>)> {
         let Some(table) = self.table else { return Vec::new() };
-        table.keys().map(|key| (key.get_ref().to_string(), self.string(key.get_ref()))).collect()
+        let entry = |(key, value): (&Spanned<_>, &'d Spanned<DeValue<'t>>)| {
+            let key: &str = AsRef::<str>::as_ref(key.get_ref());
+            if value.get_ref().is_table() {
+                // TOML takes the dots of a bare name for tables in tables.
+                let found = self.found(key, value);
+                self.wrong(&found, "is a table, as dots make it: write the whole name in quotes");
+                return (key.to_owned(), None);
+            }
+            (key.to_owned(), self.string(key))
+        };
+        table.iter().map(entry).collect()
     }
 
-    /// Names keys that mean nothing here, with the nearest one that does.
-    pub(super) fn only(&self, known: &[&str]) {
+    /// Names keys that mean nothing here, with the nearest one that does, or the table where they do.
+    pub(super) fn only_known(&self) {
         let Some(table) = self.table else { return };
+        let known = KEYS.iter().find(|(path, _)| *path == self.path).map_or(&[][..], |(_, keys)| *keys);
         for key in table.keys() {
             let name = key.get_ref().as_ref();
             if known.contains(&name) {
                 continue;
             }
+            let elsewhere =
+                KEYS.iter().filter(|(_, keys)| keys.contains(&name)).map(|(table, _)| match *table {
+                    "" => "at the top, before the first [table]".to_owned(),
+                    table => format!("under [{table}]"),
+                });
+            let elsewhere: Vec<String> = elsewhere.collect();
             let remedy = match nearest(name, known) {
+                _ if !elsewhere.is_empty() => format!("{name} belongs {}", elsewhere.join(" or ")),
                 Some(near) => format!("did you mean {near}?"),
                 None => format!("known here are {}", known.join(", ")),
             };
@@ -227,11 +277,12 @@ fn a_type(value: &DeValue<'_>) -> &'static str {
     }
 }
 
-/// The known word within two edits, if any.
-pub(super) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
+/// The known word within two edits, if any; capitals and dashes for underscores are no edits.
+fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
+    let word = word.to_lowercase().replace('-', "_");
     known
         .iter()
-        .map(|candidate| (edits(word, candidate), *candidate))
+        .map(|candidate| (edits(&word, candidate), *candidate))
         .filter(|(distance, candidate)| *distance <= 2 && *distance < candidate.len())
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
@@ -270,5 +321,6 @@ mod tests {
         assert_eq!(nearest("tittle", &["name", "title"]), Some("title"));
         assert_eq!(nearest("xyzzy", &["name", "title"]), None);
         assert_eq!(nearest("x", &["ca"]), None);
+        assert_eq!(nearest("SECURE-BOOT", &["secure_boot"]), Some("secure_boot"));
     }
 }

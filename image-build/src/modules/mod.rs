@@ -2,6 +2,7 @@
 
 mod usual;
 
+use crate::config::Placed;
 use crate::error::BuildError;
 use crate::tree::{Kind, Tree};
 use object::{Object as _, ObjectSection as _};
@@ -33,8 +34,8 @@ struct Module {
 pub struct Selection {
     /// Paths of the modules.
     pub paths: BTreeSet<String>,
-    /// Names of the firmware files that these modules may ask for.
-    pub firmware: BTreeSet<String>,
+    /// Names of the firmware files that these modules may ask for, and which of them may.
+    pub firmware: BTreeMap<String, BTreeSet<String>>,
     /// Modules to load at boot.
     pub load: Vec<String>,
 }
@@ -82,22 +83,18 @@ impl Index {
     ///
     /// # Errors
     /// When the kernel has no module of a name.
-    pub fn select(&self, extra: &[String], load: &[String]) -> Result<Selection, BuildError> {
+    pub fn select(&self, extra: &[Placed<String>], load: &[Placed<String>]) -> Result<Selection, BuildError> {
         let mut load_all: Vec<String> = usual::LOAD.iter().map(|name| (*name).to_owned()).collect();
-        load_all
-            .extend(load.iter().map(|name| plain(name)).filter(|name| !usual::LOAD.contains(&name.as_str())));
-        for (key, list) in [("extra", extra), ("load", load)] {
-            for name in list {
-                if !self.has(&plain(name)) {
-                    return Err(BuildError::Missing(format!(
-                        "modules.{key} names {name:?}, which kernel {} does not have: see `modinfo {name}` on a Debian 12 machine, or leave it out",
-                        self.release
-                    )));
-                }
-            }
+        let named = |list: &[Placed<String>]| list.iter().map(|name| plain(&name.value)).collect::<Vec<_>>();
+        load_all.extend(named(load).into_iter().filter(|name| !usual::LOAD.contains(&name.as_str())));
+        if let Some(name) = extra.iter().chain(load).find(|name| !self.has(&plain(&name.value))) {
+            return Err(BuildError::Config(name.mistake(format!(
+                "names {0:?}, which kernel {1} does not have: see `modinfo {0}` on a Debian 12 machine, or leave it out",
+                name.value, self.release
+            ))));
         }
         let usual = usual::NAMES.iter().map(|name| (*name).to_owned());
-        let wanted = usual.chain(extra.iter().map(|name| plain(name))).chain(load_all.iter().cloned());
+        let wanted = usual.chain(named(extra)).chain(load_all.iter().cloned());
         let mut names = BTreeSet::new();
         let mut queue: Vec<String> = wanted.collect();
         while let Some(name) = queue.pop() {
@@ -105,20 +102,23 @@ impl Index {
                 if self.builtin.contains(&name) {
                     continue;
                 }
-                return Err(BuildError::Missing(format!(
-                    "kernel {} has no module {name}, which a kiosk needs: this build of image-build is for Debian 12",
-                    self.release
-                )));
+                return Err(BuildError::Module { release: self.release.clone(), name });
             };
             if names.insert(name) {
                 queue.extend(module.depends.iter().cloned());
                 queue.extend(module.soft.iter().filter(|soft| self.modules.contains_key(*soft)).cloned());
             }
         }
-        let chosen = || names.iter().filter_map(|name| self.modules.get(name));
+        let chosen = || names.iter().filter_map(|name| Some((name, self.modules.get(name)?)));
+        let mut firmware: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for (name, module) in chosen() {
+            for file in &module.firmware {
+                firmware.entry(file.clone()).or_default().insert(name.clone());
+            }
+        }
         Ok(Selection {
-            paths: chosen().map(|module| module.path.clone()).collect(),
-            firmware: chosen().flat_map(|module| module.firmware.iter().cloned()).collect(),
+            paths: chosen().map(|(_, module)| module.path.clone()).collect(),
+            firmware,
             load: load_all.into_iter().filter(|name| self.modules.contains_key(name)).collect(),
         })
     }
@@ -188,7 +188,7 @@ pub fn install(
         .map_err(|source| BuildError::tool("depmod", "kmod", source))?;
     let said = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() || said.contains("needs unknown symbol") {
-        return Err(BuildError::Depmod(said.trim().to_owned()));
+        return Err(BuildError::Depmod(said.trim().replace('\n', "; ")));
     }
     let made = folder.path().join("lib/modules").join(release);
     for entry in fs::read_dir(&made).map_err(BuildError::io(&made, "reading"))?.flatten() {
@@ -212,6 +212,7 @@ fn depmod() -> Command {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Mistake;
 
     /// An index in which each of the usual modules stands alone, and a few are linked.
     fn index() -> Index {
@@ -236,19 +237,26 @@ mod tests {
         Index { release: "6.1.0".to_owned(), modules, builtin: BTreeSet::from(["ipv6".to_owned()]) }
     }
 
+    /// As kiosk.toml names them.
+    fn named(key: &str, names: &[&str]) -> Vec<Placed<String>> {
+        let place = Mistake { file: "kiosk.toml".into(), line: 7, key: key.to_owned(), text: String::new() };
+        names.iter().map(|name| Placed { value: (*name).to_owned(), place: place.clone() }).collect()
+    }
+
     #[test]
     fn a_module_brings_what_it_needs_and_what_it_wants_if_that_exists() {
         let plain = index().select(&[], &[]).unwrap();
-        let more = index().select(&["iwlmvm".to_owned()], &[]).unwrap();
+        let more = index().select(&named("modules.extra", &["iwlmvm"]), &[]).unwrap();
         let added: Vec<&str> = more.paths.difference(&plain.paths).map(String::as_str).collect();
         assert_eq!(added, ["cfg80211.ko", "iwlmvm.ko", "iwlwifi.ko", "rfkill.ko"]);
-        assert_eq!(more.firmware, BTreeSet::from(["iwl.ucode".to_owned()]));
+        let asked = BTreeMap::from([("iwl.ucode".to_owned(), BTreeSet::from(["iwlmvm".to_owned()]))]);
+        assert_eq!(more.firmware, asked);
     }
 
     #[test]
     fn modules_to_load_are_carried_and_dashes_mean_underscores() {
         let selection =
-            index().select(&[], &["iwlwifi".to_owned(), "nf-tables".to_owned(), "ipv6".to_owned()]).unwrap();
+            index().select(&[], &named("modules.load", &["iwlwifi", "nf-tables", "ipv6"])).unwrap();
         assert!(selection.paths.contains("iwlwifi.ko"));
         // What is built in needs no loading, and what is loaded anyway is not listed twice.
         assert_eq!(selection.load.iter().filter(|name| *name == "nf_tables").count(), 1);
@@ -258,14 +266,16 @@ mod tests {
     }
 
     #[test]
-    fn unknown_modules_are_named_with_their_key() {
-        let error = index().select(&["iwlwifii".to_owned()], &[]).unwrap_err().to_string();
+    fn unknown_modules_are_named_with_their_place() {
+        let error = index().select(&named("modules.extra", &["iwlwifii"]), &[]).unwrap_err().to_string();
         assert!(
-            error.starts_with("modules.extra names \"iwlwifii\", which kernel 6.1.0 does not have: see"),
+            error.starts_with(
+                "kiosk.toml:7: modules.extra names \"iwlwifii\", which kernel 6.1.0 does not have: see"
+            ),
             "{error}"
         );
-        let error = index().select(&[], &["x".to_owned()]).unwrap_err().to_string();
-        assert!(error.starts_with("modules.load names \"x\""), "{error}");
+        let error = index().select(&[], &named("modules.load", &["x"])).unwrap_err().to_string();
+        assert!(error.starts_with("kiosk.toml:7: modules.load names \"x\""), "{error}");
     }
 
     #[test]
