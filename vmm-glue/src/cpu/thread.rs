@@ -120,12 +120,8 @@ pub fn run(id: usize, vcpu: &Mutex<VcpuFd>, gate: &Gate, bus: &Bus, report: impl
     loop {
         gate.stand(id);
         let mut vcpu = lock(vcpu);
-        let outcome = run_until_stopped(&mut vcpu, gate, bus);
-        // The access under way when the guest was stopped is finished by entering once more; without this a saved
-        // state would repeat it.
-        vcpu.set_kvm_immediate_exit(1);
-        let _ = vcpu.run();
-        vcpu.set_kvm_immediate_exit(0);
+        let outcome =
+            run_until_stopped(&mut vcpu, gate, bus).and_then(|asked| Ok(asked.or(finish(&mut vcpu, bus)?)));
         drop(vcpu);
         let exit = match outcome {
             Ok(None) => continue,
@@ -137,38 +133,68 @@ pub fn run(id: usize, vcpu: &Mutex<VcpuFd>, gate: &Gate, bus: &Bus, report: impl
     }
 }
 
+/// Why `KVM_RUN` came back.
+enum Step {
+    /// For an access, which was served; the next entry finishes it in the guest.
+    Served,
+    /// For nothing that the guest did.
+    Interrupted,
+    /// The guest asks for this.
+    Asked(Request),
+}
+
+fn step(vcpu: &mut VcpuFd, bus: &Bus) -> std::result::Result<Step, String> {
+    match vcpu.run() {
+        Ok(VcpuExit::IoIn(port, data)) => bus.port_read(port, data),
+        Ok(VcpuExit::IoOut(port, data)) => {
+            if let Some(request) = bus.port_write(port, data) {
+                return Ok(Step::Asked(request));
+            }
+        }
+        Ok(VcpuExit::MmioRead(address, data)) => bus.mmio_read(address, data),
+        Ok(VcpuExit::MmioWrite(address, data)) => bus.mmio_write(address, data),
+        // A triple fault is how a PC restarts when all else fails.
+        Ok(VcpuExit::Shutdown) => return Ok(Step::Asked(Request::Reset)),
+        Ok(VcpuExit::Intr | VcpuExit::Hlt | VcpuExit::IrqWindowOpen) => return Ok(Step::Interrupted),
+        Ok(VcpuExit::FailEntry(reason, _)) => return Err(format!("entry failed with {reason:#x}")),
+        Ok(VcpuExit::InternalError) => return Err("KVM met an instruction that it cannot emulate".into()),
+        Ok(other) => return Err(format!("unexpected exit {other:?}")),
+        Err(e) if [libc::EINTR, libc::EAGAIN].contains(&e.errno()) => return Ok(Step::Interrupted),
+        Err(e) => return Err(format!("KVM_RUN: {e}")),
+    }
+    Ok(Step::Served)
+}
+
 fn run_until_stopped(
     vcpu: &mut VcpuFd,
     gate: &Gate,
     bus: &Bus,
 ) -> std::result::Result<Option<Request>, String> {
     while !gate.should_stand() {
-        let request = match vcpu.run() {
-            Ok(VcpuExit::IoIn(port, data)) => {
-                bus.port_read(port, data);
-                None
-            }
-            Ok(VcpuExit::IoOut(port, data)) => bus.port_write(port, data),
-            Ok(VcpuExit::MmioRead(address, data)) => {
-                bus.mmio_read(address, data);
-                None
-            }
-            Ok(VcpuExit::MmioWrite(address, data)) => {
-                bus.mmio_write(address, data);
-                None
-            }
-            // A triple fault is how a PC restarts when all else fails.
-            Ok(VcpuExit::Shutdown) => Some(Request::Reset),
-            Ok(VcpuExit::Intr | VcpuExit::Hlt | VcpuExit::IrqWindowOpen) => None,
-            Ok(VcpuExit::FailEntry(reason, _)) => return Err(format!("entry failed with {reason:#x}")),
-            Ok(VcpuExit::InternalError) => return Err("KVM met an instruction that it cannot emulate".into()),
-            Ok(other) => return Err(format!("unexpected exit {other:?}")),
-            Err(e) if [libc::EINTR, libc::EAGAIN].contains(&e.errno()) => None,
-            Err(e) => return Err(format!("KVM_RUN: {e}")),
-        };
-        if request.is_some() {
-            return Ok(request);
+        if let Step::Asked(request) = step(vcpu, bus)? {
+            return Ok(Some(request));
         }
     }
     Ok(None)
 }
+
+/// Finishes the access that was under way when the guest was stopped, by entering without running: a saved state would
+/// repeat it, or lose it. One instruction may need several entries, for a string of ports or an access across two
+/// pages; KVM bounds how many.
+fn finish(vcpu: &mut VcpuFd, bus: &Bus) -> std::result::Result<Option<Request>, String> {
+    vcpu.set_kvm_immediate_exit(1);
+    let finished = loop {
+        match step(vcpu, bus) {
+            Ok(Step::Served) => {}
+            Ok(Step::Interrupted) => break Ok(None),
+            Ok(Step::Asked(request)) => break Ok(Some(request)),
+            Err(why) => break Err(why),
+        }
+    };
+    vcpu.set_kvm_immediate_exit(0);
+    finished
+}
+
+#[cfg(test)]
+#[path = "thread_tests.rs"]
+mod tests;
