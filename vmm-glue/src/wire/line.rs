@@ -18,6 +18,9 @@ use std::{
 
 /// Most descriptors that a peer may send with one line.
 const DESCRIPTORS: usize = 4;
+/// Most that the kernel passes at once (`SCM_MAX_FD`). Room for fewer would leave those of a peer that sends too many open,
+/// and unknown to anybody.
+const DESCRIPTORS_AT_ONCE: usize = 253;
 
 /// A socket that speaks in lines.
 pub struct LineSocket {
@@ -80,7 +83,7 @@ impl LineSocket {
             return Err(self.broken(format!("a line is longer than {MAX_LINE} bytes")));
         }
         let mut piece = [0; 4096];
-        let mut control = cmsg_space!([std::os::fd::RawFd; DESCRIPTORS]);
+        let mut control = cmsg_space!([std::os::fd::RawFd; DESCRIPTORS_AT_ONCE]);
         let mut parts = [IoSliceMut::new(&mut piece)];
         let flags = MsgFlags::MSG_CMSG_CLOEXEC;
         let (count, files) = loop {
