@@ -5,6 +5,7 @@
 //! ([`cpu::thread`]). If any of them fails the process ends, with the reason as its last line on standard error.
 
 pub mod boot;
+pub mod bounded;
 pub mod cpu;
 pub mod devices;
 pub mod error;

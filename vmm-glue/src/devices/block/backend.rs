@@ -5,7 +5,7 @@ use crate::{
     error::{Error, Result},
     memory::{GuestRam, dirty::BackendLog},
 };
-use std::os::fd::AsRawFd;
+use std::os::{fd::AsRawFd, unix::net::UnixStream};
 use vhost::{
     VhostBackend, VhostUserDirtyLogRegion, VhostUserMemoryRegionInfo, VringConfigData,
     vhost_user::{
@@ -42,8 +42,17 @@ impl Backend {
     /// # Errors
     /// No such socket, or a backend without a feature that suspend needs.
     pub fn connect(socket: &str, ram: &GuestRam) -> Result<Self> {
-        let mut frontend = Frontend::connect(socket, 1)
+        let stream = UnixStream::connect(socket)
             .map_err(|e| Error::Disk(format!("nothing serves it at {socket}: {e}; is cached running?")))?;
+        Self::from_stream(stream, ram)
+    }
+
+    /// Agrees on features with the backend at the other end.
+    ///
+    /// # Errors
+    /// A backend without a feature that suspend needs, or one that breaks the protocol.
+    pub fn from_stream(stream: UnixStream, ram: &GuestRam) -> Result<Self> {
+        let mut frontend = Frontend::from_stream(stream, 1);
         frontend.set_owner().map_err(failed("take an owner"))?;
         let features = frontend.get_features().map_err(failed("tell its features"))?;
         let needed = VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits()
@@ -153,13 +162,13 @@ impl Backend {
     /// # Errors
     /// The backend's refusal.
     pub fn stop(&mut self, io: &mut Io) -> Result<()> {
-        if !std::mem::take(&mut self.running) {
+        if !self.running {
             return Ok(());
         }
         // The reply comes when no request is under way.
         let base = self.frontend.get_vring_base(0).map_err(failed("give the queue back"))?;
-        let next = u16::try_from(base & 0xffff).unwrap_or(0);
-        io.queues[0].set_next_avail(next);
+        self.running = false;
+        io.queues[0].set_next_avail(base as u16);
         let used = io.queues[0]
             .used_idx(&self.ram.memory, std::sync::atomic::Ordering::Acquire)
             .map_err(|e| Error::Disk(format!("the used ring cannot be read: {e}")))?;

@@ -18,8 +18,8 @@ const TRANSMIT: usize = 1;
 
 /// Most bytes typed and not yet read by the guest.
 pub const TYPED_MAX: usize = 64 * 1024;
-/// Most bytes taken from one buffer of the guest; a driver sends a page.
-const BUFFER_MAX: usize = 1 << 20;
+/// Most bytes taken from one buffer of the guest; Linux sends 32 KiB at most.
+const BUFFER_MAX: usize = 1 << 16;
 
 /// The device.
 pub struct Console {

@@ -10,6 +10,9 @@ pub struct Screen {
     parser: vt100::Parser,
 }
 
+/// Leaves the alternate screen, forgets margins and character attributes.
+const RESET: &[u8] = b"\x1b[?1049l\x1b[r\x1b[?6l\x1b[m";
+
 fn inside(side: u16) -> u16 {
     side.clamp(*SIDE.start(), *SIDE.end())
 }
@@ -43,6 +46,15 @@ impl Screen {
         catch_unwind(AssertUnwindSafe(draw)).unwrap_or_default()
     }
 
+    /// The same without colours and what is not showing.
+    pub fn plain_drawing(&self) -> Vec<u8> {
+        let text = catch_unwind(AssertUnwindSafe(|| self.text())).unwrap_or_default();
+        let mut out = RESET.to_vec();
+        out.extend(b"\x1b[2J\x1b[H");
+        out.extend(text.replace('\n', "\r\n").into_bytes());
+        out
+    }
+
     /// The text that shows, for tests and logs.
     pub fn text(&self) -> String {
         self.parser.screen().contents()
@@ -59,8 +71,7 @@ impl Screen {
 }
 
 fn draw(screen: &vt100::Screen) -> Vec<u8> {
-    // Leave the alternate screen, forget margins and character attributes.
-    let mut out = b"\x1b[?1049l\x1b[r\x1b[?6l\x1b[m".to_vec();
+    let mut out = RESET.to_vec();
     if screen.alternate_screen() {
         out.extend(normal_screen(screen));
         // Enters it, remembering the cursor for the way back.

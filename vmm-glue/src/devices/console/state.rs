@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
-/// Most bytes of a drawing: 500 × 500 cells with their colours do not come near it.
+/// Most bytes of a drawing: 500 × 500 cells of ordinary colours do not come near it.
 const DRAWING_MAX: usize = 4 << 20;
 
 /// The screen as escape sequences, its size, and what was typed and not read.
@@ -21,10 +21,14 @@ pub struct ConsoleState {
 }
 
 impl ConsoleState {
-    /// Of a screen and typed bytes.
+    /// Of a screen and typed bytes. A screen that takes too much to draw is kept without its colours, or not at all: a guest
+    /// must not be able to make its own state unusable, and programs draw anew when they are asked.
     pub fn of(screen: &Screen, typed: &VecDeque<u8>) -> Self {
         let (cols, rows) = screen.size();
-        Self { cols, rows, drawing: screen.drawing(), typed: typed.iter().copied().collect() }
+        let fits = |drawing: &Vec<u8>| drawing.len() <= DRAWING_MAX;
+        let drawing =
+            Some(screen.drawing()).filter(fits).or_else(|| Some(screen.plain_drawing()).filter(fits));
+        Self { cols, rows, drawing: drawing.unwrap_or_default(), typed: typed.iter().copied().collect() }
     }
 
     /// The screen and typed bytes.

@@ -92,6 +92,19 @@ fn impossible_states_are_refused() {
     assert!(refused("more", 1.into()));
 }
 
+#[test]
+fn a_screen_that_takes_too_much_to_draw_does_not_make_the_state_unusable() {
+    let mut console = Console::new(500, 500);
+    let mut art = Vec::new();
+    for n in 0..500 * 500u32 {
+        let [_, r, g, b] = n.wrapping_mul(0x9e37_79b1).to_be_bytes();
+        art.extend(format!("\x1b[38;2;{r};{g};{b};48;2;{b};{r};{g}m#").into_bytes());
+    }
+    console.screen.write(&art);
+    let back = Console::restored(&console.save()).unwrap();
+    assert_eq!(back.screen.text(), console.screen.text());
+}
+
 proptest! {
     /// Whatever a guest writes, its drawing shows the same screen on a terminal that showed something else.
     #[test]

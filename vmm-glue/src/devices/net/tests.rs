@@ -89,3 +89,27 @@ fn other_control_commands_are_refused() {
     assert_eq!(driver.read(0x104) >> 16, 0, "without a tap the link is down");
     assert_eq!(driver.read(0x100).to_le_bytes(), MAC[..4]);
 }
+
+#[test]
+fn a_guest_that_sends_much_is_served_in_turns() {
+    let (net, mut wire) = card();
+    let (transport, ram, _line) = setup(net);
+    let mut driver = Driver::new(&transport, &ram);
+    driver.start();
+    for n in 0..100 {
+        driver.announce(TX, &frame(n, 60), 0);
+    }
+    let mut turn = || {
+        let mut transport = transport.lock().unwrap();
+        while transport.kicks()[TRANSMIT].read().is_ok() {}
+        transport.serve(TRANSMIT);
+        let mut sent = 0;
+        while wire.read(&mut [0; 100]).is_ok() {
+            sent += 1;
+        }
+        (sent, transport.kicks()[TRANSMIT].read().is_ok())
+    };
+    // The rest is announced again, so that the devices' thread comes back to it.
+    assert_eq!(turn(), (64, true));
+    assert_eq!(turn(), (36, false));
+}

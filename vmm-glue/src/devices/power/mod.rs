@@ -59,13 +59,6 @@ impl Power {
         self.line.raise();
     }
 
-    /// Raises the interrupt again if events are pending: an edge may have been lost between two machines.
-    pub fn raise_pending(&self) {
-        if self.events != 0 {
-            self.line.raise();
-        }
-    }
-
     /// The guest reads a register.
     pub fn read(&mut self, offset: u8) -> u8 {
         if offset == EVENTS { std::mem::take(&mut self.events) } else { 0 }

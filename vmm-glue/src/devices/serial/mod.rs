@@ -83,6 +83,11 @@ impl Serial {
         *self = Self::new(name, self.line.clone());
     }
 
+    /// Raises the interrupt, for one that may have been lost between two machines; the driver finds out what for.
+    pub fn raise(&self) {
+        self.line.raise();
+    }
+
     /// Its state.
     pub fn save(&self) -> SerialState {
         SerialState::of(&self.port.state())

@@ -67,16 +67,28 @@ pub struct Io<'a> {
     pub kicks: &'a [EventFd],
     /// Features that the driver accepted.
     pub features: u64,
+    /// How many buffers may still be taken at this turn.
+    pub turn: u16,
 }
 
+/// Most buffers that a device takes at one turn: a guest that announces them as fast as they are served would otherwise
+/// keep the thread from all other devices, and what is collected of a turn without bounds.
+pub const TURN: u16 = 64;
+
 impl<'a> Io<'a> {
-    /// The next buffer that the driver announced in a queue. When there is none, the driver will notify of the next.
+    /// The next buffer that the driver announced in a queue. When there is none, the driver will notify of the next; when
+    /// the turn is over, the queue is announced again, to be served after the others.
     ///
     /// # Errors
     /// Rings outside guest memory, or a position that no driver can have reached.
     pub fn next(&mut self, queue: usize) -> Result<Option<DescriptorChain<&'a Memory>>, Broken> {
+        if self.turn == 0 {
+            let _ = self.kicks[queue].write(1);
+            return Ok(None);
+        }
         loop {
             if let Some(chain) = self.queues[queue].iter(self.memory)?.next() {
+                self.turn -= 1;
                 return Ok(Some(chain));
             }
             // One may have been announced since the look above and before this request to be notified.

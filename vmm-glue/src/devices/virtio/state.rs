@@ -1,9 +1,15 @@
 //! Saved state of the transport and its queues: untrusted until checked.
 
-use crate::error::{Error, Result};
-use crate::memory::Memory;
+use crate::{
+    bounded,
+    error::{Error, Result},
+    memory::Memory,
+};
 use serde::{Deserialize, Serialize};
 use virtio_queue::{Queue, QueueT};
+
+/// Most queues that any device here has.
+const QUEUES_MAX: usize = 3;
 
 /// A queue.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,11 +45,12 @@ impl QueueState {
         }
     }
 
-    /// The queue, if the state is one that a queue of at most `max` entries in this memory can have.
+    /// The queue, if the state is one that a queue of at most `max` entries can have; one that is `served` must lie in this
+    /// memory. Of one that is not yet, a driver may have written anything: the transport looks when it starts.
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn check(&self, max: u16, event_idx: bool, memory: &Memory) -> Result<Queue> {
+    pub fn check(&self, max: u16, event_idx: bool, served: bool, memory: &Memory) -> Result<Queue> {
         let bad = |what: &str| Error::State(format!("a virtio queue {what}"));
         if self.size == 0 || !self.size.is_power_of_two() || self.size > max {
             return Err(bad(&format!("has {} entries of {max}", self.size)));
@@ -60,7 +67,7 @@ impl QueueState {
             used_ring: self.used,
         };
         let queue = Queue::try_from(state).map_err(|e| bad(&format!("is malformed: {e}")))?;
-        if self.ready && !queue.is_valid(memory) {
+        if served && self.ready && !queue.is_valid(memory) {
             return Err(bad("lies outside guest memory"));
         }
         Ok(queue)
@@ -91,6 +98,7 @@ pub struct TransportState<S> {
     /// Counts configuration changes.
     pub config_generation: u32,
     /// The queues.
+    #[serde(deserialize_with = "bounded::list::<_, _, { QUEUES_MAX }>")]
     pub queues: Vec<QueueState>,
     /// What the device itself keeps.
     pub device: S,

@@ -3,7 +3,7 @@
 use super::{
     DRIVER_OK, F_EVENT_IDX, F_INDIRECT_DESC, F_VERSION_1, FEATURES_OK, INT_CONFIG, INT_QUEUE, NEEDS_RESET,
     QueueState, TransportState,
-    device::{Broken, Device, Interrupt, Io},
+    device::{Broken, Device, Interrupt, Io, TURN},
 };
 use crate::{
     devices::{bus::Window, irq::Line},
@@ -92,19 +92,22 @@ impl<D: Device> Transport<D> {
     /// A state that this device cannot be in.
     pub fn restore(&mut self, state: &TransportState<D::State>) -> Result<()> {
         let bad = |what: String| Error::State(format!("virtio device {}: {what}", D::TYPE));
+        // What a driver may have written on its way, or wrongly, is taken back as it was: a guest must not be able to make
+        // its own state unusable. What is in use must be right.
+        let served = state.status & DRIVER_OK != 0 && state.status & NEEDS_RESET == 0;
         let beyond = state.driver_features & !self.offered();
-        if beyond != 0 {
+        if beyond != 0 && state.status & FEATURES_OK != 0 {
             return Err(bad(format!("uses features {beyond:#x}, which are not offered here")));
         }
         if state.queues.len() != D::QUEUES.len() {
             return Err(bad(format!("has {} queues", state.queues.len())));
         }
-        if state.status > 0xff || state.status & DRIVER_OK != 0 && state.status & FEATURES_OK == 0 {
+        if state.status > 0xff || served && state.status & FEATURES_OK == 0 {
             return Err(bad(format!("has the impossible status {:#x}", state.status)));
         }
         let event_idx = state.driver_features & F_EVENT_IDX != 0;
         for (index, queue) in state.queues.iter().enumerate() {
-            self.queues[index] = queue.check(D::QUEUES[index], event_idx, &self.memory)?;
+            self.queues[index] = queue.check(D::QUEUES[index], event_idx, served, &self.memory)?;
         }
         self.status = state.status;
         self.driver_features = state.driver_features;
@@ -139,17 +142,13 @@ impl<D: Device> Transport<D> {
         self.running = true;
         self.guarded(|device, io| device.start(io, restored));
         // A notification or an interrupt may have been lost between two machines; one too many is harmless.
-        for index in 0..self.kicks.len() {
-            if D::OFFLOADED {
-                let _ = self.kicks[index].write(1);
-            } else {
-                self.serve(index);
-            }
+        for kick in &self.kicks {
+            let _ = kick.write(1);
         }
         self.interrupt.line().raise();
     }
 
-    /// Stops serving the queues.
+    /// Stops serving the queues. One that cannot be stopped counts as being served: its state must not be saved.
     ///
     /// # Errors
     /// When the backend does not say how far it came.
@@ -157,9 +156,10 @@ impl<D: Device> Transport<D> {
         if !self.running {
             return Ok(());
         }
-        self.running = false;
         let (device, mut io) = self.parts();
-        device.stop(&mut io)
+        device.stop(&mut io)?;
+        self.running = false;
+        Ok(())
     }
 
     /// Back to power-on.
@@ -211,6 +211,7 @@ impl<D: Device> Transport<D> {
             interrupt: &self.interrupt,
             kicks: &self.kicks,
             features: self.driver_features,
+            turn: TURN,
         };
         (&mut self.device, io)
     }
