@@ -5,8 +5,14 @@ use parcel::wire::WireError;
 /// An error of the VMM.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// There is no virtualization for this user.
+    #[error(
+        "/dev/kvm cannot be used: {0}; check that virtualization is switched on in the firmware, and that this user may \
+         open /dev/kvm"
+    )]
+    NoKvm(kvm_ioctls::Error),
     /// A KVM call failed.
-    #[error("KVM could not {what}: {cause}; check that virtualization is switched on in the firmware")]
+    #[error("KVM could not {what}: {cause}; try another kiosk, and send the kiosk's log to IT")]
     Kvm {
         /// What was tried.
         what: &'static str,
@@ -68,7 +74,7 @@ impl Error {
     pub fn to_wire(&self) -> WireError {
         let code = match self {
             Self::Refused(inner) => return inner.clone(),
-            Self::Kvm { .. } => "vmm-kvm",
+            Self::NoKvm(_) | Self::Kvm { .. } => "vmm-kvm",
             Self::Io { .. } => "vmm-system",
             Self::Machine(_) => "vmm-machine",
             Self::Cpu { .. } => "vmm-cpu",
@@ -80,6 +86,14 @@ impl Error {
             Self::Thread(_) => "vmm-internal",
         };
         WireError::new(code, self.to_string())
+    }
+
+    /// The same for a call that KVM refused because of the saved state it was given.
+    pub fn of_state(self) -> Self {
+        match self {
+            Self::Kvm { what, cause } => Self::State(format!("KVM here could not {what} ({cause})")),
+            other => other,
+        }
     }
 
     /// For `map_err`: a KVM call named `what` failed.

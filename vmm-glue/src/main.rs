@@ -6,7 +6,7 @@ use tracing_subscriber::EnvFilter;
 
 /// The kiosk's virtual machine monitor.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, after_help = "Example:\n  vmm inventory")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -15,6 +15,10 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run the machine that cached describes.
+    #[command(after_help = "Example:\n  vmm run --guest-socket /run/waystation/guest.sock --control-socket \
+                            /run/vmm/vmm.sock \\\n    --console-socket /run/vmm/console.sock --tap guest0\n\n\
+                            Ends with 0 after init said quit, with 1 after anything else; the last line on standard \
+                            error says why.")]
     Run {
         /// Socket of cached that tells of the machine.
         #[arg(long)]

@@ -1,10 +1,13 @@
 //! A vCPU's saved state. The orders of saving and restoring are load-bearing; the reason stands at each step.
 
 use super::raw::Raw;
-use crate::error::{Error, Result};
+use crate::{
+    bounded,
+    error::{Error, Result},
+};
 use kvm_bindings::{
-    CpuId, Msrs, kvm_cpuid_entry2, kvm_debugregs, kvm_lapic_state, kvm_mp_state, kvm_msr_entry, kvm_regs,
-    kvm_sregs, kvm_vcpu_events, kvm_xcrs, kvm_xsave,
+    CpuId, KVM_MAX_CPUID_ENTRIES, Msrs, kvm_cpuid_entry2, kvm_debugregs, kvm_lapic_state, kvm_mp_state,
+    kvm_msr_entry, kvm_regs, kvm_sregs, kvm_vcpu_events, kvm_xcrs, kvm_xsave,
 };
 use kvm_ioctls::VcpuFd;
 use serde::{Deserialize, Serialize};
@@ -69,7 +72,9 @@ const MSRS: &[u32] = &[
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VcpuState {
+    #[serde(deserialize_with = "bounded::list::<_, _, { KVM_MAX_CPUID_ENTRIES }>")]
     cpuid: Vec<Raw<kvm_cpuid_entry2>>,
+    #[serde(deserialize_with = "bounded::list::<_, _, { MSRS.len() }>")]
     msrs: Vec<(u32, u64)>,
     mp_state: Raw<kvm_mp_state>,
     regs: Raw<kvm_regs>,
@@ -79,7 +84,7 @@ pub struct VcpuState {
     debug_regs: Raw<kvm_debugregs>,
     lapic: Raw<kvm_lapic_state>,
     events: Raw<kvm_vcpu_events>,
-    /// Rate of the time stamp counter in kHz, for the log; 0 when the host does not tell.
+    /// Rate of the time stamp counter in kHz; 0 when the host did not tell.
     tsc_khz: u32,
 }
 
@@ -178,6 +183,16 @@ impl VcpuState {
         self.restore_msrs(vcpu)?;
         // Last: the calls above may clear or raise events.
         vcpu.set_vcpu_events(&self.events.0).map_err(Error::kvm("set a vCPU's events"))
+    }
+
+    /// Makes the time stamp counter go on at the rate it had, on a host that can. Elsewhere a guest that believes its
+    /// `kvm-clock` is right nevertheless, so a refusal is logged and no more.
+    pub fn restore_tsc_rate(&self, vcpu: &VcpuFd) {
+        if self.tsc_khz != 0
+            && let Err(e) = vcpu.set_tsc_khz(self.tsc_khz)
+        {
+            tracing::info!("the time stamp counter does not keep its {} kHz here: {e}", self.tsc_khz);
+        }
     }
 
     fn restore_msrs(&self, vcpu: &VcpuFd) -> Result<()> {

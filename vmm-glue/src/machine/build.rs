@@ -17,7 +17,7 @@ use crate::{
     },
     error::{Error, Result},
     layout::{self, Slot},
-    machine::state::MachineState,
+    machine::state::{MachineState, VCPUS_MAX},
     memory::GuestRam,
 };
 use kvm_bindings::{CpuId, KVM_MEM_LOG_DIRTY_PAGES, kvm_irqchip, kvm_userspace_memory_region};
@@ -27,8 +27,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The screen's size until somebody tells another.
 const SCREEN: (u16, u16) = (80, 25);
-/// Most vCPUs.
-const VCPUS: std::ops::RangeInclusive<u32> = 1..=32;
+/// How many vCPUs a machine may have.
+const VCPUS: std::ops::RangeInclusive<u32> = 1..=VCPUS_MAX as u32;
 
 /// The virtio devices.
 pub struct Devices {
@@ -135,8 +135,13 @@ impl Machine {
         let made = vcpus.iter().zip(&cpuids);
         let states = made.map(|(v, c)| VcpuState::save(&lock(v), c)).collect::<Result<_>>()?;
         let power_on = (states, read_irqchips(&vm)?);
-        let devices = Arc::new(build_devices(&ram, mac, connections, saved)?);
-        let bus = build_bus(&vm, &devices, saved)?;
+        let devices = Arc::new(Devices::build(&ram, mac, connections, saved)?);
+        let lines = Lines {
+            com1: Line::to_gsi(&vm, layout::COM1_GSI)?,
+            com2: Line::to_gsi(&vm, layout::COM2_GSI)?,
+            events: Line::to_gsi(&vm, layout::GED_GSI)?,
+        };
+        let bus = build_bus(lines, &devices, saved)?;
         devices.connect(&vm)?;
         let gate = Gate::new(vcpus.len());
         let description = description.clone();
@@ -256,42 +261,22 @@ pub fn set_irqchips(vm: &VmFd, chips: &[kvm_irqchip]) -> Result<()> {
     Ok(())
 }
 
-fn build_devices(
-    ram: &GuestRam,
-    mac: [u8; 6],
-    connections: Connections,
-    saved: Option<&MachineState>,
-) -> Result<Devices> {
-    let Connections { tap, disk } = connections;
-    let (block, net, console) = match saved {
-        None => (Block::new(disk), Net::new(mac, tap), Console::new(SCREEN.0, SCREEN.1)),
-        Some(saved) => {
-            saved.block.device.check(&disk.as_ref().map(Backend::config).unwrap_or_default())?;
-            let net = Net::restored(mac, tap, saved.net.device);
-            (Block::new(disk), net, Console::restored(&saved.console.device)?)
-        }
-    };
-    macro_rules! transport {
-        ($device:expr, $field:ident) => {{
-            let mut transport = Transport::new($device, ram.memory.clone(), Line::new()?)?;
-            if let Some(saved) = saved {
-                transport.restore(&saved.$field)?;
-            }
-            Arc::new(Mutex::new(transport))
-        }};
-    }
-    Ok(Devices {
-        block: transport!(block, block),
-        net: transport!(net, net),
-        console: transport!(console, console),
-        rng: transport!(Rng, rng),
-    })
+/// The interrupts of what is not virtio.
+pub struct Lines {
+    /// First serial port.
+    pub com1: Line,
+    /// Second serial port.
+    pub com2: Line,
+    /// Generic event device.
+    pub events: Line,
 }
 
-fn build_bus(vm: &VmFd, devices: &Devices, saved: Option<&MachineState>) -> Result<Arc<Bus>> {
-    let com1 = Line::to_gsi(vm, layout::COM1_GSI)?;
-    let com2 = Line::to_gsi(vm, layout::COM2_GSI)?;
-    let events = Line::to_gsi(vm, layout::GED_GSI)?;
+/// Builds the bus, with devices after power-on or, with `saved`, as they were.
+///
+/// # Errors
+/// A state that they cannot be in.
+pub fn build_bus(lines: Lines, devices: &Devices, saved: Option<&MachineState>) -> Result<Arc<Bus>> {
+    let Lines { com1, com2, events } = lines;
     let (com1, com2, rtc, power) = match saved {
         None => (Serial::new("COM1", com1), Serial::new("COM2", com2), Rtc::default(), Power::new(events)),
         Some(saved) => (
@@ -312,6 +297,42 @@ fn build_bus(vm: &VmFd, devices: &Devices, saved: Option<&MachineState>) -> Resu
 }
 
 impl Devices {
+    /// Builds the devices, after power-on or, with `saved`, as they were.
+    ///
+    /// # Errors
+    /// A state that they cannot be in, or the system's refusal.
+    pub fn build(
+        ram: &GuestRam,
+        mac: [u8; 6],
+        connections: Connections,
+        saved: Option<&MachineState>,
+    ) -> Result<Self> {
+        let Connections { tap, disk } = connections;
+        let (block, net, console) = match saved {
+            None => (Block::new(disk), Net::new(mac, tap), Console::new(SCREEN.0, SCREEN.1)),
+            Some(saved) => {
+                saved.block.device.check(&disk.as_ref().map(Backend::config).unwrap_or_default())?;
+                let net = Net::restored(mac, tap, saved.net.device);
+                (Block::new(disk), net, Console::restored(&saved.console.device)?)
+            }
+        };
+        macro_rules! transport {
+            ($device:expr, $field:ident) => {{
+                let mut transport = Transport::new($device, ram.memory.clone(), Line::new()?)?;
+                if let Some(saved) = saved {
+                    transport.restore(&saved.$field)?;
+                }
+                Arc::new(Mutex::new(transport))
+            }};
+        }
+        Ok(Self {
+            block: transport!(block, block),
+            net: transport!(net, net),
+            console: transport!(console, console),
+            rng: transport!(Rng, rng),
+        })
+    }
+
     fn connect(&self, vm: &VmFd) -> Result<()> {
         lock(&self.block).connect(vm, Slot::Disk)?;
         lock(&self.net).connect(vm, Slot::Net)?;
@@ -326,7 +347,7 @@ impl Devices {
         lock(&self.rng).reset();
     }
 
-    /// Stops all queues. The service thread must stand.
+    /// Stops all queues. The service thread must stand. May be called again when it failed.
     ///
     /// # Errors
     /// When the disk's backend does not give its queue back.

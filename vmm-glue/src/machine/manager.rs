@@ -22,6 +22,7 @@ use crate::{
 use kvm_ioctls::Kvm;
 use parcel::wire::vmm::{GuestState, Reply, Request as Command};
 use std::{
+    collections::VecDeque,
     os::{fd::AsFd, unix::net::UnixListener},
     path::PathBuf,
     sync::{
@@ -57,7 +58,8 @@ impl Shared {
         STATES[self.state.load(Ordering::SeqCst) as usize % STATES.len()]
     }
 
-    fn set(&self, state: GuestState) {
+    /// The guest is in another state.
+    pub fn set(&self, state: GuestState) {
         let index = STATES.iter().position(|s| *s == state).unwrap_or(0);
         self.state.store(index as u8, Ordering::SeqCst);
     }
@@ -82,6 +84,11 @@ pub struct Settings {
 }
 
 struct Manager {
+    events: Receiver<Event>,
+    /// Commands that came while the guest was made to stand.
+    waiting: VecDeque<Event>,
+    /// What the guest asked for just before it was made to stand.
+    asked: Option<Request>,
     machine: Machine,
     client: GuestClient,
     service: ServiceHandle,
@@ -102,7 +109,7 @@ pub fn run(settings: Settings) -> Result<()> {
     let Settings { guest_socket, console, tap, events, sender, answer, shared } = settings;
     let mut client = GuestClient::connect(&guest_socket)?;
     let described = client.describe()?;
-    let kvm = Kvm::new().map_err(Error::kvm("open /dev/kvm"))?;
+    let kvm = Kvm::new().map_err(Error::NoKvm)?;
     let ram = GuestRam::new(described.machine.memory_mib)?;
     let connections = Connections {
         tap: tap.as_deref().map(Tap::open).transpose()?,
@@ -137,6 +144,9 @@ pub fn run(settings: Settings) -> Result<()> {
     let restored = saved.is_some();
     let (service, handle) = Service::new(Arc::clone(&machine.devices), console)?;
     let mut manager = Manager {
+        events,
+        waiting: VecDeque::new(),
+        asked: None,
         machine,
         client,
         service: handle,
@@ -149,7 +159,7 @@ pub fn run(settings: Settings) -> Result<()> {
     manager.spawn(service, &sender)?;
     jail::enter(jail::Kind::Manager)?;
     manager.begin(restored)?;
-    while let Ok(event) = events.recv() {
+    while let Some(event) = manager.waiting.pop_front().or_else(|| manager.events.recv().ok()) {
         match event {
             Event::Command(who, command) => {
                 let reply = match manager.obey(command) {
@@ -191,15 +201,22 @@ impl Manager {
     }
 
     fn begin(&mut self, restored: bool) -> Result<()> {
-        if let Some((cols, rows)) = lock(&self.shared.size).take() {
-            lock(&self.machine.devices.console).reconfigure(|c| c.resize(cols, rows));
-        }
+        self.take_size();
         if restored {
             lock(&self.machine.devices.net).reconfigure(|net| net.ask_to_announce());
         }
         self.let_go(restored)?;
+        // One that was told meanwhile: from now on sizes come as commands.
+        self.take_size();
         tracing::info!(restored, "the guest runs");
         Ok(())
+    }
+
+    fn take_size(&self) {
+        let told = lock(&self.shared.size).take();
+        if let Some((cols, rows)) = told {
+            lock(&self.machine.devices.console).reconfigure(|c| c.resize(cols, rows));
+        }
     }
 
     fn let_go(&mut self, restored: bool) -> Result<()> {
@@ -219,10 +236,12 @@ impl Manager {
                 lock(&self.machine.devices.console).reconfigure(|c| c.resize(cols, rows));
                 Ok(())
             }
-            (Command::Pause, GuestState::Running) => self.pause(),
+            (Command::Pause, GuestState::Running | GuestState::Paused) => self.pause(),
             (Command::Resume, GuestState::Paused) => self.resume(),
-            (Command::Pause, GuestState::Paused) | (Command::Resume, GuestState::Running) => Ok(()),
+            (Command::Resume, GuestState::Running) => Ok(()),
             (Command::Save, GuestState::Running | GuestState::Paused) => self.save(),
+            // `cached` was told: there is no memory to take.
+            (Command::Save, GuestState::PoweredOff) => Ok(()),
             (Command::PowerButton, GuestState::Running) => {
                 lock(&self.machine.bus.power).notify(BUTTON);
                 Ok(())
@@ -234,27 +253,56 @@ impl Manager {
         }
     }
 
-    /// vCPUs first: they are what gives the devices work.
+    /// vCPUs first: they are what gives the devices work. Does no harm to a guest that stands already.
     fn stand(&mut self) -> Result<()> {
         self.machine.gate.close();
+        // Every vCPU has reported before it stood; what it asked for comes before any command that is still waiting.
+        while let Ok(event) = self.events.try_recv() {
+            match event {
+                Event::Exit(Exit::Request(request)) if self.asked != Some(Request::PowerOff) => {
+                    self.asked = Some(request);
+                }
+                Event::Exit(Exit::Request(_)) => {}
+                Event::Exit(Exit::Failed(why)) => {
+                    self.waiting.push_front(Event::Exit(Exit::Failed(why.clone())));
+                    return Err(Error::Thread(why));
+                }
+                command @ Event::Command(..) => self.waiting.push_back(command),
+            }
+        }
         self.service.pause();
         self.machine.devices.stop()
     }
 
+    /// A guest that was about to power off or to restart does so first: saved on its way there, it would come back as a
+    /// machine that waits for ever for its own end, or be let go behind the back of whoever had it saved.
     fn pause(&mut self) -> Result<()> {
         let stopped = self.stand();
-        self.shared.set(GuestState::Paused);
-        self.stood = Some(self.machine.moment()?);
-        stopped
+        if self.shared.state() == GuestState::Running {
+            self.shared.set(GuestState::Paused);
+            self.stood = Some(self.machine.moment()?);
+        }
+        stopped?;
+        match self.asked.take() {
+            Some(Request::PowerOff) => self.power_off(),
+            Some(Request::Reset) => self.start_anew(),
+            None => Ok(()),
+        }
     }
 
     fn resume(&mut self) -> Result<()> {
-        self.let_go(false)
+        match self.asked.take() {
+            Some(Request::PowerOff) => self.power_off(),
+            Some(Request::Reset) => self.restart(),
+            None => self.let_go(false),
+        }
     }
 
     fn save(&mut self) -> Result<()> {
-        if self.shared.state() == GuestState::Running {
-            self.pause()?;
+        // Also when it stands: a disk that did not give its queue back must do so before it is saved.
+        self.pause()?;
+        if self.shared.state() == GuestState::PoweredOff {
+            return Ok(());
         }
         let stood = self.stood.map_or_else(|| self.machine.moment(), Ok)?;
         let state = self.machine.save_state(stood)?.to_bytes()?;
@@ -268,26 +316,40 @@ impl Manager {
         let stopped = self.stand();
         let told = self.client.powered_off();
         self.shared.set(GuestState::PoweredOff);
+        self.asked = None;
         stopped.and(told)
     }
 
-    /// The guest restarts: the same machine, from its kernel, which one that was restored must ask for. A guest whose kernel
-    /// cannot be had is off: its disk is whole, and it starts from there the next time.
     fn restart(&mut self) -> Result<()> {
+        self.stand()?;
+        if self.asked.take() == Some(Request::PowerOff) {
+            return self.power_off();
+        }
+        self.start_anew()?;
+        if self.shared.state() == GuestState::PoweredOff {
+            return Ok(());
+        }
+        self.stood = None;
+        self.let_go(false)
+    }
+
+    /// The guest, which stands, starts again: the same machine, from its kernel, which one that was restored must ask for.
+    /// A guest whose kernel cannot be had is off: its disk is whole, and it starts from there the next time.
+    fn start_anew(&mut self) -> Result<()> {
+        tracing::info!("the guest restarts");
         let boot = self.boot.take().map_or_else(|| self.client.kernel(), Ok);
-        let mut boot = match boot {
-            Ok(boot) => boot,
+        let loaded = boot.and_then(|mut boot| {
+            self.machine.reset()?;
+            self.machine.load(&mut boot)?;
+            Ok(boot)
+        });
+        match loaded {
+            Ok(boot) => self.boot = Some(boot),
             Err(e) => {
                 tracing::warn!("the guest cannot restart: {e}");
                 return self.power_off();
             }
-        };
-        tracing::info!("the guest restarts");
-        self.stand()?;
-        self.machine.reset()?;
-        self.machine.load(&mut boot)?;
-        self.boot = Some(boot);
-        self.stood = None;
-        self.let_go(false)
+        }
+        Ok(())
     }
 }

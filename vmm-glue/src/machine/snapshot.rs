@@ -13,6 +13,7 @@ use crate::{
     memory::dirty::DirtyBitmap,
 };
 use kvm_bindings::kvm_irqchip;
+use kvm_ioctls::Cap;
 
 fn irqchip_bytes(chip: &kvm_irqchip) -> [u8; IRQCHIP_BYTES] {
     // SAFETY: the union's largest member is `dummy`, 512 bytes that the kernel has filled or that were zero.
@@ -56,15 +57,7 @@ impl Machine {
     /// # Errors
     /// What does not fit.
     pub fn check_state(&self, state: &MachineState) -> Result<()> {
-        let vendor = cpuid::vendor(&self.cpuids[0]);
-        if state.vendor != vendor {
-            let found: String = state.vendor.chars().take(12).collect();
-            return Err(Error::State(format!("its CPU is by {found:?} and this one by {vendor:?}")));
-        }
-        for (vcpu, cpuid) in state.vcpus.iter().zip(&self.cpuids) {
-            vcpu.validate(cpuid)?;
-        }
-        Ok(())
+        state.check_cpus(&self.cpuids)
     }
 
     /// Puts vCPUs and interrupt controllers into a fresh machine whose devices were built from the same state. The clock is
@@ -74,15 +67,24 @@ impl Machine {
     /// KVM's refusal.
     pub fn restore_state(&self, state: &MachineState) -> Result<()> {
         self.check_state(state)?;
+        let scales = self.vm.check_extension(Cap::TscControl);
         for (vcpu, saved) in self.vcpus.iter().zip(&state.vcpus) {
-            saved.restore(&lock(vcpu))?;
+            let vcpu = &lock(vcpu);
+            if scales {
+                // Before the time stamp counter's value, which is scaled by it.
+                saved.restore_tsc_rate(vcpu);
+            }
+            saved.restore(vcpu).map_err(Error::of_state)?;
         }
         // After the vCPUs: an interrupt that the I/O APIC delivers needs its LAPIC in place.
         let chips: Vec<_> = (0..).zip(&state.irqchips).map(|(id, chip)| irqchip(id, &chip.0)).collect();
-        set_irqchips(&self.vm, &chips)?;
+        set_irqchips(&self.vm, &chips).map_err(Error::of_state)?;
         acpi::renew_generation(&self.ram.memory)?;
-        // Last: an interrupt raised before the I/O APIC was restored would be forgotten.
+        // Last: an interrupt raised before the I/O APIC was restored would be forgotten. KVM takes interrupts in late, so
+        // one of a serial port may have been on its way when the state was read; one too many is harmless.
         lock(&self.bus.power).notify(GENERATION);
+        lock(&self.bus.com1).raise();
+        lock(&self.bus.com2).raise();
         Ok(())
     }
 

@@ -3,14 +3,15 @@
 
 use super::clock::Moment;
 use crate::{
-    DEVICE_MODEL,
-    cpu::{raw::Raw, state::VcpuState},
+    DEVICE_MODEL, bounded,
+    cpu::{cpuid, raw::Raw, state::VcpuState},
     devices::{
         block::BlockState, console::ConsoleState, net::NetState, power::PowerState, rng::RngState,
         rtc::RtcState, serial::SerialState, virtio::TransportState,
     },
     error::{Error, Result},
 };
+use kvm_bindings::CpuId;
 use parcel::wire::guest::Machine as Description;
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +19,11 @@ use serde::{Deserialize, Serialize};
 const MAGIC: &str = "waystation-machine ";
 /// Bytes of an interrupt controller as KVM gives it.
 pub const IRQCHIP_BYTES: usize = 512;
+
+/// Interrupt controllers of a machine.
+const IRQCHIPS: usize = 3;
+/// Most vCPUs of a machine.
+pub const VCPUS_MAX: usize = 32;
 
 /// An interrupt controller.
 pub type IrqchipState = Raw<[u8; IRQCHIP_BYTES]>;
@@ -33,8 +39,10 @@ pub struct MachineState {
     /// When it stood.
     pub stood: Moment,
     /// The vCPUs.
+    #[serde(deserialize_with = "bounded::list::<_, _, { VCPUS_MAX }>")]
     pub vcpus: Vec<VcpuState>,
     /// Two legacy interrupt controllers and the I/O APIC.
+    #[serde(deserialize_with = "bounded::list::<_, _, { IRQCHIPS }>")]
     pub irqchips: Vec<IrqchipState>,
     /// First serial port.
     pub com1: SerialState,
@@ -85,10 +93,26 @@ impl MachineState {
         if state.machine != *description {
             return Err(Error::State("it belongs to another machine".into()));
         }
-        if state.vcpus.len() != description.vcpus as usize || state.irqchips.len() != 3 {
+        if state.vcpus.len() != description.vcpus as usize || state.irqchips.len() != IRQCHIPS {
             return Err(Error::State("it lacks a part of the machine".into()));
         }
         Ok(state)
+    }
+
+    /// Refuses vCPUs other than those that answer to CPUID like this.
+    ///
+    /// # Errors
+    /// What does not fit.
+    pub fn check_cpus(&self, cpuids: &[CpuId]) -> Result<()> {
+        let vendor = cpuids.first().map(cpuid::vendor).unwrap_or_default();
+        if self.vendor != vendor {
+            let found: String = self.vendor.chars().take(12).collect();
+            return Err(Error::State(format!("its CPU is by {found:?} and this one by {vendor:?}")));
+        }
+        for (vcpu, cpuid) in self.vcpus.iter().zip(cpuids) {
+            vcpu.validate(cpuid)?;
+        }
+        Ok(())
     }
 }
 

@@ -148,6 +148,9 @@ fn another_model_another_machine_and_damage_are_refused_by_name() {
     assert!(refused(&bytes[..bytes.len() / 2], &description()).contains("damaged"));
     let surprise = text.replacen("{\"machine\"", "{\"surprise\":1,\"machine\"", 1);
     assert!(refused(surprise.as_bytes(), &description()).contains("damaged"));
+    // A few bytes a piece, and half a kilobyte each in memory.
+    let many = text.replacen("\"irqchips\":[", &format!("\"irqchips\":[{}", "\"\",".repeat(1000)), 1);
+    assert!(refused(many.as_bytes(), &description()).contains("at most 3 entries"));
     let mut state = MachineState::from_bytes(&bytes, &description()).unwrap();
     state.vcpus.pop();
     assert!(refused(&state.to_bytes().unwrap(), &description()).contains("lacks a part"));
@@ -160,6 +163,19 @@ fn another_vendors_machine_is_refused() {
     first.check_state(&state).unwrap();
     state.vendor = "SomebodyElse".into();
     assert!(first.check_state(&state).unwrap_err().to_string().contains("SomebodyElse"));
+}
+
+#[test]
+fn what_kvm_refuses_of_a_state_is_the_states_fault() {
+    let first = fresh();
+    let mut text = String::from_utf8(saved(&first)).unwrap();
+    let at = text.find("\"sregs\":\"").unwrap() + 9;
+    // Every segment and control register of the first vCPU.
+    let end = at + text[at..].find('"').unwrap();
+    text.replace_range(at..end, &"ff".repeat(size_of::<kvm_bindings::kvm_sregs>()));
+    let state = MachineState::from_bytes(text.as_bytes(), &description()).unwrap();
+    let why = first.restore_state(&state).unwrap_err().to_string();
+    assert!(why.contains("cannot be restored") && why.contains("start the machine from its disk"), "{why}");
 }
 
 #[test]

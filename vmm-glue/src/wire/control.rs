@@ -95,7 +95,11 @@ impl Control {
             for event in &events[..count] {
                 match event.data() {
                     LISTENER => self.accept(),
-                    ANSWERS => self.pass_answers(),
+                    ANSWERS => {
+                        if self.pass_answers() {
+                            return Ok(());
+                        }
+                    }
                     id => {
                         let filled = self.clients.get_mut(&id).map(|c| c.socket.fill());
                         if !matches!(filled, Some(Ok(1..))) {
@@ -124,7 +128,8 @@ impl Control {
         self.next += 1;
     }
 
-    fn pass_answers(&mut self) {
+    /// Passes on what the manager answered, and serves the requests that waited for it; `true`: quit.
+    fn pass_answers(&mut self) -> bool {
         let _ = self.answered.read();
         while let Ok((who, reply)) = self.answers.try_recv() {
             if let Some(client) = self.clients.get_mut(&who) {
@@ -133,9 +138,11 @@ impl Control {
                     self.clients.remove(&who);
                 }
             }
-            // Requests that waited meanwhile; quitting is never among them.
-            self.serve(who);
+            if self.serve(who) {
+                return true;
+            }
         }
+        false
     }
 
     /// Serves what a client has asked; `true`: quit.
@@ -174,8 +181,12 @@ fn answer_now(shared: &Shared, request: &Request) -> Option<Reply> {
     match (request, state) {
         (Request::Status, _) => Some(Reply::Status { state }),
         (Request::ConsoleSize { cols, rows }, GuestState::Starting) => {
-            *shared.size.lock().unwrap_or_else(PoisonError::into_inner) = Some((*cols, *rows));
-            Some(Reply::Ok)
+            let mut size = shared.size.lock().unwrap_or_else(PoisonError::into_inner);
+            // Looked at again under the lock: the manager takes a size for the last time after it has left this state.
+            (shared.state() == GuestState::Starting).then(|| {
+                *size = Some((*cols, *rows));
+                Reply::Ok
+            })
         }
         (_, GuestState::Starting) => {
             let text = "the machine is still starting; ask again when its state is running";

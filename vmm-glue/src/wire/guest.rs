@@ -50,7 +50,12 @@ impl GuestClient {
     pub fn connect(path: &Path) -> Result<Self> {
         let stream = UnixStream::connect(path)
             .map_err(Error::io(format!("connecting to {}; is a parcel open?", path.display())))?;
-        Ok(Self { socket: LineSocket::new(stream, "cached") })
+        Ok(Self::new(stream))
+    }
+
+    /// Talks over a connected socket.
+    pub fn new(stream: UnixStream) -> Self {
+        Self { socket: LineSocket::new(stream, "cached") }
     }
 
     fn ask(&mut self, request: &Request, files: &[BorrowedFd]) -> Result<(Reply, Vec<File>)> {
