@@ -45,6 +45,18 @@ struct Geometry {
 }
 
 impl Geometry {
+    /// For a file of this length, and the clusters that it takes.
+    fn holding(len: u64) -> io::Result<(Self, u32)> {
+        let too_large = || io::Error::new(io::ErrorKind::InvalidInput, "a file on FAT is smaller than 4 GiB");
+        let geometry = Self::new((len + SLACK).next_multiple_of(MIB).max(LEAST))?;
+        let clusters =
+            u32::try_from(len.div_ceil(geometry.cluster_bytes() as u64)).map_err(|_| too_large())?;
+        if len > u64::from(u32::MAX) || clusters > geometry.clusters - (FILE - ROOT) {
+            return Err(too_large());
+        }
+        Ok((geometry, clusters))
+    }
+
     /// Clusters as large as FAT32 allows for the size: fewer of them load faster.
     fn new(size: u64) -> io::Result<Self> {
         let too_large = |_| io::Error::new(io::ErrorKind::InvalidInput, "larger than FAT32 allows");
@@ -80,12 +92,9 @@ impl Geometry {
 /// # Errors
 /// When the file is too large for FAT.
 pub fn build(bootloader: &[u8], volume_id: u32, start: u32) -> io::Result<Vec<u8>> {
-    let size = (bootloader.len() as u64 + SLACK).next_multiple_of(MIB).max(LEAST);
-    let file_size = u32::try_from(bootloader.len())
-        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "a file on FAT is smaller than 4 GiB"))?;
-    let geometry = Geometry::new(size)?;
-    let file_clusters = bootloader.len().div_ceil(geometry.cluster_bytes()) as u32;
-    let mut bytes = vec![0; size as usize];
+    let (geometry, file_clusters) = Geometry::holding(bootloader.len() as u64)?;
+    let file_size = bootloader.len() as u32;
+    let mut bytes = vec![0; geometry.sectors as usize * SECTOR];
     for copy in [0, 6] {
         boot_sector(&mut bytes[copy * SECTOR..], &geometry, volume_id, start);
         let used = FILE - ROOT + file_clusters;
@@ -177,4 +186,30 @@ fn entry(name: &[u8; 11], attribute: u8, cluster: u32, size: u32) -> [u8; 32] {
     entry[26..28].copy_from_slice(&(cluster as u16).to_le_bytes());
     entry[28..32].copy_from_slice(&size.to_le_bytes());
     entry
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every length either has room for its clusters or is refused; none is taken that does not fit.
+    #[test]
+    fn what_is_taken_has_room() {
+        let around = (0..=4096u64).flat_map(|mib| [(mib * MIB).saturating_sub(1), mib * MIB, mib * MIB + 1]);
+        let mut refused = Vec::new();
+        for len in around {
+            match Geometry::holding(len) {
+                Ok((geometry, clusters)) => {
+                    let end = geometry.offset(FILE + clusters) as u64;
+                    assert!(end <= u64::from(geometry.sectors) * SECTOR as u64, "{len}");
+                    let fat = u64::from(geometry.fat_sectors) * SECTOR as u64 / 4;
+                    assert!(fat >= u64::from(geometry.clusters) + 2, "{len}");
+                    assert!(u64::from(geometry.clusters) >= FAT32_CLUSTERS, "{len}");
+                }
+                Err(_) => refused.push(len),
+            }
+        }
+        assert!(refused.first().is_some_and(|len| *len > 4000 * MIB), "{refused:?}");
+        assert!(refused.contains(&(4096 * MIB)), "{refused:?}");
+    }
 }

@@ -64,8 +64,18 @@ fn folder() -> TempDir {
     put("cut.pem", &ca[..ca.len() / 2]);
     put("not-x509.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
     put("db.key", &ca_key);
+    fs::write(folder.path().join("ca.cer"), pem_body(&ca)).unwrap();
+    put(
+        "old-locked.key",
+        "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n",
+    );
     put("locked.key", "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n");
     folder
+}
+
+/// The bytes of a PEM file with one block.
+fn pem_body(pem: &str) -> Vec<u8> {
+    x509_parser::pem::parse_x509_pem(pem.as_bytes()).unwrap().1.contents
 }
 
 fn parse(folder: &Path, text: &str) -> Result<Config, Vec<String>> {
@@ -396,6 +406,11 @@ fn each_mistake_has_its_sentence() {
             "text.pem",
             "kiosk.toml:9: server.ca names text.pem, which is not PEM: write the path of a PEM file with a BEGIN CERTIFICATE block",
         ),
+        (
+            "ca.pem",
+            "ca.cer",
+            "kiosk.toml:9: server.ca names ca.cer, which is a certificate in DER: write the path of the same in PEM, made by `openssl x509",
+        ),
         ("ca.pem", "cut.pem", "kiosk.toml:9: server.ca names cut.pem, which is not PEM: write the path"),
         (
             "ca.pem",
@@ -569,6 +584,11 @@ fn each_mistake_has_its_sentence() {
             "[image]",
             "[secure_boot]\nkey = \"locked.key\"\ncert = \"ca.pem\"\n[image]",
             "kiosk.toml:30: secure_boot.key names locked.key, which needs a passphrase: write the path of a key without one, readable by you only",
+        ),
+        (
+            "[image]",
+            "[secure_boot]\nkey = \"old-locked.key\"\ncert = \"ca.pem\"\n[image]",
+            "kiosk.toml:30: secure_boot.key names old-locked.key, which needs a passphrase: write the path of a key without one",
         ),
         (
             "[image]",

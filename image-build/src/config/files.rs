@@ -42,6 +42,12 @@ pub(super) fn ca(path: &Path) -> Result<Vec<u8>, String> {
     }
     let remedy = "write the path of a PEM file with a BEGIN CERTIFICATE block";
     if blocks.is_empty() {
+        // As browsers and Windows save certificates.
+        if x509_parser::parse_x509_certificate(&bytes).is_ok() {
+            return Err(format!(
+                "names {name}, which is a certificate in DER: write the path of the same in PEM, made by `openssl x509 -inform DER -in {name} -out ca.pem`"
+            ));
+        }
         return Err(format!("names {name}, which is not PEM: {remedy}"));
     }
     for block in &blocks {
@@ -73,15 +79,17 @@ pub(super) fn private_key(path: &Path) -> Result<PathBuf, String> {
     let name = path.display();
     let bytes =
         read(path).map_err(|why| format!("names {name}, which {why}: write the path of the signing key"))?;
-    let blocks = pem_blocks(&bytes);
-    match blocks.iter().find(|block| block.label.ends_with("PRIVATE KEY")) {
-        Some(block) if block.label == "ENCRYPTED PRIVATE KEY" => Err(format!(
+    // The second is how OpenSSL wrote keys before PKCS #8.
+    let locked = ["ENCRYPTED PRIVATE KEY", "Proc-Type: 4,ENCRYPTED"];
+    if locked.iter().any(|mark| bytes.windows(mark.len()).any(|window| window == mark.as_bytes())) {
+        return Err(format!(
             "names {name}, which needs a passphrase: write the path of a key without one, readable by you only"
-        )),
-        Some(_) => Ok(path.to_owned()),
-        None => {
-            Err(format!("names {name}, which holds no private key in PEM: write the path of the signing key"))
-        }
+        ));
+    }
+    if pem_blocks(&bytes).iter().any(|block| block.label.ends_with("PRIVATE KEY")) {
+        Ok(path.to_owned())
+    } else {
+        Err(format!("names {name}, which holds no private key in PEM: write the path of the signing key"))
     }
 }
 
