@@ -1,16 +1,20 @@
 //! What programs send to an xterm and the terminal emulation does not know, said in words that it does: line drawing
 //! by character set (`ESC ( 0`, SO and SI), repeated characters, and the less common ways to move the cursor
 //! (ECMA-48; `ctlseqs` of xterm).
+//!
+//! The guest may be hostile, so this is also what stands before the emulation: it is given whole sequences only, never
+//! a string (which it would collect without end), and no count beyond the size of the screen (which it would count to).
 
-/// The longest control sequence that is looked into; longer ones pass as they are.
+/// The longest control sequence that is taken; a terminal ignores what is longer.
 const MAX_SEQUENCE: usize = 64;
-/// The most repetitions of a character: more than any line is wide.
-const MAX_REPEAT: usize = 1000;
 /// DEC special graphics, 0x60 to 0x7e, in glyphs that the console font has.
 const GRAPHICS: [char; 31] = [
     '♦', '▒', ' ', ' ', ' ', ' ', '°', '±', ' ', ' ', '┘', '┐', '┌', '└', '┼', '─', '─', '─', '─', '_', '├',
     '┤', '┴', '┬', '│', '≤', '≥', 'π', '#', '£', '·',
 ];
+
+/// Columns and rows.
+type Size = (u16, u16);
 
 /// Where in a sequence the last byte left off.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -21,16 +25,14 @@ enum At {
     Escape,
     /// After `ESC (` or `ESC )`: which set is designated.
     Designate(usize),
-    /// Within an escape sequence with intermediates, which passes.
+    /// Within an escape sequence with intermediates, which the emulation does not know.
     Intermediate,
     /// After `ESC [`, collected in `held`.
     Control,
-    /// Within a control sequence too long to look into.
+    /// Within a control sequence that is too long.
     LongControl,
-    /// Within an operating system command or the like, until its end.
+    /// Within an operating system command or another string, which is nothing to see.
     Text,
-    /// There, after an ESC.
-    TextEscape,
 }
 
 /// Translates as it goes; keeps what a sequence split over two writes needs.
@@ -47,47 +49,44 @@ pub(super) struct Dialect {
 }
 
 impl Dialect {
-    /// What to give to the emulation for these bytes of the guest.
-    pub(super) fn translate(&mut self, bytes: &[u8]) -> Vec<u8> {
+    /// What to give to the emulation, which is of this size, for these bytes of the guest.
+    pub(super) fn translate(&mut self, bytes: &[u8], size: Size) -> Vec<u8> {
         let mut out = Vec::with_capacity(bytes.len());
         for &b in bytes {
-            self.byte(b, &mut out);
+            self.byte(b, size, &mut out);
         }
         out
     }
 
-    fn byte(&mut self, b: u8, out: &mut Vec<u8>) {
-        match self.at {
-            At::Ground => self.ground(b, out),
-            At::Escape => self.escape(b, out),
-            At::Designate(set) => {
+    fn byte(&mut self, b: u8, size: Size, out: &mut Vec<u8>) {
+        match (self.at, b) {
+            (At::Ground, _) => self.ground(b, out),
+            // ESC begins anew wherever it stands; CAN and SUB end whatever is under way.
+            (_, 0x1b) => self.at = At::Escape,
+            (_, 0x18 | 0x1a) => self.at = At::Ground,
+            (At::Text, _) => {
+                if b == 0x07 {
+                    self.at = At::Ground;
+                }
+            }
+            // Any other control character within a sequence acts at once.
+            (_, 0x00..=0x1f) => out.push(b),
+            (At::Escape, _) => self.escape(b, out),
+            (At::Designate(_) | At::Intermediate, 0x20..=0x2f) => {}
+            (At::Designate(set), _) => {
                 self.at = At::Ground;
                 self.graphics[set] = b == b'0';
             }
-            At::Intermediate => {
-                out.push(b);
-                self.at = if (0x20..0x30).contains(&b) { At::Intermediate } else { At::Ground };
-            }
-            At::Control => self.control(b, out),
-            At::LongControl => {
-                out.push(b);
-                if (0x40..=0x7e).contains(&b) || b == 0x1b {
-                    self.at = if b == 0x1b { At::Escape } else { At::Ground };
+            (At::Intermediate, _) => self.at = At::Ground,
+            (At::Control | At::LongControl, 0x40..=0x7e) => {
+                if self.at == At::Control {
+                    self.finished(b, size, out);
                 }
-            }
-            At::Text => {
-                out.push(b);
-                self.at = match b {
-                    0x1b => At::TextEscape,
-                    // BEL, CAN and SUB end it.
-                    0x07 | 0x18 | 0x1a => At::Ground,
-                    _ => At::Text,
-                };
-            }
-            At::TextEscape => {
-                out.push(b);
                 self.at = At::Ground;
             }
+            (At::Control, 0x20..=0x3f) if self.held.len() < MAX_SEQUENCE => self.held.push(b),
+            (At::Control, 0x20..=0x3f) => self.at = At::LongControl,
+            (At::Control | At::LongControl, _) => {}
         }
     }
 
@@ -119,57 +118,56 @@ impl Dialect {
     fn escape(&mut self, b: u8, out: &mut Vec<u8>) {
         self.at = At::Ground;
         match b {
-            0x1b => self.at = At::Escape,
             b'[' => {
                 self.held.clear();
                 self.at = At::Control;
             }
             b'(' => self.at = At::Designate(0),
             b')' => self.at = At::Designate(1),
-            b']' | b'P' | b'X' | b'^' | b'_' => {
-                out.extend([0x1b, b]);
-                self.at = At::Text;
-            }
+            b']' | b'P' | b'X' | b'^' | b'_' => self.at = At::Text,
             b'D' => out.push(b'\n'),
             b'E' => out.extend(b"\r\n"),
-            0x20..0x30 => {
-                out.extend([0x1b, b]);
-                self.at = At::Intermediate;
-            }
             b'c' => {
                 *self = Self::default();
                 out.extend(b"\x1bc");
             }
-            _ => out.extend([0x1b, b]),
+            0x20..=0x2f => self.at = At::Intermediate,
+            0x30..=0x7e => out.extend([0x1b, b]),
+            // No part of a sequence.
+            _ => self.ground(b, out),
         }
     }
 
-    fn control(&mut self, b: u8, out: &mut Vec<u8>) {
-        match b {
-            0x1b => self.at = At::Escape,
-            0x40..=0x7e => {
-                self.at = At::Ground;
-                self.finished(b, out);
-            }
-            0x20..=0x3f if self.held.len() < MAX_SEQUENCE => self.held.push(b),
-            0x20..=0x3f => {
-                out.extend(b"\x1b[");
-                out.append(&mut self.held);
-                out.push(b);
-                self.at = At::LongControl;
-            }
-            // CAN and SUB give it up.
-            0x18 | 0x1a => self.at = At::Ground,
-            // A control character within a sequence acts at once.
-            0x00..=0x1f => out.push(b),
-            _ => {}
+    /// The one parameter of a sequence that counts, 1 if it is left out; `None` when it is something else.
+    fn count(&self, most: u16) -> Option<u16> {
+        let first = self.held.split(|b| matches!(b, b';' | b':')).next().unwrap_or_default();
+        let number = std::str::from_utf8(first).ok()?;
+        if !number.bytes().all(|b| b.is_ascii_digit()) {
+            return None;
         }
+        // Left out, or too large for any integer.
+        let count = if number.is_empty() { 1 } else { number.parse().unwrap_or(most) };
+        Some(count.clamp(1, most.max(1)))
     }
 
-    fn finished(&mut self, last: u8, out: &mut Vec<u8>) {
-        let number = std::str::from_utf8(&self.held)
-            .ok()
-            .map(|n| if n.is_empty() { Ok(1) } else { n.parse::<usize>() });
+    fn finished(&mut self, last: u8, (cols, rows): Size, out: &mut Vec<u8>) {
+        let most = match last {
+            b'L' | b'M' | b'S' | b'T' => rows,
+            b'@' | b'P' | b'X' | b'b' => cols,
+            _ => 0,
+        };
+        if most > 0 {
+            match (last, self.count(most)) {
+                (b'b', Some(times)) => {
+                    for _ in 0..times {
+                        out.extend(&self.last);
+                    }
+                }
+                (_, Some(count)) => out.extend(format!("\x1b[{count}{}", char::from(last)).bytes()),
+                (_, None) => {}
+            }
+            return;
+        }
         let known = match last {
             b'f' => b'H',
             b'`' => b'G',
@@ -177,14 +175,6 @@ impl Dialect {
             b'e' => b'B',
             b's' if self.held.is_empty() => return out.extend(b"\x1b7"),
             b'u' if self.held.is_empty() => return out.extend(b"\x1b8"),
-            b'b' => {
-                if let Some(Ok(times)) = number {
-                    for _ in 0..times.min(MAX_REPEAT) {
-                        out.extend(&self.last);
-                    }
-                }
-                return;
-            }
             other => other,
         };
         out.extend(b"\x1b[");
@@ -198,8 +188,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const SIZE: Size = (80, 24);
+
     fn said(bytes: &[u8]) -> String {
-        String::from_utf8(Dialect::default().translate(bytes)).unwrap()
+        String::from_utf8(Dialect::default().translate(bytes, SIZE)).unwrap()
     }
 
     #[test]
@@ -207,7 +199,7 @@ mod tests {
         assert_eq!(said(b"\x1b(0lqk\x1b(Bq"), "┌─┐q");
         assert_eq!(said(b"\x1b)0x\x0ex\x0fx"), "x│x");
         // Nothing within a sequence is a line.
-        assert_eq!(said(b"\x1b(0\x1b[1m\x1b]0;qqq\x07q"), "\x1b[1m\x1b]0;qqq\x07─");
+        assert_eq!(said(b"\x1b(0\x1b[1m\x1b]0;qqq\x07q"), "\x1b[1m─");
     }
 
     #[test]
@@ -215,7 +207,7 @@ mod tests {
         assert_eq!(said(b"-\x1b[3bx"), "----x");
         assert_eq!(said("é\x1b[b".as_bytes()), "éé");
         assert_eq!(said(b"\x1b(0q\x1b[2b"), "───");
-        assert_eq!(said(b"a\x1b[999999999b").len(), MAX_REPEAT + 1);
+        assert_eq!(said(b"a\x1b[999999999b").len(), 80 + 1);
         assert_eq!(said(b"\x1b[5b"), "");
     }
 
@@ -225,18 +217,73 @@ mod tests {
         assert_eq!(said(b"\x1b[?25l\x1b[1;31m\x1b[2J\x1b7"), "\x1b[?25l\x1b[1;31m\x1b[2J\x1b7");
     }
 
+    #[test]
+    fn nothing_is_counted_beyond_the_screen() {
+        assert_eq!(said(b"\x1b[65535L\x1b[999999999999@\x1b[7M\x1b[P"), "\x1b[24L\x1b[80@\x1b[7M\x1b[1P");
+        assert_eq!(said(b"\x1b[00000065535;3T\x1b[65535:1S"), "\x1b[24T\x1b[24S");
+        // Nor when it is said in a way that leaves the emulation in another place than this.
+        for trick in [
+            &b"\x1b#\x1b[65535L"[..],
+            b"\x1b]\x1b[65535L",
+            b"\x1b\n[65535L",
+            b"\x1bP1\x1b\x1b[65535L",
+            b"\x1b(\x1b[65535L",
+        ] {
+            assert_eq!(said(trick).trim_start(), "\x1b[24L", "{trick:?}");
+        }
+        assert_eq!(said(&[&b"\x1b["[..], &[b'0'; 100], b"65535Lx"].concat()), "x");
+    }
+
+    #[test]
+    fn strings_are_swallowed() {
+        assert_eq!(said(b"a\x1b]0;title\x07b\x1bPq\x1b\\c\x1b_apc\x18d"), "ab\x1b\\cd");
+    }
+
+    /// What the emulation is given ends in no sequence, and begins no string.
+    fn whole(mut out: &[u8]) -> bool {
+        while let Some((b, rest)) = out.split_first() {
+            out = rest;
+            if *b != 0x1b {
+                continue;
+            }
+            let Some((kind, rest)) = out.split_first() else { return false };
+            out = rest;
+            if *kind == b'[' {
+                let Some(end) = out.iter().position(|b| (0x40..=0x7e).contains(b)) else { return false };
+                if out[..end].iter().any(|b| !(0x20..=0x3f).contains(b)) {
+                    return false;
+                }
+                out = &out[end + 1..];
+            } else if !(0x30..=0x7e).contains(kind) || b"]PX^_".contains(kind) {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn noise() -> impl Strategy<Value = Vec<u8>> {
+        let parts = prop::sample::select(&b"\x1b\x1b\x1b[[]PX^_(#0159;?LT@bmc\x18\x1a\x07\n\xe2\x9b\\"[..]);
+        prop::collection::vec(prop_oneof![4 => parts, 1 => any::<u8>()], 0..200)
+    }
+
     proptest! {
+        #[test]
+        fn the_emulation_is_given_whole_sequences(bytes in noise()) {
+            let out = Dialect::default().translate(&bytes, SIZE);
+            prop_assert!(whole(&out), "{:?}", out);
+        }
+
         #[test]
         fn plain_text_stays(text in "[ -~é日\r\n\t]{0,80}") {
             prop_assert_eq!(said(text.as_bytes()), text);
         }
 
         #[test]
-        fn cuts_change_nothing(bytes in prop::collection::vec(any::<u8>(), 0..200), cut in 1usize..9) {
+        fn cuts_change_nothing(bytes in noise(), cut in 1usize..9) {
             let mut pieces = Dialect::default();
-            let cut: Vec<u8> = bytes.chunks(cut).flat_map(|piece| pieces.translate(piece)).collect();
+            let cut: Vec<u8> = bytes.chunks(cut).flat_map(|piece| pieces.translate(piece, SIZE)).collect();
             prop_assert!(pieces.held.len() <= MAX_SEQUENCE);
-            prop_assert_eq!(cut, Dialect::default().translate(&bytes));
+            prop_assert_eq!(cut, Dialect::default().translate(&bytes, SIZE));
         }
     }
 }

@@ -16,6 +16,9 @@ use tui_term::widget::PseudoTerminal;
 /// Least size that the terminal emulation is given, columns and rows.
 const LEAST: (u16, u16) = (10, 4);
 
+/// The most bytes that are answered to one piece of the guest's output: it may ask without ever reading the answers.
+const MAX_ANSWER: usize = 256;
+
 /// Collects what the guest asks the terminal.
 #[derive(Default)]
 struct Answers(Vec<u8>);
@@ -29,12 +32,15 @@ impl vt100::Callbacks for Answers {
         params: &[&[u16]],
         last: char,
     ) {
+        if self.0.len() >= MAX_ANSWER {
+            return;
+        }
         let parameter = params.first().and_then(|p| p.first()).copied().unwrap_or(0);
         match (first, last, parameter) {
             // Device status: fine. Cursor position.
             (None, 'n', 5) => self.0.extend(b"\x1b[0n"),
             (None, 'n', 6) => {
-                let (row, col) = screen.cursor_position();
+                let (row, col) = cursor(screen);
                 self.0.extend(format!("\x1b[{};{}R", row + 1, col + 1).bytes());
             }
             // Device attributes: a VT102, which promises nothing that is not here.
@@ -43,6 +49,12 @@ impl vt100::Callbacks for Answers {
             _ => {}
         }
     }
+}
+
+/// Row and column of the cursor, from 0. Behind a full line it still stands on the line's last column.
+fn cursor(screen: &vt100::Screen) -> (u16, u16) {
+    let ((row, col), (_, cols)) = (screen.cursor_position(), screen.size());
+    (row, col.min(cols.saturating_sub(1)))
 }
 
 /// The guest's terminal.
@@ -81,7 +93,7 @@ impl Guest {
 
     /// Takes what the guest wrote; gives back what a terminal answers to it.
     pub fn write(&mut self, bytes: &[u8]) -> Vec<u8> {
-        let bytes = self.dialect.translate(bytes);
+        let bytes = self.dialect.translate(bytes, self.size);
         self.guarded(|parser| parser.process(&bytes));
         std::mem::take(&mut self.parser.callbacks_mut().0)
     }
@@ -110,7 +122,7 @@ impl Guest {
                 tame(cell, self.glyphs);
             }
         }
-        let (row, col) = screen.cursor_position();
+        let (row, col) = cursor(screen);
         let at = Position::new(area.x.saturating_add(col), area.y.saturating_add(row));
         (!screen.hide_cursor() && area.contains(at)).then_some(at)
     }
@@ -130,9 +142,21 @@ fn tame(cell: &mut Cell, glyphs: Glyphs) {
             cell.set_char(shown);
         }
     }
+    if glyphs == Glyphs::Unicode && cell.symbol().chars().any(unseen) {
+        let seen: String = cell.symbol().chars().filter(|c| !unseen(*c)).collect();
+        cell.set_symbol(if seen.is_empty() { " " } else { &seen });
+    }
     let style = Style::new().fg(sixteen(cell.fg)).bg(sixteen(cell.bg));
     cell.set_style(style);
     cell.modifier.remove(Modifier::SLOW_BLINK | Modifier::RAPID_BLINK);
+}
+
+/// Controls, and what changes the order or the joining of the characters around it (UAX #9): the picture is made of
+/// cells, and one must not reach into another.
+fn unseen(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
+        || matches!(c, '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 const PALETTE: [Color; 16] = [
@@ -214,6 +238,40 @@ mod tests {
         assert_eq!(guest.write(b"ab\x1b[6n"), b"\x1b[1;3R");
         assert_eq!(guest.write(b"\x1b[c"), b"\x1b[?6c");
         assert_eq!(guest.write(b"plain"), b"");
+        // A full line does not push the cursor off the screen.
+        assert_eq!(guest.write(&[b"\x1b[1;1H", &[b'x'; 80][..], b"\x1b[6n"].concat()), b"\x1b[1;80R");
+        let mut buffer = Buffer::empty(Rect::new(0, 0, 80, 24));
+        assert_eq!(guest.draw(buffer.area, &mut buffer), Some(Position::new(79, 0)));
+        // Who asks without end is not answered without end.
+        assert!(guest.write(&b"\x1b[6n".repeat(4000)).len() < 2 * MAX_ANSWER);
+    }
+
+    #[test]
+    fn a_hostile_guest_costs_little_time_and_memory() {
+        let mut guest = Guest::new(Glyphs::Font);
+        guest.resize(240, 67);
+        // Each of these, given to the emulation as it is, would take it from seconds to hours.
+        for hostile in [&b"\x1b[65535@"[..], b"\x1b[65535L", b"\x1b[65535T", b"x\x1b[65535b"] {
+            guest.write(&hostile.repeat(200));
+        }
+        // A string that never ends is kept nowhere.
+        guest.write(b"\x1b]0;");
+        for _ in 0..64 {
+            guest.write(&[b'x'; 4096]);
+        }
+        guest.write(b"\x07\x1b[H\x1b[2Jstill here");
+        let text: String = drawn(&guest).content().iter().take(10).map(Cell::symbol).collect();
+        assert_eq!(text, "still here");
+    }
+
+    #[test]
+    fn no_cell_reaches_into_another_on_any_terminal() {
+        let mut guest = Guest::new(Glyphs::Unicode);
+        guest.resize(80, 24);
+        guest.write("a\u{202e}b\u{9b}2Jc\u{200d}d".as_bytes());
+        for cell in drawn(&guest).content() {
+            assert!(!cell.symbol().chars().any(unseen), "{:?}", cell.symbol());
+        }
     }
 
     #[test]
