@@ -62,7 +62,12 @@ pub enum Event {
         result: Result<(), Trouble>,
     },
     /// Answer to [`crate::effects::Effects::parcels`].
-    Parcels(Result<Vec<ParcelInfo>, Trouble>),
+    Parcels {
+        /// Which attempt.
+        attempt: u64,
+        /// How it went.
+        result: Result<Vec<ParcelInfo>, Trouble>,
+    },
     /// Answer to [`crate::effects::Effects::open`].
     Opened {
         /// Which attempt.

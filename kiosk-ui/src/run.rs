@@ -16,8 +16,11 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
-/// Events that may wait; the guest's output is held back beyond.
+/// Events that may wait.
 const EVENTS: usize = 64;
+/// Pieces of the guest's output that may wait; the guest is held back beyond. They have a channel of their own, so that
+/// whatever the guest prints, a key and a word of `init` come first.
+const OUTPUT: usize = 4;
 /// Between two pictures, so that a guest that prints a lot costs no more than one that prints a little.
 const FRAME: Duration = Duration::from_millis(30);
 
@@ -31,7 +34,8 @@ pub fn read_config(path: &Path) -> anyhow::Result<Kiosk> {
 /// Shows the screens until the terminal goes or the process is told to end.
 pub async fn run(config: &Kiosk, run: &Path, ca: &Path) -> anyhow::Result<()> {
     let (send, mut events) = mpsc::channel(EVENTS);
-    let mut effects = Real::start(config, run, ca, send.clone())?;
+    let (print, mut output) = mpsc::channel(OUTPUT);
+    let mut effects = Real::start(config, run, ca, send.clone(), print)?;
     let mut tty = Tty::take().context("taking the terminal")?;
     let about = About {
         title: config.title.clone(),
@@ -51,13 +55,11 @@ pub async fn run(config: &Kiosk, run: &Path, ca: &Path) -> anyhow::Result<()> {
             let due = drawn + FRAME;
             let mut any = false;
             loop {
-                let event = if any {
-                    tokio::select! {
-                        event = events.recv() => event,
-                        () = sleep_until(due) => break,
-                    }
-                } else {
-                    events.recv().await
+                let event = tokio::select! {
+                    biased;
+                    event = events.recv() => event,
+                    () = sleep_until(due), if any => break,
+                    Some(event) = output.recv() => Some(event),
                 };
                 let Some(event) = event else { return Ok(()) };
                 if let Event::Resize(cols, rows) = event {
@@ -73,6 +75,7 @@ pub async fn run(config: &Kiosk, run: &Path, ca: &Path) -> anyhow::Result<()> {
         if app.ended() {
             break;
         }
+        app.caps_lock = terminal::caps_lock();
         tty.screen.draw(|frame| screens::draw(&app, frame)).context("drawing")?;
         drawn = Some(Instant::now());
     }

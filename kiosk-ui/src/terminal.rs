@@ -18,7 +18,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use ratatui::{Terminal, TerminalOptions, Viewport, backend::CrosstermBackend, layout::Rect};
 use std::{
     io::{self, BufWriter, Stdin, Stdout, Write},
-    os::fd::AsFd,
+    os::fd::{AsFd, AsRawFd},
     time::Duration,
 };
 use tokio::sync::mpsc;
@@ -105,13 +105,32 @@ pub fn measure() -> Option<(u16, u16)> {
 }
 
 fn clamp(cols: u16, rows: u16) -> (u16, u16) {
-    (cols.min(LARGEST.0), rows.min(LARGEST.1))
+    (cols.clamp(1, LARGEST.0), rows.clamp(1, LARGEST.1))
 }
 
 fn is_virtual_console() -> bool {
     let Ok(path) = nix::unistd::ttyname(io::stdout()) else { return false };
     let digits = path.to_str().and_then(|path| path.strip_prefix("/dev/tty"));
     digits.is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()))
+}
+
+mod ioctl {
+    nix::ioctl_read_bad!(
+        /// Which of a virtual console's locks are on (`linux/kd.h`).
+        kdgkbled,
+        0x4b64,
+        u8
+    );
+}
+
+/// `true` when Caps Lock is on, as far as the terminal knows: a virtual console does, a line does not.
+pub fn caps_lock() -> bool {
+    const K_CAPSLOCK: u8 = 0x04;
+    let mut locks = 0;
+    // SAFETY: KDGKBLED writes one byte to where its argument points, which is a byte that lives here; any terminal
+    // that is no virtual console refuses it.
+    let known = unsafe { ioctl::kdgkbled(io::stdin().as_raw_fd(), &mut locks) };
+    known.is_ok() && locks & K_CAPSLOCK != 0
 }
 
 /// What the terminal can show.
@@ -142,25 +161,35 @@ fn keys(events: &mpsc::Sender<Event>, asked: bool) -> io::Result<()> {
             if n == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            decoder.feed(&piece[..n], &mut inputs);
-            piece.fill(0);
+            // One at a time, so that no more than the last key stays behind in a buffer.
+            for byte in &mut piece[..n] {
+                decoder.feed(&[std::mem::take(byte)], &mut inputs);
+                if !send(&mut inputs, events, asked) {
+                    return Ok(());
+                }
+            }
         } else {
             decoder.flush(&mut inputs);
-        }
-        for input in inputs.drain(..) {
-            let event = match input {
-                Input::Key(key) => Event::Key(key),
-                Input::Cursor { row, col } if asked => {
-                    let (cols, rows) = clamp(col, row);
-                    Event::Resize(cols, rows)
-                }
-                Input::Cursor { .. } => continue,
-            };
-            if events.blocking_send(event).is_err() {
+            if !send(&mut inputs, events, asked) {
                 return Ok(());
             }
         }
     }
+}
+
+/// `false` when nobody listens any more.
+fn send(inputs: &mut Vec<Input>, events: &mpsc::Sender<Event>, asked: bool) -> bool {
+    inputs.drain(..).all(|input| {
+        let event = match input {
+            Input::Key(key) => Event::Key(key),
+            Input::Cursor { row, col } if asked => {
+                let (cols, rows) = clamp(col, row);
+                Event::Resize(cols, rows)
+            }
+            Input::Cursor { .. } => return true,
+        };
+        events.blocking_send(event).is_ok()
+    })
 }
 
 /// Waits for bytes; `false` when a held-back escape sequence has waited long enough.

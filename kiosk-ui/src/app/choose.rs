@@ -23,32 +23,32 @@ pub struct List {
     pub parcels: Option<Vec<ParcelInfo>>,
     /// Why they could not be had.
     pub trouble: Option<Trouble>,
-    /// `true` while they are asked for.
-    pub asking: bool,
+    /// The number of the attempt, while they are asked for.
+    pub asking: Option<u64>,
     /// Which one the cursor is on.
     pub selected: usize,
 }
 
 impl List {
-    pub(super) fn ask(&mut self, effects: &mut dyn Effects) {
-        self.asking = true;
-        self.trouble = None;
-        effects.parcels();
-    }
-
-    pub(super) fn answer(&mut self, result: Result<Vec<ParcelInfo>, Trouble>) {
-        self.asking = false;
+    fn answer(&mut self, result: Result<Vec<ParcelInfo>, Trouble>) {
+        self.asking = None;
         match result {
             Ok(parcels) => {
-                self.selected = self.selected.min(parcels.len().saturating_sub(1));
+                // The cursor stays on its parcel, wherever that is in the new list.
+                let before = self.current().map(|parcel| parcel.id);
+                let found = parcels.iter().position(|parcel| Some(parcel.id) == before);
+                self.selected = found.unwrap_or(self.selected).min(parcels.len().saturating_sub(1));
                 self.parcels = Some(parcels);
             }
             Err(trouble) => self.trouble = Some(trouble),
         }
     }
 
-    /// The parcel that the cursor is on.
+    /// The parcel that the cursor is on; none while trouble is shown in the list's place.
     pub fn current(&self) -> Option<&ParcelInfo> {
+        if self.trouble.is_some() {
+            return None;
+        }
         self.parcels.as_ref()?.get(self.selected)
     }
 
@@ -97,15 +97,41 @@ pub struct Opening {
 }
 
 impl App {
+    pub(super) fn ask_for_parcels(&mut self, effects: &mut dyn Effects) {
+        let attempt = self.next_attempt();
+        self.list.asking = Some(attempt);
+        self.list.trouble = None;
+        effects.parcels(attempt);
+    }
+
+    pub(super) fn listed(&mut self, attempt: u64, result: Result<Vec<ParcelInfo>, Trouble>) {
+        if self.list.asking != Some(attempt) {
+            return;
+        }
+        let before = self.list.current().map(|parcel| parcel.id);
+        self.list.answer(result);
+        // A question about one parcel must not be answered for another.
+        if self.list.current().map(|parcel| parcel.id) != before
+            && matches!(self.dialog, Some(Dialog::BreakLock { .. } | Dialog::ColdBoot))
+        {
+            self.dialog = None;
+        }
+    }
+
     pub(super) fn list_key(&mut self, key: KeyEvent, effects: &mut dyn Effects) {
+        if self.told.is_some() {
+            return;
+        }
         let selected = self.list.selected;
         match (key.code, letter(key)) {
             (KeyCode::Up, _) | (_, Some('k')) => self.list.go(selected.saturating_sub(1)),
             (KeyCode::Down, _) | (_, Some('j')) => self.list.go(selected + 1),
             (KeyCode::Home, _) => self.list.go(0),
             (KeyCode::End, _) => self.list.go(usize::MAX),
-            (KeyCode::F(2), _) | (_, Some('r')) if !self.list.asking => self.list.ask(effects),
-            (KeyCode::F(10), _) | (_, Some('l')) => effects.command(Command::LogOut),
+            (KeyCode::F(2), _) | (_, Some('r')) if self.list.asking.is_none() => {
+                self.ask_for_parcels(effects)
+            }
+            (KeyCode::F(10), _) | (_, Some('l')) => self.tell(Command::LogOut, effects),
             (KeyCode::F(5), _) | (_, Some('c')) => self.choose(true, effects),
             _ if is_enter(key) => self.choose(false, effects),
             _ => {}
@@ -145,7 +171,7 @@ impl App {
             Step::Working { .. } => {}
             Step::Failed(_) if is_enter(key) || key.code == KeyCode::Esc => {
                 self.opening = None;
-                self.list.ask(effects);
+                self.ask_for_parcels(effects);
             }
             Step::Failed(_) => {}
             Step::Ask { typed, .. } => match key.code {
@@ -185,13 +211,14 @@ impl App {
         }
         opening.step = match result {
             Ok(()) => {
-                effects.command(Command::Resume {
+                let resume = Command::Resume {
                     parcel,
                     name: opening.name.clone(),
                     cold_boot: opening.cold_boot,
                     break_lock: opening.break_lock,
-                });
-                Step::Told
+                };
+                opening.step = Step::Told;
+                return self.tell(resume, effects);
             }
             Err(OpenError::Wrong) => Step::Ask { typed: Password::new(), wrong: typed.then_some(WRONG) },
             Err(OpenError::Slip) => Step::Ask { typed: Password::new(), wrong: Some(SLIP) },

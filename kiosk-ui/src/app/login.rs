@@ -4,6 +4,7 @@ use super::{App, Dialog, is_backspace, is_enter};
 use crate::{effects::Effects, event::Session, password::Password, trouble::Trouble};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use parcel::wire::session::Command;
+use zeroize::Zeroizing;
 
 /// The longest user name, in characters.
 const MAX_USER: usize = 128;
@@ -33,10 +34,10 @@ pub enum Busy {
 }
 
 /// The log-in form.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct LoginForm {
-    /// What was typed as the user.
-    pub user: String,
+    /// What was typed as the user. Zeroed like the password, because passwords are typed here by mistake.
+    pub user: Zeroizing<String>,
     /// What was typed as the password.
     pub password: Password,
     /// Which field has the keys.
@@ -48,7 +49,26 @@ pub struct LoginForm {
     principal: String,
 }
 
+impl Default for LoginForm {
+    fn default() -> Self {
+        Self {
+            // Room for all of it, so that it never moves and leaves a copy behind.
+            user: Zeroizing::new(String::with_capacity(MAX_USER * 4)),
+            password: Password::new(),
+            focus: Field::User,
+            busy: Busy::No,
+            trouble: None,
+            principal: String::new(),
+        }
+    }
+}
+
 impl LoginForm {
+    /// Nothing is typed and nothing is under way.
+    pub fn is_blank(&self) -> bool {
+        self.user.is_empty() && self.password.is_empty() && self.busy == Busy::No
+    }
+
     /// Empty again.
     pub(super) fn clear(&mut self) {
         *self = Self::default();
@@ -60,7 +80,7 @@ impl LoginForm {
         self.password.clear();
     }
 
-    fn fail(&mut self, trouble: Trouble) {
+    pub(super) fn fail(&mut self, trouble: Trouble) {
         self.stop();
         self.focus = Field::Password;
         self.trouble = Some(trouble);
@@ -85,7 +105,7 @@ impl LoginForm {
 
     fn empty_field(&mut self) {
         match self.focus {
-            Field::User => self.user.clear(),
+            Field::User => *self = Self { password: self.password.take(), ..Self::default() },
             Field::Password => self.password.clear(),
         }
     }
@@ -103,15 +123,20 @@ impl App {
         if self.powering {
             return;
         }
-        if self.login.busy != Busy::No {
-            if key.code == KeyCode::Esc {
-                if self.login.busy == Busy::Told {
-                    effects.command(Command::LogOut);
+        match self.login.busy {
+            Busy::No => {}
+            // `cached` has the session in a moment, or is dead: not to be left half given.
+            Busy::Adopting(_) => return,
+            Busy::Asking(_) | Busy::Told => {
+                if key.code == KeyCode::Esc {
+                    if self.login.busy == Busy::Told {
+                        self.tell(Command::LogOut, effects);
+                    }
+                    self.login.stop();
+                    self.kept = None;
                 }
-                self.login.stop();
-                self.kept = None;
+                return;
             }
-            return;
         }
         let control = key.modifiers.contains(KeyModifiers::CONTROL);
         match key.code {
@@ -130,7 +155,7 @@ impl App {
     }
 
     fn submit_login(&mut self, effects: &mut dyn Effects) {
-        let user = self.login.user.trim().to_owned();
+        let user = Zeroizing::new(self.login.user.trim().to_owned());
         if user.is_empty() {
             self.login.focus = Field::User;
             return;
@@ -158,6 +183,7 @@ impl App {
             Ok(session) => {
                 self.login.principal = session.principal.clone();
                 self.login.busy = Busy::Adopting(attempt);
+                self.told = Some(0);
                 effects.adopt(attempt, session);
             }
             Err(trouble) => self.login.fail(trouble),
@@ -172,7 +198,7 @@ impl App {
             Ok(()) => {
                 self.kept = Some(self.login.password.take());
                 self.login.busy = Busy::Told;
-                effects.command(Command::LoggedIn { principal: self.login.principal.clone() });
+                self.tell(Command::LoggedIn { principal: self.login.principal.clone() }, effects);
             }
             Err(trouble) => self.login.fail(trouble),
         }

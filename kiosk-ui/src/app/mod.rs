@@ -9,7 +9,9 @@ pub use choose::{List, Opening, Step};
 pub use login::{Busy, Field, LoginForm};
 pub use session::MENU;
 
-use crate::{effects::Effects, event::Event, glyph::Glyphs, guest::Guest, password::Password};
+use crate::{
+    effects::Effects, event::Event, glyph::Glyphs, guest::Guest, password::Password, trouble::Trouble,
+};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use parcel::wire::{
     daemon::Status,
@@ -28,6 +30,16 @@ pub struct About {
     /// What the terminal can show.
     pub glyphs: Glyphs,
 }
+
+/// How long `init` may take to say that it does what it was told, in seconds.
+const INIT_PATIENCE: u32 = 20;
+/// How long a list of parcels, or a question about one, waits for somebody, in seconds: then the user went away without
+/// logging out.
+const IDLE: u32 = 600;
+/// How long before that it is announced, in seconds.
+const IDLE_WARNING: u32 = 60;
+/// How long what was typed into the log-in form waits for the rest, in seconds.
+const IDLE_FORM: u32 = 120;
 
 /// Which screen is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,12 +108,20 @@ pub struct App {
     pub guest_connected: bool,
     /// How `cached` is, as of the last answer.
     pub status: Option<Status>,
+    /// The keyboard's Caps Lock is on, as far as the terminal tells.
+    pub caps_lock: bool,
     /// The log-in password, until the parcel is open.
     kept: Option<Password>,
     /// The notice was read, and a report stands behind it.
     notice_read: bool,
     /// Power was chosen.
     powering: bool,
+    /// Seconds since `init` or `cached` was told something that ends this screen.
+    told: Option<u32>,
+    /// Seconds for which keys may still be meant for a window that closed by itself.
+    stray: u8,
+    /// Seconds since the last key.
+    idle: u32,
     /// The console size that `init` was told.
     told_size: Option<(u16, u16)>,
     /// Numbers the attempts, so that late answers are known.
@@ -126,9 +146,13 @@ impl App {
             dialog: None,
             guest_connected: false,
             status: None,
+            caps_lock: false,
             kept: None,
             notice_read: false,
             powering: false,
+            told: None,
+            stray: 0,
+            idle: 0,
             told_size: None,
             attempts: 0,
             quit: false,
@@ -178,21 +202,21 @@ impl App {
                 self.guest.resize(cols, rows.saturating_sub(1));
                 self.tell_size(effects);
             }
-            Event::Tick(now) => {
-                self.now = now;
-                if self.dialog == Some(Dialog::Details) {
-                    effects.status();
-                }
-            }
+            Event::Tick(now) => self.tick(now, effects),
             Event::State(state) => self.state_changed(*state, effects),
             Event::InitLost => {
                 self.connected = false;
                 self.told_size = None;
+                if self.told.is_some() {
+                    self.not_done();
+                }
             }
             Event::LoggedIn { attempt, result } => self.logged_in(attempt, result, effects),
             Event::Adopted { attempt, result } => self.adopted(attempt, result, effects),
-            Event::Parcels(result) => self.list.answer(result),
+            Event::Parcels { attempt, result } => self.listed(attempt, result),
             Event::Opened { attempt, parcel, result } => self.opened(attempt, parcel, result, effects),
+            // The rest of a session that is over.
+            Event::Console(_) if !self.console_wanted() => {}
             Event::Console(bytes) => {
                 self.guest_connected = true;
                 let answer = self.guest.write(&bytes);
@@ -210,7 +234,76 @@ impl App {
         }
     }
 
+    fn tick(&mut self, now: u64, effects: &mut dyn Effects) {
+        self.now = now;
+        self.stray = self.stray.saturating_sub(1);
+        if self.dialog == Some(Dialog::Details) {
+            effects.status();
+        }
+        if let Some(seconds) = &mut self.told {
+            *seconds += 1;
+            if *seconds >= INIT_PATIENCE {
+                self.not_done();
+            }
+        }
+        self.idle = self.idle.saturating_add(1);
+        if self.logs_out_in() == Some(0) {
+            self.idle = 0;
+            self.tell(Command::LogOut, effects);
+        }
+        if self.view() == View::Login && self.login.busy == Busy::No && self.idle >= IDLE_FORM {
+            self.login.clear();
+        }
+    }
+
+    /// Seconds until a user who went away is logged out, when there is one.
+    pub fn logs_out_in(&self) -> Option<u32> {
+        let busy = self.opening.as_ref().is_some_and(|opening| matches!(opening.step, Step::Working { .. }));
+        let waits = self.phase() == Phase::Choose && self.told.is_none() && !busy;
+        waits.then(|| IDLE.saturating_sub(self.idle))
+    }
+
+    /// The same, once it is near enough to say so.
+    pub fn logs_out_soon(&self) -> Option<u32> {
+        self.logs_out_in().filter(|seconds| *seconds <= IDLE_WARNING)
+    }
+
+    /// Tells `init` something that ends this screen.
+    fn tell(&mut self, command: Command, effects: &mut dyn Effects) {
+        effects.command(command);
+        self.told = Some(0);
+    }
+
+    /// What was told was not done: the user may try again.
+    fn not_done(&mut self) {
+        self.told = None;
+        let trouble = || {
+            Trouble::new(
+                "This kiosk's manager did not answer. Try again; if it stays so, restart the kiosk.",
+                "manager-silent",
+            )
+        };
+        if std::mem::take(&mut self.powering) {
+            self.login.trouble = Some(trouble());
+        }
+        if matches!(self.login.busy, Busy::Adopting(_) | Busy::Told) {
+            self.kept = None;
+            self.login.fail(trouble());
+        }
+        if let Some(opening) = &mut self.opening
+            && matches!(opening.step, Step::Told)
+        {
+            opening.step = Step::Failed(trouble());
+        }
+    }
+
     fn key(&mut self, key: KeyEvent, effects: &mut dyn Effects) {
+        let warned = self.logs_out_soon().is_some();
+        self.idle = 0;
+        if warned {
+            // It says "I am here", and nothing else.
+            return;
+        }
         if let Some(dialog) = self.dialog {
             return self.dialog_key(dialog, key, effects);
         }
@@ -235,7 +328,7 @@ impl App {
             (Dialog::Power, Some(chosen @ ('p' | 'r'))) => {
                 self.dialog = None;
                 self.powering = true;
-                effects.command(if chosen == 'p' { Command::PowerOff } else { Command::Reboot });
+                self.tell(if chosen == 'p' { Command::PowerOff } else { Command::Reboot }, effects);
             }
             (Dialog::BreakLock { cold_boot }, Some('b')) => {
                 self.dialog = None;
@@ -247,7 +340,7 @@ impl App {
             }
             (Dialog::GiveUp, Some('y')) => {
                 self.dialog = None;
-                effects.command(Command::GiveUp);
+                self.tell(Command::GiveUp, effects);
             }
             (Dialog::GiveUp, Some('n')) => self.dialog = None,
             (Dialog::Details, _) if key.code == KeyCode::Enter => self.dialog = None,
@@ -285,9 +378,18 @@ impl App {
         self.state = Some(new);
         self.connected = true;
         if old != Some(phase) {
-            self.dialog = self.dialog.filter(|_| old.is_some_and(|old| same_dialogs(old, phase)));
+            let stays = old.is_some_and(|old| same_dialogs(old, phase));
+            if self.dialog.is_some() && !stays {
+                self.dialog = None;
+                self.stray = 2;
+            }
             self.powering = false;
+            self.told = None;
+            self.idle = 0;
             self.status = None;
+        }
+        if bad_news {
+            self.told = None;
         }
         match phase {
             Phase::Boot | Phase::Login => {
@@ -303,7 +405,7 @@ impl App {
                     self.opening = None;
                 }
                 if old != Some(phase) {
-                    self.list.ask(effects);
+                    self.ask_for_parcels(effects);
                 }
             }
             Phase::Check | Phase::Lock | Phase::Open => {

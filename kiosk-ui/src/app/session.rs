@@ -44,9 +44,10 @@ impl App {
     pub(super) fn run_key(&mut self, key: KeyEvent, effects: &mut dyn Effects) {
         if is_hot(key) {
             self.dialog = Some(Dialog::Menu(0));
-        } else {
+        } else if self.told.is_none() && self.stray == 0 {
             self.type_key(key, effects);
         }
+        // Else it was meant for a window, or is the second stroke of an impatient S: not for the guest.
     }
 
     pub(super) fn menu_key(&mut self, at: usize, key: KeyEvent, effects: &mut dyn Effects) {
@@ -57,7 +58,9 @@ impl App {
             return;
         }
         let chosen = match key.code {
-            KeyCode::Up => return self.dialog = Some(Dialog::Menu((at + MENU.len() - 1) % MENU.len())),
+            KeyCode::Up | KeyCode::BackTab => {
+                return self.dialog = Some(Dialog::Menu((at + MENU.len() - 1) % MENU.len()));
+            }
             KeyCode::Down | KeyCode::Tab => return self.dialog = Some(Dialog::Menu((at + 1) % MENU.len())),
             KeyCode::Esc => Some('b'),
             _ if is_enter(key) => MENU.get(at).map(|(letter, _)| *letter),
@@ -67,7 +70,7 @@ impl App {
             Some('b' | 'q') => self.dialog = None,
             Some('s') => {
                 self.dialog = None;
-                effects.command(Command::Suspend);
+                self.tell(Command::Suspend, effects);
             }
             Some('d') => {
                 self.dialog = Some(Dialog::Details);
@@ -85,9 +88,14 @@ impl App {
         }
     }
 
+    /// `true` when `init` says that the guest's console can be had.
+    pub(super) fn console_wanted(&self) -> bool {
+        self.phase() == Phase::Run && self.state.as_ref().is_some_and(|state| state.console)
+    }
+
     /// Keeps the connection to the console as `init` says it can be had.
     pub(super) fn follow_console(&mut self, effects: &mut dyn Effects) {
-        let wanted = self.phase() == Phase::Run && self.state.as_ref().is_some_and(|state| state.console);
+        let wanted = self.console_wanted();
         effects.console(wanted);
         self.tell_size(effects);
         if !wanted && self.guest_connected {

@@ -18,8 +18,8 @@ use tokio::{
 
 /// Between two attempts to connect.
 const AGAIN: Duration = Duration::from_millis(500);
-/// The most console bytes taken at once.
-const CONSOLE_PIECE: usize = 16 << 10;
+/// The most console bytes taken at once: a key waits for one such piece at most.
+const CONSOLE_PIECE: usize = 4 << 10;
 
 /// Keeps a connection to `init` until nobody listens any more.
 pub async fn session(socket: PathBuf, mut commands: mpsc::Receiver<Command>, events: mpsc::Sender<Event>) {

@@ -8,6 +8,7 @@ pub use real::{Real, now};
 
 use crate::{event::Session, password::Password};
 use parcel::{id::ParcelId, wire::session::Command};
+use zeroize::Zeroizing;
 
 /// How a parcel's key is looked for.
 pub struct Unlock {
@@ -26,11 +27,11 @@ pub trait Effects {
     /// Tells `init` what the user wants.
     fn command(&mut self, command: Command);
     /// Asks the realm for a ticket and the parcel server for a session. `user` may name another realm after an `@`.
-    fn login(&mut self, attempt: u64, user: String, password: Password);
+    fn login(&mut self, attempt: u64, user: Zeroizing<String>, password: Password);
     /// Gives the session to `cached`.
     fn adopt(&mut self, attempt: u64, session: Session);
     /// Asks `cached` for the user's parcels.
-    fn parcels(&mut self);
+    fn parcels(&mut self, attempt: u64);
     /// Opens a parcel's key slot and gives the key to `cached`.
     fn open(&mut self, unlock: Unlock);
     /// Keeps a connection to the guest's console, or ends it.

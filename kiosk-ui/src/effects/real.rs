@@ -27,8 +27,9 @@ use zeroize::{Zeroize, Zeroizing};
 
 /// Commands that may wait for `init.sock` to take them.
 const COMMANDS: usize = 16;
-/// Keys that may wait for the guest: more than a person types while it hangs, and a pasted page or ten.
-const TYPING: usize = 64 << 10;
+/// Keys, and answers to the guest's questions, that may wait for the guest: more than a person types while it hangs, and
+/// a pasted page or two; of answers, at most a few megabytes.
+const TYPING: usize = 16 << 10;
 
 /// The world.
 pub struct Real {
@@ -48,14 +49,21 @@ pub fn now() -> u64 {
 }
 
 impl Real {
-    /// Connects what is to be connected, and tells `events` what happens. Called within a runtime.
-    pub fn start(config: &Kiosk, run: &Path, ca: &Path, events: mpsc::Sender<Event>) -> anyhow::Result<Self> {
+    /// Connects what is to be connected, and tells `events` what happens and `output` what the guest writes. Called
+    /// within a runtime.
+    pub fn start(
+        config: &Kiosk,
+        run: &Path,
+        ca: &Path,
+        events: mpsc::Sender<Event>,
+        output: mpsc::Sender<Event>,
+    ) -> anyhow::Result<Self> {
         let api = Api::new(&config.server_url, ca, Arc::new(Traffic::default()))?;
         let (commands, from_screens) = mpsc::channel(COMMANDS);
         tokio::spawn(links::session(run.join("init.sock"), from_screens, events.clone()));
         let (console, wanted) = watch::channel(false);
         let (typing, typed) = mpsc::channel(TYPING);
-        tokio::spawn(links::console(run.join("console.sock"), wanted, typed, events.clone()));
+        tokio::spawn(links::console(run.join("console.sock"), wanted, typed, output));
         Ok(Self {
             events,
             cached: run.join("cached.sock"),
@@ -106,7 +114,10 @@ pub(super) fn unexpected() -> Trouble {
 
 async fn log_in(api: &Api, principal: &str, password: Zeroizing<String>) -> Result<Session, LoginError> {
     let credential = login_with_password(principal, password).await?;
-    let reply = credential.negotiate(api).await?;
+    let reply = credential.negotiate(api).await;
+    // The token is for `cached` alone, also when nobody waits for this log-in any more.
+    api.forget_token();
+    let reply = reply?;
     Ok(Session { token: Zeroizing::new(reply.token), principal: reply.principal })
 }
 
@@ -118,8 +129,9 @@ impl Effects for Real {
         }
     }
 
-    fn login(&mut self, attempt: u64, user: String, password: Password) {
-        let principal = if user.contains('@') { user } else { format!("{user}@{}", self.realm) };
+    fn login(&mut self, attempt: u64, user: Zeroizing<String>, password: Password) {
+        let principal =
+            if user.contains('@') { user } else { Zeroizing::new(format!("{}@{}", *user, self.realm)) };
         let (api, events) = (self.api.clone(), self.events.clone());
         let mut about = self.about.clone();
         tokio::spawn(async move {
@@ -141,7 +153,6 @@ impl Effects for Real {
     }
 
     fn adopt(&mut self, attempt: u64, session: Session) {
-        self.api.forget_token();
         self.ask(Request::Session { token: (*session.token).clone() }, move |answer| {
             let result = match answer {
                 Ok(Reply::Ok) => Ok(()),
@@ -152,13 +163,14 @@ impl Effects for Real {
         });
     }
 
-    fn parcels(&mut self) {
-        self.ask(Request::Parcels, |answer| {
-            Some(Event::Parcels(match answer {
+    fn parcels(&mut self, attempt: u64) {
+        self.ask(Request::Parcels, move |answer| {
+            let result = match answer {
                 Ok(Reply::Parcels { parcels }) => Ok(parcels),
                 Ok(_) => Err(unexpected()),
                 Err(error) => Err((&error).into()),
-            }))
+            };
+            Some(Event::Parcels { attempt, result })
         });
     }
 

@@ -204,6 +204,8 @@ fn csi(params: &[u8], last: u8) -> Option<Input> {
     let code = match last {
         // F3 with modifiers is `ESC [ 1 ; m R`; a cursor in the first row is asked for by nobody here.
         b'R' if first > 1 => return Some(Input::Cursor { row: first, col: second? }),
+        // Without modifiers they are `ESC O P` to `S`; the Linux console's Pause is `ESC [ P`.
+        b'P'..=b'S' if second.is_none() => return None,
         b'P'..=b'S' => KeyCode::F(last - b'P' + 1),
         b'Z' => return Some(key(KeyCode::BackTab, KeyModifiers::SHIFT)),
         b'~' => match first {
@@ -296,6 +298,7 @@ mod tests {
     fn what_is_no_key_types_nothing() {
         assert_eq!(all(b"\x1b[?64;1;2c"), []);
         assert_eq!(all(b"\x1b[99~"), []);
+        assert_eq!(all(b"\x1b[P"), []);
         assert_eq!(all(b"\xff\xc0"), []);
         let long = [&b"\x1b["[..], &[b'1'; 200], b"~z"].concat();
         assert_eq!(all(&long), [plain(KeyCode::Char('z'))]);

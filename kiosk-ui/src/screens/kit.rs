@@ -154,6 +154,11 @@ pub fn field(frame: &mut Frame, area: Rect, row: u16, label: &str, shown: &str, 
     }
 }
 
+/// What a masked field cannot show.
+pub fn caps_lock() -> Line<'static> {
+    Line::styled(format!("{:<11}Caps Lock is on.", ""), WARN)
+}
+
 /// `[#####.....]  42 %`, or what is done while the total is unknown.
 pub fn bar(progress: &Progress, width: usize) -> String {
     if progress.total == 0 {

@@ -58,7 +58,8 @@ const WHEN: usize = 18;
 const WHERE: usize = 18;
 
 fn rows(app: &App, parcels: &[ParcelInfo], frame: &mut Frame, area: Rect) {
-    let heading = format!("  {:<NAME$}{:<WHEN$}{:<WHERE$}{}", "Name", "Suspended (UTC)", "on", "State");
+    let state = if app.list.asking.is_some() { "Asking ..." } else { "State" };
+    let heading = format!("  {:<NAME$}{:<WHEN$}{:<WHERE$}{state}", "Name", "Suspended (UTC)", "on");
     kit::line(frame, area, 0, Line::styled(heading, kit::DIM));
     let (_, area) = kit::cut_top(area, 1);
     let room = usize::from(area.height).max(1);
@@ -176,6 +177,9 @@ pub(super) fn opening(app: &App, frame: &mut Frame, area: Rect) {
             kit::text(frame, inside, lines);
             let (_, lower) = kit::cut_top(inside, 5);
             kit::field(frame, lower, 0, "Password", &"*".repeat(typed.chars()), app.dialog.is_none());
+            if app.caps_lock {
+                kit::line(frame, lower, 1, kit::caps_lock());
+            }
             let (_, lower) = kit::cut_top(lower, 2);
             kit::text(frame, lower, wrong.map(|words| Line::styled(words, kit::BAD)).into_iter().collect());
         }

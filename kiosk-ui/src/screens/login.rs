@@ -17,8 +17,8 @@ pub(super) fn keys(app: &App) -> Vec<Hint> {
                 ("F10", "Power off or restart"),
             ]
         }
-        Busy::No => Vec::new(),
-        _ => vec![("Esc", "Cancel")],
+        Busy::No | Busy::Adopting(_) => Vec::new(),
+        Busy::Asking(_) | Busy::Told => vec![("Esc", "Cancel")],
     }
 }
 
@@ -32,6 +32,9 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect) {
     kit::field(frame, inside, 3, "User", &plain(&app.login.user, 200), focus(Field::User));
     let stars = "*".repeat(app.login.password.chars());
     kit::field(frame, inside, 5, "Password", &stars, focus(Field::Password));
+    if idle && app.caps_lock {
+        kit::line(frame, inside, 6, kit::caps_lock());
+    }
     let (_, rest) = kit::cut_top(inside, 7);
     kit::text(frame, rest, message(app));
 

@@ -120,11 +120,16 @@ fn chrome(app: &App, frame: &mut Frame, keys: &[Hint]) -> Rect {
         Some(_) if !app.connected => {
             Some("This kiosk's manager does not answer; connecting again ...".to_owned())
         }
-        // The login screen has a line of its own for that.
-        Some(state) if state.network.is_none() && !matches!(app.view(), View::Login | View::Starting) => {
-            Some(format!("No network: {}", plain(&state.network_detail, 120)))
+        Some(state) => {
+            let leaving = app.logs_out_soon().map(|seconds| {
+                let left = text::span(u64::from(seconds));
+                format!("Nobody has pressed a key for a while. Logging out in {left}; press any key to stay.")
+            });
+            // The login screen has a line of its own for that.
+            let offline = state.network.is_none() && !matches!(app.view(), View::Login | View::Starting);
+            leaving.or_else(|| offline.then(|| format!("No network: {}", plain(&state.network_detail, 120))))
         }
-        _ => None,
+        None => None,
     };
     if let Some(lost) = lost {
         frame.render_widget(Line::from(Span::styled(format!(" {lost}"), WARN)), below);

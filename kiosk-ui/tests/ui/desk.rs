@@ -9,6 +9,7 @@ use kiosk_ui::{
     input::{Decoder, Input},
     password::Password,
     screens,
+    trouble::Trouble,
 };
 use parcel::{
     id::{Epoch, ParcelId, Version},
@@ -43,21 +44,23 @@ pub enum Did {
     Status,
 }
 
-/// A world that writes down what is wanted of it, and whether the console is.
+/// A world that writes down what is wanted of it, whether the console is, and for which attempt parcels were.
 #[derive(Default)]
-pub struct Fake(pub Vec<Did>, Option<bool>);
+pub struct Fake(pub Vec<Did>, Option<bool>, pub u64);
 
 impl Effects for Fake {
     fn command(&mut self, command: Command) {
         self.0.push(Did::Command(command));
     }
-    fn login(&mut self, attempt: u64, user: String, password: Password) {
+    fn login(&mut self, attempt: u64, user: Zeroizing<String>, password: Password) {
+        let user = user.to_string();
         self.0.push(Did::Login { attempt, user, password: password.as_str().to_owned() });
     }
     fn adopt(&mut self, attempt: u64, session: Session) {
         self.0.push(Did::Adopt(attempt, session.principal));
     }
-    fn parcels(&mut self) {
+    fn parcels(&mut self, attempt: u64) {
+        self.2 = attempt;
         self.0.push(Did::Parcels);
     }
     fn open(&mut self, unlock: Unlock) {
@@ -116,7 +119,7 @@ impl Desk {
         let mut desk = Self::at_login();
         desk.log_in();
         desk.state(state(Phase::Choose));
-        desk.event(Event::Parcels(Ok(parcels())));
+        desk.list(Ok(parcels()));
         desk
     }
 
@@ -146,6 +149,18 @@ impl Desk {
 
     pub fn event(&mut self, event: Event) {
         self.app.handle(event, &mut self.world);
+    }
+
+    /// `cached` answers with the user's parcels.
+    pub fn list(&mut self, result: Result<Vec<ParcelInfo>, Trouble>) {
+        self.event(Event::Parcels { attempt: self.world.2, result });
+    }
+
+    /// Seconds pass in which nobody presses a key.
+    pub fn wait(&mut self, seconds: u64) {
+        for _ in 0..seconds {
+            self.event(Event::Tick(self.app.now + 1));
+        }
     }
 
     pub fn state(&mut self, state: State) {

@@ -167,7 +167,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => phase().prop_map(|phase| Step::State(Box::new(state(phase)))),
         1 => (any_state(), any::<usize>(), any::<u8>()).prop_map(|(s, at, byte)| Step::Mangled(Box::new(s), at, byte)),
         2 => prop::collection::vec(parcel_info(), 0..30).prop_map(Step::Parcels),
-        4 => (any::<bool>(), 0u64..6).prop_map(|(good, attempt)| Step::Answer(good, attempt)),
+        4 => (any::<bool>(), 0u64..12).prop_map(|(good, attempt)| Step::Answer(good, attempt)),
         2 => prop::collection::vec(any::<u8>(), 0..300).prop_map(Step::Console),
         1 => status,
         1 => any::<bool>().prop_map(Step::Lost),
@@ -200,7 +200,7 @@ fn take(desk: &mut Desk, step: Step) {
                 desk.state(state);
             }
         }
-        Step::Parcels(parcels) => desk.event(Event::Parcels(Ok(parcels))),
+        Step::Parcels(parcels) => desk.list(Ok(parcels)),
         Step::Answer(good, attempt) => {
             let trouble = || Trouble::new("It did not work.", "code");
             desk.event(Event::LoggedIn {

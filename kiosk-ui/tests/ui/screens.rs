@@ -71,6 +71,10 @@ fn login() {
     desk.event(Event::LoggedIn { attempt, result: Ok(session()) });
     check("login-accepted", &desk);
     let mut desk = Desk::at_login();
+    desk.app.caps_lock = true;
+    desk.keys("shanta\rTR0");
+    check("login-caps-lock", &desk);
+    let mut desk = Desk::at_login();
     desk.function(10);
     check("login-power", &desk);
     desk.keys("p");
@@ -154,7 +158,7 @@ fn list() {
     desk.log_in();
     desk.state(state(Phase::Choose));
     check("list-asking", &desk);
-    desk.event(Event::Parcels(Ok(parcels())));
+    desk.list(Ok(parcels()));
     check("list", &desk);
     desk.keys("c");
     check("list-cold-boot", &desk);
@@ -166,13 +170,19 @@ fn list() {
     desk.keys("q");
     desk.keys("j");
     check("list-never-started", &desk);
-    desk.event(Event::Parcels(Ok(Vec::new())));
+    desk.keys("r");
+    check("list-asking-again", &desk);
+    desk.list(Ok(Vec::new()));
     check("list-empty", &desk);
-    desk.event(Event::Parcels(Err(Trouble::new(
+    desk.keys("r");
+    desk.list(Err(Trouble::new(
         "The parcel server parcels.waystation.test cannot be reached. Check the network.",
         "server-unreachable",
-    ))));
+    )));
     check("list-error", &desk);
+    let mut desk = Desk::at_list();
+    desk.wait(560);
+    check("list-idle", &desk);
 }
 
 #[test]
@@ -372,7 +382,7 @@ fn words_that_stay() {
     desk.log_in();
     desk.state(state(Phase::Choose));
     assert!(!desk.text().contains("Your computers"), "not before Enter means something there");
-    desk.event(Event::Parcels(Ok(parcels())));
+    desk.list(Ok(parcels()));
     has(&desk, &["Your computers", "Enter resumes it"]);
     desk.keys("j");
     has(&desk, &["Enter offers to break"]);
