@@ -31,6 +31,8 @@ pub struct About {
     pub glyphs: Glyphs,
 }
 
+/// The smallest terminal on which every field and every warning of the kiosk's own screens is seen, columns and rows.
+pub const LEAST: (u16, u16) = (60, 18);
 /// How long `init` may take to say that it does what it was told, in seconds.
 const INIT_PATIENCE: u32 = 20;
 /// How long a list of parcels, or a question about one, waits for somebody, in seconds: then the user went away without
@@ -171,6 +173,11 @@ impl App {
         self.state.as_ref().map_or(Phase::Boot, |state| state.phase)
     }
 
+    /// `true` when the screen that is shown fits on the terminal; the guest's always does.
+    pub fn fits(&self) -> bool {
+        self.view() == View::Run || (self.size.0 >= LEAST.0 && self.size.1 >= LEAST.1)
+    }
+
     /// `true` after the user chose to power off or restart.
     pub fn powering(&self) -> bool {
         self.powering
@@ -300,8 +307,8 @@ impl App {
     fn key(&mut self, key: KeyEvent, effects: &mut dyn Effects) {
         let warned = self.logs_out_soon().is_some();
         self.idle = 0;
-        if warned {
-            // It says "I am here", and nothing else.
+        // It says "I am here", and nothing else; and what is out of sight takes no keys.
+        if warned || !self.fits() {
             return;
         }
         if let Some(dialog) = self.dialog {

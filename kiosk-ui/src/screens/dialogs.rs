@@ -19,7 +19,7 @@ pub(super) fn draw(app: &App, dialog: Dialog, frame: &mut Frame) {
         Dialog::BreakLock { .. } => ("In use elsewhere", 70, break_lock(app)),
         Dialog::ColdBoot => ("Cold boot", 66, cold_boot(app)),
         Dialog::Menu(at) => ("Session", 58, menu(at)),
-        Dialog::Details => ("Details", 72, details(app)),
+        Dialog::Details => ("Details", 72, details(app, frame.area().height)),
         Dialog::GiveUp => ("Give up?", 66, give_up(app)),
     };
     kit::card(frame, frame.area(), title, width, lines);
@@ -105,7 +105,7 @@ fn give_up(app: &App) -> Vec<Line<'static>> {
     vec![loss, Line::raw(""), choice("Y", "Yes, give up"), choice("N", "No, go on")]
 }
 
-fn details(app: &App) -> Vec<Line<'static>> {
+fn details(app: &App, height: u16) -> Vec<Line<'static>> {
     let mut lines = Vec::new();
     match &app.status {
         Some(status) => {
@@ -132,8 +132,10 @@ fn details(app: &App) -> Vec<Line<'static>> {
         lines.push(kit::pair("Missed", plain(&wishes.join(", "), 200)));
     }
     lines.push(Line::raw(""));
-    // The latest phases: a long session has walked through more than fit.
-    let skip = state.timeline.len().saturating_sub(10);
+    // The latest phases: a long session has walked through more than fit beside the frame, what is above, two lines
+    // of it that may wrap, and the way out.
+    let room = usize::from(height).saturating_sub(lines.len() + 8).min(10);
+    let skip = state.timeline.len().saturating_sub(room);
     for record in &state.timeline[skip..] {
         let mark = if record.ok { "[x]" } else { "[!]" };
         lines.push(Line::raw(format!(

@@ -23,8 +23,9 @@ pub(super) fn keys(app: &App) -> Vec<Hint> {
 }
 
 pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect) {
-    let (form, below) = kit::cut_bottom(area, 4);
-    let at = kit::centred(form, 66, 14);
+    const FORM: u16 = 14;
+    let (form, below) = kit::cut_bottom(area, area.height.saturating_sub(FORM).min(4));
+    let at = kit::centred(form, 66, FORM);
     let inside = kit::panel(frame, at, "Log in");
     let idle = app.login.busy == Busy::No && app.dialog.is_none() && !app.powering();
     let focus = |field| idle && app.login.focus == field;

@@ -28,6 +28,8 @@ use ratatui::{
 pub fn draw(app: &App, frame: &mut Frame) {
     if app.view() == View::Run {
         run::draw(app, frame);
+    } else if !app.fits() {
+        too_small(app, frame);
     } else {
         let keys = keys(app);
         let body = chrome(app, frame, &keys);
@@ -42,7 +44,7 @@ pub fn draw(app: &App, frame: &mut Frame) {
             View::Run => {}
         }
     }
-    if let Some(dialog) = app.dialog {
+    if let Some(dialog) = app.dialog.filter(|_| app.fits()) {
         dialogs::draw(app, dialog, frame);
     }
     if app.about.glyphs == Glyphs::Font {
@@ -135,6 +137,16 @@ fn chrome(app: &App, frame: &mut Frame, keys: &[Hint]) -> Rect {
         frame.render_widget(Line::from(Span::styled(format!(" {lost}"), WARN)), below);
     }
     rest
+}
+
+/// Better no form than one whose fields or warnings are out of sight.
+fn too_small(app: &App, frame: &mut Frame) {
+    let (here, least) = (app.size, crate::app::LEAST);
+    let words = format!(
+        "This terminal is too small: {} by {}. Make it at least {} by {}.",
+        here.0, here.1, least.0, least.1
+    );
+    kit::text(frame, frame.area(), vec![Line::styled(words, WARN)]);
 }
 
 fn starting(app: &App, frame: &mut Frame, area: Rect) {

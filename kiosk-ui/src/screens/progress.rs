@@ -28,7 +28,7 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect) {
     let (_, rest) = kit::cut_top(inside, phases.len() as u16 + 1);
     let mut lines = vec![Line::styled(plain(&state.doing, 200), kit::STRONG)];
     if let Some(progress) = &state.progress {
-        lines.extend(progress_lines(progress, 50));
+        lines.extend(progress_lines(progress, usize::from(rest.width.saturating_sub(7)).min(50)));
     }
     lines.push(Line::raw(""));
     if let Some(waiting) = &state.waiting {

@@ -372,6 +372,45 @@ fn wipe_report() {
 
 /// What programs that drive a kiosk over its serial line wait for: `docs/screens.md`, "Words that stay".
 #[test]
+fn small_terminals() {
+    let mut desk = Desk::sized(60, 18);
+    desk.state(state(Phase::Login));
+    desk.keys("shanta\tx\r");
+    let (_, error, about) = login_errors().swap_remove(1);
+    let attempt = desk.last_attempt();
+    desk.event(Event::LoggedIn { attempt, result: Err(of_login(&error, &about)) });
+    check("small-login", &desk);
+    desk.event(Event::Resize(59, 18));
+    check("small-too-small", &desk);
+    desk.did();
+    desk.keys("\x0f\t");
+    desk.event(Event::Resize(80, 25));
+    assert!(desk.text().contains("password-expired"), "keys do nothing out of sight");
+    let mut desk = Desk::at_run();
+    desk.event(Event::Resize(40, 12));
+    desk.keys("\x1d");
+    assert!(desk.text().contains("Suspend: save it"), "the menu is there on any terminal");
+}
+
+/// However much there is to tell, the way out of the window is on the screen.
+#[test]
+fn full_details() {
+    let mut desk = Desk::at_run();
+    let waiting = Waiting {
+        pieces: 3,
+        seconds: 75,
+        reason: "The parcel server parcels.waystation.test does not answer, and has not for a while now."
+            .into(),
+        code: "server-unreachable".into(),
+    };
+    let progress = Some(Progress { done: 190 << 20, total: 512 << 20, rate: 11 << 20 });
+    desk.state(State { waiting: Some(waiting), wishes_missed: misses(), ..running() });
+    desk.keys("\x1dd");
+    desk.event(Event::Status(Status { progress, ..Status::default() }));
+    check("run-details-full", &desk);
+}
+
+#[test]
 fn words_that_stay() {
     let has = |desk: &Desk, words: &[&str]| {
         let text = desk.text();
