@@ -6,6 +6,7 @@
 use crate::status::Traffic;
 use bytes::Bytes;
 use parcel::{
+    MAX_OBJECT,
     id::{ChunkName, Epoch, ParcelId, Version},
     wire::{
         WireError,
@@ -20,19 +21,49 @@ use std::{
     sync::{Arc, RwLock},
     time::Duration,
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use zeroize::Zeroizing;
 
 /// How long a connection may take to come up.
 const CONNECT: Duration = Duration::from_secs(5);
-/// How long the server may be silent within an answer.
+/// How long the server may be silent while somebody looks at a screen.
 const SILENCE: Duration = Duration::from_secs(20);
-/// The slowest upload that is not taken for a dead one, in bytes a second.
-const SLOWEST: u64 = 4096;
-/// The largest answer that is accepted: a list of parcels or a version record; chunks are far smaller.
-const MAX_ANSWER: usize = 64 << 20;
+/// How long it may be where many requests share a link that may be slow. A link that is dead is noticed long before.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Within an answer, and while sending, this many bytes a second are enough. A sixteenth of a 100 kbit/s link is more.
+const SLOWEST: u64 = 256;
+/// The largest list of parcels or versions that is accepted.
+const MAX_LIST: usize = 16 << 20;
+/// The largest other answer that is not an object.
+const MAX_SMALL: usize = 256 << 10;
 /// What headers cost, about, in each direction.
 const HEADERS: u64 = 256;
+
+/// How much a request sends, and what is accepted as its answer: a hostile server gets neither memory nor time.
+struct Bounds {
+    /// Bytes of its body.
+    sent: u64,
+    /// How long nothing may come.
+    silence: Duration,
+    /// The most bytes of an answer.
+    most: usize,
+}
+
+impl Bounds {
+    /// What somebody at a screen waits for.
+    fn small(sent: u64) -> Self {
+        Self { sent, silence: SILENCE, most: MAX_SMALL }
+    }
+
+    fn list() -> Self {
+        Self { sent: 0, silence: SILENCE, most: MAX_LIST }
+    }
+
+    /// A request about sealed objects.
+    fn object(sent: u64) -> Self {
+        Self { sent, silence: PATIENCE, most: MAX_OBJECT }
+    }
+}
 
 /// Why a request to the parcel server did not succeed.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -170,6 +201,7 @@ impl Api {
             .connect_timeout(CONNECT)
             .tcp_nodelay(true)
             .tcp_keepalive(Duration::from_secs(10))
+            .tcp_keepalive_interval(Duration::from_secs(5))
             // What was sent and is not acknowledged for so long is lost with its connection: a new one is faster.
             .tcp_user_timeout(Duration::from_secs(15))
             .pool_idle_timeout(Duration::from_secs(20))
@@ -206,7 +238,7 @@ impl Api {
 
     /// `GET /v1/health`: is the server there, and what time is it there?
     pub async fn health(&self) -> Result<Health, ApiError> {
-        self.json(self.request(Method::GET, &["health"]), 0).await
+        self.json(self.request(Method::GET, &["health"]), Bounds::small(0)).await
     }
 
     /// `POST /v1/session` with one SPNEGO token.
@@ -216,33 +248,34 @@ impl Api {
         value.set_sensitive(true);
         let sent = negotiate.len() as u64;
         let request = self.http.post(self.url(&["session"])).header(header::AUTHORIZATION, value);
-        self.json(request, sent).await
+        self.json(request, Bounds::small(sent)).await
     }
 
     /// The caller's parcels.
     pub async fn parcels(&self) -> Result<Vec<ParcelInfo>, ApiError> {
-        self.json(self.request(Method::GET, &["parcels"]), 0).await
+        self.json(self.request(Method::GET, &["parcels"]), Bounds::list()).await
     }
 
     /// One parcel.
     pub async fn parcel(&self, id: &ParcelId) -> Result<ParcelInfo, ApiError> {
-        self.json(self.request(Method::GET, &["parcels", &id.to_string()]), 0).await
+        self.json(self.request(Method::GET, &["parcels", &id.to_string()]), Bounds::small(0)).await
     }
 
     /// Makes an empty parcel and takes its lock.
     pub async fn create(&self, body: &CreateParcel) -> Result<LockReply, ApiError> {
-        self.json(self.request(Method::POST, &["parcels"]).json(body), HEADERS).await
+        self.json(self.request(Method::POST, &["parcels"]).json(body), Bounds::small(HEADERS)).await
     }
 
     /// The versions of a parcel.
     pub async fn versions(&self, id: &ParcelId) -> Result<Vec<VersionInfo>, ApiError> {
-        self.json(self.request(Method::GET, &["parcels", &id.to_string(), "versions"]), 0).await
+        let path = ["parcels", &id.to_string(), "versions"];
+        self.json(self.request(Method::GET, &path), Bounds::list()).await
     }
 
     /// A version record, sealed.
     pub async fn version(&self, id: &ParcelId, version: Version) -> Result<Bytes, ApiError> {
         let path = ["parcels", &id.to_string(), "versions", &version.to_string()];
-        self.send(self.request(Method::GET, &path), 0).await
+        self.send(self.request(Method::GET, &path), Bounds::object(0)).await
     }
 
     /// Commits `record` as `version` under `epoch`.
@@ -256,7 +289,7 @@ impl Api {
         let path = ["parcels", &id.to_string(), "versions", &version.to_string()];
         let size = record.len() as u64;
         let request = self.under(Method::PUT, &path, epoch).body(record);
-        self.json(request, size).await
+        self.json(request, Bounds::object(size)).await
     }
 
     /// Takes the lock, or breaks another session's.
@@ -269,18 +302,25 @@ impl Api {
         let id = id.to_string();
         let path: &[&str] =
             if breaking { &["parcels", &id, "lock", "break"] } else { &["parcels", &id, "lock"] };
-        self.json(self.request(Method::POST, path).json(body), 2048).await
+        self.json(self.request(Method::POST, path).json(body), Bounds::small(2048)).await
     }
 
     /// Releases the lock.
     pub async fn unlock(&self, id: &ParcelId, epoch: Epoch) -> Result<(), ApiError> {
         let path = ["parcels", &id.to_string(), "lock"];
-        self.send(self.under(Method::DELETE, &path, epoch), 0).await.map(drop)
+        self.send(self.under(Method::DELETE, &path, epoch), Bounds::small(0)).await.map(drop)
+    }
+
+    /// Takes away a parcel that has no version, with all that was sent for it.
+    pub async fn discard(&self, id: &ParcelId, epoch: Epoch) -> Result<(), ApiError> {
+        let request = self.under(Method::DELETE, &["parcels", &id.to_string()], epoch);
+        self.send(request, Bounds::small(0)).await.map(drop)
     }
 
     /// The key slots, JSON of `slot::Slots`.
     pub async fn slots(&self, id: &ParcelId) -> Result<Bytes, ApiError> {
-        self.send(self.request(Method::GET, &["parcels", &id.to_string(), "slots"]), 0).await
+        let path = ["parcels", &id.to_string(), "slots"];
+        self.send(self.request(Method::GET, &path), Bounds::small(0)).await
     }
 
     /// Stores key slots, under the lock's epoch if one is held.
@@ -293,12 +333,12 @@ impl Api {
             None => self.request(Method::PUT, &path),
         };
         let request = request.header(header::CONTENT_TYPE, "application/json").body(slots);
-        self.send(request, size).await.map(drop)
+        self.send(request, Bounds::small(size)).await.map(drop)
     }
 
     /// A sealed object by its name; whether it is the right one, its opener decides.
     pub async fn chunk(&self, name: &ChunkName) -> Result<Bytes, ApiError> {
-        self.send(self.request(Method::GET, &["chunks", &name.to_string()]), 0).await
+        self.send(self.request(Method::GET, &["chunks", &name.to_string()]), Bounds::object(0)).await
     }
 
     /// Stores a sealed object.
@@ -312,7 +352,7 @@ impl Api {
         let path = ["parcels", &id.to_string(), "chunks", &name.to_string()];
         let size = sealed.len() as u64;
         let request = self.under(Method::PUT, &path, epoch).body(sealed);
-        self.send(request, size).await.map(drop)
+        self.send(request, Bounds::object(size)).await.map(drop)
     }
 
     /// Which of `names` does the server have? One answer a name, in order.
@@ -320,7 +360,8 @@ impl Api {
         let path = ["parcels", &id.to_string(), "chunks", "have"];
         let body: Vec<u8> = names.iter().flat_map(|name| *name.as_bytes()).collect();
         let size = body.len() as u64;
-        let answer = self.send(self.request(Method::POST, &path).body(body), size).await?;
+        let request = self.request(Method::POST, &path).body(body);
+        let answer = self.send(request, Bounds::object(size)).await?;
         if answer.len() != names.len() || answer.iter().any(|b| *b > 1) {
             return Err(self.protocol(format!("{} answers to {} names", answer.len(), names.len())));
         }
@@ -353,31 +394,40 @@ impl Api {
         }
     }
 
-    async fn json<T: DeserializeOwned>(&self, request: RequestBuilder, sent: u64) -> Result<T, ApiError> {
-        let body = self.send(request, sent).await?;
+    async fn json<T: DeserializeOwned>(
+        &self,
+        request: RequestBuilder,
+        bounds: Bounds,
+    ) -> Result<T, ApiError> {
+        let body = self.send(request, bounds).await?;
         serde_json::from_slice(&body).map_err(|e| self.protocol(e.to_string()))
     }
 
-    async fn send(&self, request: RequestBuilder, sent: u64) -> Result<Bytes, ApiError> {
+    async fn send(&self, request: RequestBuilder, bounds: Bounds) -> Result<Bytes, ApiError> {
+        let Bounds { sent, silence, most } = bounds;
         self.traffic.sent(sent + HEADERS);
-        let patience = SILENCE + Duration::from_secs(sent / SLOWEST);
-        let silent = || self.unreachable(format!("no answer for {} s", SILENCE.as_secs()));
+        let silent = || self.unreachable(format!("no answer for {} s", silence.as_secs()));
+        let patience = silence + Duration::from_secs(sent / SLOWEST);
         let mut response = match tokio::time::timeout(patience, request.send()).await {
             Ok(answer) => answer.map_err(|e| self.failure(&e))?,
             Err(_) => return Err(silent()),
         };
         let status = response.status();
+        let most = if status.is_success() { most } else { MAX_SMALL };
         self.traffic.received(HEADERS);
         let mut body = Vec::with_capacity(response.content_length().unwrap_or(0).min(1 << 20) as usize);
+        let began = Instant::now();
         loop {
-            let next = match tokio::time::timeout(SILENCE, response.chunk()).await {
+            // Each byte buys time: an answer that drips is one that does not come.
+            let until = began + silence + Duration::from_secs(body.len() as u64 / SLOWEST);
+            let next = match tokio::time::timeout_at(until, response.chunk()).await {
                 Ok(next) => next.map_err(|e| self.failure(&e))?,
                 Err(_) => return Err(silent()),
             };
             let Some(part) = next else { break };
             self.traffic.received(part.len() as u64);
-            if body.len() + part.len() > MAX_ANSWER {
-                return Err(self.protocol("the answer is larger than any".into()));
+            if body.len() + part.len() > most {
+                return Err(self.protocol(format!("{status} with more than {most} bytes")));
             }
             body.extend_from_slice(&part);
         }

@@ -6,7 +6,7 @@
 
 use crate::{
     ram::RamCache,
-    remote::PAUSES,
+    remote::{PAUSES, watched},
     status::{Board, lock},
     store::Store,
 };
@@ -24,6 +24,7 @@ use parcel::{
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
+    time::{Duration, Instant},
 };
 use tokio::sync::{Semaphore, watch};
 use zeroize::Zeroizing;
@@ -35,6 +36,11 @@ pub type Plain = Zeroizing<Vec<u8>>;
 const DEMANDS: usize = 16;
 /// Fetches ahead of need, at once.
 const PREFETCHES: usize = 3;
+/// Threads that wait for the local medium, at most: others stay free to open what the server gives.
+const LOCALS: usize = 4;
+/// How long a piece waits for the local medium before it is fetched all the same, and how long the medium is then left in
+/// peace.
+const LOCAL_PATIENCE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(30));
 
 /// What a fetch is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,6 +132,9 @@ pub struct Engine {
     flights: Mutex<HashMap<ChunkName, Flight>>,
     demands: Semaphore,
     prefetches: Semaphore,
+    locals: Arc<Semaphore>,
+    /// Until when the local medium, which did not answer, is not asked.
+    resting: Mutex<Option<Instant>>,
 }
 
 impl Engine {
@@ -139,6 +148,8 @@ impl Engine {
             flights: Mutex::default(),
             demands: Semaphore::new(DEMANDS),
             prefetches: Semaphore::new(PREFETCHES),
+            locals: Arc::new(Semaphore::new(LOCALS)),
+            resting: Mutex::default(),
         })
     }
 
@@ -233,8 +244,15 @@ impl Engine {
         let mut wait = self.board.waiter();
         let mut pause = PAUSES.0;
         loop {
-            let (code, reason) = match self.sourced(name, &mut urgent, keep, open.clone()).await {
-                Ok(found) => return found,
+            let (mut wanted, attempt) = (urgent.clone(), self.sourced(name, &mut urgent, open.clone()));
+            let (code, reason) = match watched(&mut wait, becomes_true(&mut wanted), attempt).await {
+                Ok((found, sealed)) => {
+                    if keep >= Keep::Store {
+                        let (store, name) = (self.store.clone(), *name);
+                        self.local(move || store.put(&name, &sealed)).await;
+                    }
+                    return found;
+                }
                 Err(why) => why,
             };
             tracing::debug!(%name, code, "a piece is not had");
@@ -271,7 +289,7 @@ impl Engine {
             return None;
         }
         let (store, name) = (self.store.clone(), *name);
-        let found = tokio::task::spawn_blocking(move || {
+        let found = self.local(move || {
             let sealed = store.get(&name)?;
             match open(&sealed) {
                 Ok(found) => Some(found),
@@ -282,16 +300,43 @@ impl Engine {
                 }
             }
         });
-        found.await.ok().flatten()
+        found.await.flatten()
+    }
+
+    /// Does `work` on the local medium, which may be a stick that has stopped answering: nobody waits for that long, and it
+    /// gets no more to do for a while.
+    async fn local<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        if lock(&self.resting).is_some_and(|until| Instant::now() < until) {
+            return None;
+        }
+        let doing = async {
+            let permit = self.locals.clone().acquire_owned().await.ok()?;
+            let doing = tokio::task::spawn_blocking(move || {
+                let done = work();
+                drop(permit);
+                done
+            });
+            doing.await.ok()
+        };
+        let (patience, rest) = LOCAL_PATIENCE;
+        match tokio::time::timeout(patience, doing).await {
+            Ok(done) => done,
+            Err(_) => {
+                *lock(&self.resting) = Some(Instant::now() + rest);
+                tracing::warn!(
+                    "the local store does not answer: pieces come from the server alone for a while"
+                );
+                None
+            }
+        }
     }
 
     async fn sourced<T: Send + 'static>(
         &self,
         name: &ChunkName,
         urgent: &mut watch::Receiver<bool>,
-        keep: Keep,
         open: Arc<impl Fn(&[u8]) -> Result<T, Refused> + Send + Sync + 'static>,
-    ) -> Result<T, (String, String)> {
+    ) -> Result<(T, Bytes), (String, String)> {
         let permit = tokio::select! {
             biased;
             () = becomes_true(urgent) => self.demands.acquire().await,
@@ -299,14 +344,7 @@ impl Engine {
         };
         let sealed = self.source.get(name).await.map_err(|e| (e.code, e.reason))?;
         drop(permit);
-        let (store, name) = (self.store.clone(), *name);
-        let opened = tokio::task::spawn_blocking(move || {
-            let found = open(&sealed)?;
-            if keep >= Keep::Store {
-                store.put(&name, &sealed);
-            }
-            Ok(found)
-        });
+        let opened = tokio::task::spawn_blocking(move || Ok((open(&sealed)?, sealed)));
         match opened.await {
             Ok(Ok(found)) => Ok(found),
             Ok(Err(Refused { code, reason })) => Err((code.to_owned(), reason)),

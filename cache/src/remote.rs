@@ -3,7 +3,7 @@
 use crate::{
     api::{Api, ApiError},
     fetch::{Source, SourceError},
-    status::Board,
+    status::{Board, WaitGuard},
 };
 use bytes::Bytes;
 use futures::{FutureExt as _, future::BoxFuture};
@@ -11,11 +11,36 @@ use parcel::{
     id::{ChunkName, Epoch, ParcelId, Version},
     wire::WireError,
 };
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 /// The first pause before something is tried again, and the longest.
 pub const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(4));
+
+/// How long an attempt may take before the board says that it is waited for.
+const SLOW: Duration = Duration::from_secs(10);
+
+/// Makes one attempt. When it takes long, counted from when it is `wanted`, the board says so, unless it says more already.
+pub(crate) async fn watched<T>(
+    wait: &mut WaitGuard,
+    wanted: impl Future<Output = ()>,
+    attempt: impl Future<Output = T>,
+) -> T {
+    let mut attempt = pin!(attempt);
+    let long = async {
+        wanted.await;
+        tokio::time::sleep(SLOW).await;
+    };
+    tokio::select! {
+        biased;
+        done = &mut attempt => return done,
+        () = long => {}
+    }
+    if !wait.told() {
+        wait.set("server-slow", "the parcel server takes long to answer; it is still waited for");
+    }
+    attempt.await
+}
 
 /// Tries until it succeeds or fails for good; meanwhile the board says why it waits. A change of `hints` ends a pause.
 pub async fn again<'a, T>(
@@ -26,7 +51,7 @@ pub async fn again<'a, T>(
     let mut wait = board.waiter();
     let mut pause = PAUSES.0;
     loop {
-        let error = match attempt().await {
+        let error = match watched(&mut wait, std::future::ready(()), attempt()).await {
             Ok(value) => return Ok(value),
             Err(error) if !error.transient => return Err(error),
             Err(error) => error,

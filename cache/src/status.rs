@@ -16,6 +16,8 @@ use tokio::sync::watch;
 
 /// The window over which a rate is taken.
 const RATE_WINDOW: Duration = Duration::from_secs(5);
+/// Nothing done for so long is no rate any more. Pieces over a slow link come one by one, some seconds apart.
+const STALLED: Duration = Duration::from_secs(30);
 
 /// Locks a mutex whose data stay consistent even if a holder panicked.
 pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -91,7 +93,9 @@ impl Meter {
     pub fn progress(&self, now: Instant) -> Progress {
         let (from, at) = self.seen.front().copied().unwrap_or((now, 0));
         let seconds = now.duration_since(from).as_secs_f64();
-        let rate = if seconds > 0.05 { ((self.done - at) as f64 / seconds) as u64 } else { 0 };
+        let stalled = self.seen.back().is_some_and(|(last, _)| now.duration_since(*last) > STALLED);
+        let known = seconds > 0.05 && !stalled;
+        let rate = if known { ((self.done - at) as f64 / seconds) as u64 } else { 0 };
         Progress { done: self.done, total: self.total, rate }
     }
 }
@@ -208,6 +212,11 @@ pub struct WaitGuard {
 }
 
 impl WaitGuard {
+    /// Whether a reason is shown.
+    pub fn told(&self) -> bool {
+        self.id.is_some()
+    }
+
     /// The piece cannot be had now, for this reason.
     pub fn set(&mut self, code: &str, reason: &str) {
         let mut inner = lock(&self.board.inner);
@@ -262,5 +271,8 @@ mod tests {
         }
         let progress = meter.progress(start + Duration::from_secs(20));
         assert_eq!((progress.done, progress.total, progress.rate), (400, 1000, 30));
+        // What stands still is not said to go on.
+        assert!(meter.progress(start + Duration::from_secs(30)).rate < 15);
+        assert_eq!(meter.progress(start + Duration::from_secs(51)).rate, 0);
     }
 }

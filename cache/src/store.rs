@@ -7,7 +7,8 @@ use crate::status::lock;
 use parcel::{MAX_OBJECT, id::ChunkName};
 use std::{
     collections::{HashMap, VecDeque},
-    fs, io,
+    fs::{self, File},
+    io::{self, Read as _},
     path::{Path, PathBuf},
     sync::Mutex,
 };
@@ -37,18 +38,14 @@ impl Store {
         let root = cache.join(FOLDER);
         fs::create_dir_all(&root)?;
         let mut index = Index::default();
-        for folder in fs::read_dir(&root)? {
-            let folder = folder?.path();
-            if !folder.is_dir() {
-                continue;
-            }
-            for file in fs::read_dir(&folder)? {
-                let file = file?;
-                let prefix = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        // What a damaged medium does not show is not here; it is fetched.
+        for folder in fs::read_dir(&root)?.flatten().map(|folder| folder.path()) {
+            for file in fs::read_dir(&folder).into_iter().flatten().flatten() {
+                let prefix = folder.file_name().unwrap_or_default().to_string_lossy();
                 let name = format!("{prefix}{}", file.file_name().to_string_lossy());
-                match name.parse() {
-                    Ok(name) => index.insert(name, file.metadata()?.len()),
-                    Err(_) => fs::remove_file(file.path())?,
+                match (name.parse(), file.metadata()) {
+                    (Ok(name), Ok(meta)) if meta.is_file() => index.insert(name, meta.len()),
+                    _ => drop(fs::remove_file(file.path())),
                 }
             }
         }
@@ -75,8 +72,11 @@ impl Store {
         if !self.has(name) {
             return None;
         }
-        match fs::read(self.path(name)) {
-            Ok(bytes) if bytes.len() <= MAX_OBJECT => Some(bytes),
+        let mut bytes = Vec::new();
+        let read = File::open(self.path(name))
+            .and_then(|file| file.take(MAX_OBJECT as u64 + 1).read_to_end(&mut bytes));
+        match read {
+            Ok(len) if len <= MAX_OBJECT => Some(bytes),
             Ok(_) => {
                 self.remove(name);
                 None
