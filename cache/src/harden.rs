@@ -1,17 +1,53 @@
 //! What a process that holds keys does at its start, and how its sockets are made.
 
-use nix::{sys::stat, unistd};
+use nix::{
+    sys::{
+        mman::{MlockAllFlags, mlockall},
+        stat,
+    },
+    unistd,
+};
 use std::{
     io,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
+    time::Duration,
 };
+use tokio::net::{UnixListener, UnixStream};
 
-/// No core dumps, no ptrace by others of the same user, and files for nobody else.
+/// How long a listener that cannot take a connection pauses.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// No core dumps, no ptrace by others of the same user, no new privileges, files for nobody else, and, where the limit
+/// allows it, all memory kept out of swap.
 pub fn process() -> io::Result<()> {
     nix::sys::prctl::set_dumpable(false)?;
+    nix::sys::prctl::set_no_new_privs()?;
     stat::umask(stat::Mode::from_bits_truncate(0o077));
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    // Under a limit, a later allocation would fail where this call does not.
+    if limits.lines().any(|line| line.starts_with("Max locked memory") && line.contains("unlimited")) {
+        // Pages are locked as they are touched: the guest's memory is mapped here too, and mostly empty.
+        let onfault = MlockAllFlags::from_bits_retain(nix::libc::MCL_ONFAULT);
+        if let Err(error) = mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE | onfault) {
+            tracing::warn!(%error, "memory cannot be locked");
+        }
+    }
     Ok(())
+}
+
+/// The next connection. A listener that cannot take one now, for want of descriptors or memory, can later: whoever serves
+/// a session must not end for it.
+pub async fn accepted(listener: &UnixListener) -> UnixStream {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return stream,
+            Err(error) => {
+                tracing::warn!(%error, "a connection cannot be taken");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
 }
 
 /// Keeps the pages under `bytes` out of swap, as far as the kernel lets us: appliances have none, and a laptop's
@@ -59,5 +95,17 @@ impl Sockets {
     /// The sockets in `run`.
     pub fn within(run: &Path) -> Self {
         Self { control: run.join("cached.sock"), guest: run.join("guest.sock"), disk: run.join("disk.sock") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::prctl;
+
+    #[test]
+    fn nobody_reads_this_process() {
+        process().unwrap();
+        assert!(!prctl::get_dumpable().unwrap() && prctl::get_no_new_privs().unwrap());
     }
 }

@@ -17,7 +17,6 @@ use parcel::{
     wire::{WireError, guest::Region},
 };
 use std::{
-    collections::HashMap,
     ffi::c_void,
     io,
     num::NonZeroUsize,
@@ -44,9 +43,11 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// Maps the first `pages` pages of a memfd, and forbids its owner to shrink it, if the owner allows that.
+    /// Maps the first `pages` pages of a memfd, and forbids its owner to shrink it, which would end this process at the
+    /// next touch.
     pub fn new(memfd: &OwnedFd, pages: u64) -> io::Result<Self> {
         let bytes = pages * PAGE_SIZE as u64;
+        fcntl(memfd, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK))?;
         let size = nix::sys::stat::fstat(memfd)?.st_size;
         let len = usize::try_from(bytes).ok().and_then(NonZeroUsize::new);
         let Some(len) = len.filter(|_| size as u64 >= bytes) else {
@@ -55,9 +56,6 @@ impl Mapping {
                 "the memory is smaller than the machine's",
             ));
         };
-        if let Err(error) = fcntl(memfd, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK)) {
-            tracing::warn!(%error, "the VMM's memory file cannot be sealed against shrinking");
-        }
         let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: a new mapping at an address of the kernel's choice touches no existing one.
         let start = unsafe { mmap(None, len, access, MapFlags::MAP_SHARED, memfd, 0)? };
@@ -128,18 +126,18 @@ pub fn check_regions(regions: &[Region], pages: u64) -> Result<(), WireError> {
     Ok(())
 }
 
-/// What a page held at resume: a keyed hash, 0 for zeros. So a page that is only said to be dirty, or was written
-/// with what it held, is not sent.
+/// What each page held at resume: a keyed hash, 0 for what was not filled in. So a page that is only said to be dirty, or
+/// was written with what it held, is not sent.
 struct Fingerprints {
     key: Arc<Zeroizing<[u8; 32]>>,
-    pages: HashMap<u32, u128>,
+    pages: Vec<u128>,
 }
 
 impl Fingerprints {
-    fn new() -> io::Result<Self> {
+    fn new(pages: u64) -> io::Result<Self> {
         let mut key = Zeroizing::new([0; 32]);
         getrandom::fill(&mut *key).map_err(io::Error::other)?;
-        Ok(Self { key: Arc::new(key), pages: HashMap::new() })
+        Ok(Self { key: Arc::new(key), pages: vec![0; pages as usize] })
     }
 
     fn of(key: &[u8; 32], page: &[u8]) -> u128 {
@@ -159,7 +157,8 @@ impl GuestMemory {
     /// Memory of a machine that boots: all zeros.
     pub fn blank(mapping: Mapping) -> Result<Self, WireError> {
         let base = PageMap::zero(mapping.pages()).map_err(|e| WireError::new("bad-record", e.to_string()))?;
-        Ok(Self { mapping: Arc::new(mapping), base, prints: Fingerprints::new().map_err(internal)? })
+        let prints = Fingerprints::new(mapping.pages()).map_err(internal)?;
+        Ok(Self { mapping: Arc::new(mapping), base, prints })
     }
 
     /// Fills the memory from a suspended version's packs, all of it; pages of zeros stay untouched.
@@ -168,7 +167,7 @@ impl GuestMemory {
         memory.base = load_map(keyring, memory.mapping.pages()).await?;
         let packs = memory.base.pages_by_pack();
         step.grow(packs.values().map(|pages| (pages.len() * PAGE_SIZE) as u64).sum());
-        let prints = Mutex::new(HashMap::new());
+        let prints = Mutex::new(std::mem::take(&mut memory.prints.pages));
         let filling = stream::iter(packs).map(|(pack, pages)| {
             let (memory, prints) = (&memory, &prints);
             async move {
@@ -176,7 +175,9 @@ impl GuestMemory {
                 let plain = plain.ok_or_else(|| bad_map("a pack in use is a hole"))?;
                 let bytes = (pages.len() * PAGE_SIZE) as u64;
                 let found = memory.fill(plain, pages).await?;
-                lock(prints).extend(found);
+                let mut prints = lock(prints);
+                found.into_iter().for_each(|(page, print)| prints[page as usize] = print);
+                drop(prints);
                 step.add(bytes);
                 Ok::<_, WireError>(())
             }
@@ -214,9 +215,9 @@ impl GuestMemory {
             bytes.clear();
             self.mapping.read(page, &mut bytes);
             let zero = bytes.iter().all(|byte| *byte == 0);
-            let same = match self.prints.pages.get(&page) {
-                Some(print) => *print == Fingerprints::of(&self.prints.key, &bytes),
-                None => zero && self.base.get(page).is_none(),
+            let same = match self.prints.pages[page as usize] {
+                0 => zero && self.base.get(page).is_none(),
+                print => print == Fingerprints::of(&self.prints.key, &bytes),
             };
             if !same {
                 dirty.push(Dirty { page, zero });
@@ -251,8 +252,12 @@ async fn load_map(keyring: &Keyring, pages: u64) -> Result<PageMap, WireError> {
         return Err(bad_map("the page map is not of this size of memory"));
     }
     let packs = keyring.bytes(ImageKind::Packs).unwrap_or(0).div_ceil(CHUNK_SIZE as u64) as u32;
-    for chunk in 0..map.chunk_count() {
-        let plain = keyring.chunk(ImageKind::PageMap, chunk as u64, Class::Demand, Keep::No).await;
+    let chunks = (0..map.chunk_count()).map(|chunk| {
+        let plain = keyring.chunk(ImageKind::PageMap, chunk as u64, Class::Demand, Keep::No);
+        async move { (chunk, plain.await) }.boxed()
+    });
+    let mut chunks = stream::iter(chunks).buffer_unordered(RESTORING);
+    while let Some((chunk, plain)) = chunks.next().await {
         map.load_chunk(chunk, plain.as_ref().map(|plain| plain.as_slice()), packs).map_err(bad_map)?;
     }
     Ok(map)

@@ -36,9 +36,9 @@ struct Arguments {
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    harden::process().context("the process cannot be protected")?;
     let filter = tracing_subscriber::EnvFilter::try_new(&arguments.log).context("--log")?;
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    harden::process().context("the process cannot be protected")?;
     // Sealing and opening keep a compressor for each blocking thread: few threads that live long.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .max_blocking_threads(8)

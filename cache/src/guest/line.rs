@@ -2,7 +2,7 @@
 
 use nix::{
     cmsg_space,
-    sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg},
+    sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recv, recvmsg, sendmsg},
 };
 use parcel::wire::MAX_LINE;
 use serde::{Serialize, de::DeserializeOwned};
@@ -54,6 +54,17 @@ impl Connection {
                 };
             }
             self.bytes.extend(bytes);
+        }
+    }
+
+    /// Ends when the other side has closed; what it has sent is left for [`Connection::receive`].
+    pub async fn gone(&self) {
+        let peek = || {
+            let mut byte = [0];
+            Ok(recv(self.stream.as_raw_fd(), &mut byte, MsgFlags::MSG_PEEK)?)
+        };
+        if let Ok(1..) = self.stream.async_io(Interest::READABLE, peek).await {
+            std::future::pending().await
         }
     }
 

@@ -47,13 +47,20 @@ impl GuestServer {
         harden::clear_socket(path)?;
         let listener = UnixListener::bind(path)?;
         harden::share_socket(path)?;
-        let machine = Arc::new(Guest { open, disk: disk.display().to_string(), memory: Mutex::new(None) });
+        let machine = Arc::new(Guest {
+            open,
+            disk: disk.display().to_string(),
+            memory: Mutex::default(),
+            faults: Mutex::default(),
+        });
         let serve = async move {
             // One VMM at a time: the next connection is taken when the last one has ended.
-            while let Ok((stream, _)) = listener.accept().await {
-                if let Err(error) = machine.converse(Connection::new(stream)).await {
+            loop {
+                let connection = harden::accepted(&listener).await;
+                if let Err(error) = machine.converse(Connection::new(connection)).await {
                     tracing::info!(%error, "the VMM has gone");
                 }
+                *lock(&machine.faults) = None;
             }
         };
         Ok(Self { task: tokio::spawn(serve).abort_handle(), path: path.to_owned() })
@@ -71,12 +78,19 @@ struct Guest {
     open: Arc<OpenParcel>,
     disk: String,
     memory: Mutex<Option<SharedMemory>>,
+    faults: Mutex<Option<zeros::Server>>,
 }
 
 impl Guest {
     async fn converse(&self, mut vmm: Connection) -> io::Result<()> {
         while let Some((request, descriptors)) = vmm.receive::<Request>().await? {
-            let (reply, answer) = match self.answer(request, descriptors).await {
+            let answered = tokio::select! {
+                biased;
+                answered = self.answer(request, descriptors) => answered,
+                // Nobody waits for the memory any more, and the next VMM must not wait for this one.
+                () = vmm.gone() => return Ok(()),
+            };
+            let (reply, answer) = match answered {
                 Ok((reply, descriptors)) => (reply, descriptors),
                 Err(error) => {
                     tracing::warn!(code = error.code, message = error.message, "the VMM's request fails");
@@ -159,7 +173,7 @@ impl Guest {
         };
         *lock(&self.memory) = Some(Arc::new(memory));
         if let Some(faults) = faults {
-            zeros::serve(faults).map_err(internal)?;
+            *lock(&self.faults) = Some(zeros::Server::start(faults).map_err(internal)?);
         }
         Ok(())
     }
