@@ -105,9 +105,8 @@ impl Keyring {
         };
         let load = async || {
             let (key, parcel) = (self.key.clone(), self.parcel);
-            let open = move |bytes: &[u8]| {
-                Ok(Arc::new(open_leaf(bytes, &name, &key, &parcel, image, index)?))
-            };
+            let open =
+                move |bytes: &[u8]| Ok(Arc::new(open_leaf(bytes, &name, &key, &parcel, image, index)?));
             self.engine.demand(&name, open).await
         };
         slot.leaf.get_or_init(load).await.clone()

@@ -20,6 +20,7 @@ use parcel::{
 use std::{
     path::Path,
     sync::{Arc, Mutex},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 /// What the VMM handed over at the end.
@@ -38,6 +39,17 @@ pub enum Saved {
     PoweredOff,
 }
 
+/// What the VMM handed over, and when.
+#[derive(Clone)]
+pub struct HandedOver {
+    /// What.
+    pub saved: Saved,
+    /// Seconds since 1970. A commit that is made again is the same commit, so it does not look at the clock itself.
+    pub at: u64,
+    /// How many requests the disk had been asked by then.
+    requests: u64,
+}
+
 /// A version of a parcel that a machine runs from.
 pub struct OpenParcel {
     /// The version's record.
@@ -50,7 +62,7 @@ pub struct OpenParcel {
     pub disk: Arc<Disk>,
     /// `true`: its memory is resumed; `false`: it boots.
     pub restored: bool,
-    saved: Mutex<Option<Saved>>,
+    saved: Mutex<Option<HandedOver>>,
 }
 
 /// How a version is opened.
@@ -107,14 +119,16 @@ impl OpenParcel {
         self.record.public.machine.memory_mib << 8
     }
 
-    /// What the VMM handed over, if it did.
-    pub fn saved(&self) -> Option<Saved> {
-        lock(&self.saved).clone()
+    /// What the VMM handed over, if it did. If the machine has asked its disk for anything since, it went on, and what was
+    /// handed over does not go with its disk any more.
+    pub fn saved(&self) -> Option<HandedOver> {
+        lock(&self.saved).clone().filter(|over| over.requests == self.disk.requests())
     }
 
     /// Takes over what the VMM hands over.
     pub fn save(&self, saved: Saved) {
-        *lock(&self.saved) = Some(saved);
+        let at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        *lock(&self.saved) = Some(HandedOver { saved, at, requests: self.disk.requests() });
     }
 
     /// Gets what `policy` wants here before the start.

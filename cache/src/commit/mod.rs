@@ -9,7 +9,7 @@ use crate::{
     fetch::Plain,
     keyring::Keyring,
     memory::SharedMemory,
-    open::{OpenParcel, Saved},
+    open::{HandedOver, OpenParcel, Saved},
     remote::Sink,
     status::Step,
 };
@@ -19,7 +19,7 @@ use parcel::{
     id::{ChunkName, Version},
     keyring::{ChunkRef, ImageKind, LEAF_REFS, Leaf, leaves_for, locate},
     pages::{PAGE_SIZE, Plan},
-    record::{ImageInfo, Private, Public, Record},
+    record::{ImageInfo, MAX_WORKING_SET, Private, Public, Record},
     wire::WireError,
 };
 use std::{collections::BTreeMap, io, sync::Arc};
@@ -35,8 +35,6 @@ pub struct Author {
     pub vendor: String,
     /// Version of its VMM's device model.
     pub device_model: u32,
-    /// Seconds since 1970.
-    pub now: u64,
 }
 
 /// What a commit has done.
@@ -77,7 +75,7 @@ async fn attempt(
     level: i32,
     sink: Arc<dyn Sink>,
 ) -> Result<Committed, WireError> {
-    let saved = open.saved().ok_or_else(|| {
+    let HandedOver { saved, at, .. } = open.saved().ok_or_else(|| {
         WireError::new(
             "nothing-saved",
             "the machine was not saved, so there is nothing to commit; save it first",
@@ -107,7 +105,7 @@ async fn attempt(
     let mut images = vec![writer.disk(chunks).await?];
     let mut working_set = Vec::new();
     if let Some((memory, state, plan)) = memory {
-        working_set = plan.packs.iter().map(|pack| pack.index).collect();
+        working_set = plan.packs.iter().map(|pack| pack.index).take(MAX_WORKING_SET).collect();
         images.extend(writer.memory(memory, plan).await?);
         images.push(writer.state(state).await?);
     }
@@ -125,7 +123,7 @@ async fn attempt(
             parcel: base.public.parcel,
             version,
             parent: base.public.version,
-            created_at: author.now,
+            created_at: at,
             kiosk: author.kiosk.clone(),
             tag,
             machine: base.public.machine.clone(),

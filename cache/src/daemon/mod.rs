@@ -32,9 +32,9 @@ use std::{
     io,
     path::PathBuf,
     sync::{Arc, Mutex},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
-use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncGuard};
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 use zeroize::Zeroizing;
 
 /// How long an unlock is tried before the caller hears of it.
@@ -99,7 +99,7 @@ pub struct Daemon {
     board: Arc<Board>,
     engine: Arc<Engine>,
     keys: Mutex<HashMap<ParcelId, ParcelKey>>,
-    work: AsyncMutex<Work>,
+    work: Arc<AsyncMutex<Work>>,
 }
 
 impl Daemon {
@@ -116,7 +116,7 @@ impl Daemon {
             board,
             engine,
             keys: Mutex::default(),
-            work: AsyncMutex::default(),
+            work: Arc::default(),
         }))
     }
 
@@ -176,9 +176,9 @@ impl Daemon {
     }
 
     /// Steps of a session follow each other; whoever comes between them is told so.
-    fn working(&self) -> Result<AsyncGuard<'_, Work>, WireError> {
+    fn working(&self) -> Result<OwnedMutexGuard<Work>, WireError> {
         let busy = "another step of this session is under way; wait for it";
-        self.work.try_lock().map_err(|_| WireError::new("busy", busy))
+        self.work.clone().try_lock_owned().map_err(|_| WireError::new("busy", busy))
     }
 
     async fn put_slots(&self, parcel: ParcelId, slots: String) -> Result<Reply, WireError> {
@@ -213,9 +213,14 @@ impl Daemon {
             ));
         }
         let body = LockRequest { kiosk: kiosk.clone(), inventory: Some(inventory.clone()) };
-        let reply = self.api.lock(&parcel, &body, breaking).await.map_err(|e| e.to_wire())?;
-        work.held = Some(Held { parcel, kiosk, inventory, reply: reply.clone() });
-        Ok(Reply::Locked(reply))
+        let api = self.api.clone();
+        // Seen through even when whoever asked has gone: the server may have given the lock, and an unlock must find it.
+        let taking = tokio::spawn(async move {
+            let reply = api.lock(&parcel, &body, breaking).await.map_err(|e| e.to_wire())?;
+            work.held = Some(Held { parcel, kiosk, inventory, reply: reply.clone() });
+            Ok(Reply::Locked(reply))
+        });
+        taking.await.map_err(|e| WireError::new("internal-error", e.to_string()))?
     }
 
     async fn open(&self, parcel: ParcelId, policy: Policy, cold_boot: bool) -> Result<Reply, WireError> {
@@ -261,12 +266,10 @@ impl Daemon {
         let done = match &running.committed {
             Some(done) => done.clone(),
             None => {
-                let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
                 let author = Author {
                     kiosk: held.kiosk,
                     vendor: held.inventory.vendor,
                     device_model: held.inventory.device_models.last().copied().unwrap_or(0),
-                    now,
                 };
                 let sink = Arc::new(self.sink(held.parcel, held.reply.epoch));
                 let done = commit::commit(&running.parcel, &author, self.settings.zstd_level, sink).await?;

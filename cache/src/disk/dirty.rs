@@ -47,6 +47,8 @@ pub struct Dirty {
     tick: u64,
     most_in_ram: usize,
     spill: Spill,
+    /// The medium took no more the last time.
+    full: bool,
     board: Arc<Board>,
 }
 
@@ -59,6 +61,7 @@ impl Dirty {
             tick: 0,
             most_in_ram: most_in_ram.max(1),
             spill: Spill::new(cache, store)?,
+            full: false,
             board,
         })
     }
@@ -101,7 +104,7 @@ impl Dirty {
             Held::Zero => {
                 let mut plain = Zeroizing::new(vec![0; CHUNK_SIZE]);
                 with(&mut plain);
-                self.put(chunk, Held::Ram(plain))
+                self.put(chunk, Held::Ram(plain));
             }
             Held::Ram(plain) => {
                 with(plain);
@@ -109,19 +112,19 @@ impl Dirty {
                 self.tick += 1;
                 entry.tick = self.tick;
                 self.recent.insert(self.tick, chunk);
-                Ok(())
             }
             Held::Spilled { place, nonce } => {
                 let (place, nonce) = (*place, *nonce);
                 let mut plain = self.spill.read(chunk, place, nonce)?;
                 with(&mut plain);
-                self.put(chunk, Held::Ram(plain))
+                self.put(chunk, Held::Ram(plain));
             }
         }
+        Ok(())
     }
 
     /// Takes a chunk's new bytes.
-    pub fn put(&mut self, chunk: u64, held: Held) -> io::Result<()> {
+    pub fn put(&mut self, chunk: u64, held: Held) {
         self.tick += 1;
         if matches!(held, Held::Ram(_)) {
             self.recent.insert(self.tick, chunk);
@@ -134,7 +137,6 @@ impl Dirty {
         }
         self.board.set_dirty(self.entries.len() as u64);
         self.spill_surplus();
-        Ok(())
     }
 
     /// Chunks beyond the bound leave memory; when the medium is full they stay, which costs memory but no data.
@@ -144,9 +146,15 @@ impl Dirty {
             let Some(entry) = self.entries.get_mut(&chunk) else { return };
             let Held::Ram(plain) = &entry.held else { return };
             match self.spill.write(chunk, plain) {
-                Ok((place, nonce)) => entry.held = Held::Spilled { place, nonce },
+                Ok((place, nonce)) => {
+                    entry.held = Held::Spilled { place, nonce };
+                    self.full = false;
+                }
                 Err(error) => {
-                    tracing::warn!(%error, "changed chunks stay in memory: the cache medium takes no more");
+                    // Told once, not at every write of the guest.
+                    if !std::mem::replace(&mut self.full, true) {
+                        tracing::warn!(%error, "changed chunks stay in memory: the cache medium takes no more");
+                    }
                     return;
                 }
             }
@@ -240,7 +248,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut dirty = dirty(folder.path(), 2);
         for chunk in 0..9u64 {
-            dirty.put(chunk, Held::Ram(Zeroizing::new(vec![chunk as u8 + 1; CHUNK_SIZE]))).unwrap();
+            dirty.put(chunk, Held::Ram(Zeroizing::new(vec![chunk as u8 + 1; CHUNK_SIZE])));
         }
         assert_eq!(dirty.recent.len(), 2);
         assert_eq!(dirty.chunks().len(), 9);
@@ -263,7 +271,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut dirty = dirty(folder.path(), 1);
         for chunk in 0..3u64 {
-            dirty.put(chunk, Held::Ram(Zeroizing::new(vec![5; CHUNK_SIZE]))).unwrap();
+            dirty.put(chunk, Held::Ram(Zeroizing::new(vec![5; CHUNK_SIZE])));
         }
         let Some(Held::Spilled { place, .. }) = dirty.entries.get(&0).map(|entry| &entry.held) else {
             panic!("chunk 0 is not spilled");

@@ -8,6 +8,7 @@ pub mod serve;
 use crate::{
     fetch::{Class, Keep, Plain},
     keyring::Keyring,
+    remote::PAUSES,
     status::lock,
 };
 use dirty::{Dirty, Held};
@@ -17,10 +18,13 @@ use std::{
     io,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst},
     },
 };
-use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
+use tokio::{
+    sync::{Mutex as AsyncMutex, OwnedMutexGuard},
+    task::AbortHandle,
+};
 use zeroize::Zeroizing;
 
 /// Bytes of a chunk, as offsets are counted.
@@ -35,6 +39,16 @@ pub struct Disk {
     dirty: Mutex<Dirty>,
     busy: Mutex<HashMap<u64, Arc<AsyncMutex<()>>>>,
     next: AtomicU64,
+    /// Chunks that are being fetched ahead of a reader.
+    ahead: Mutex<HashMap<u64, AbortHandle>>,
+    requests: AtomicU64,
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // They hold the keys of the version.
+        lock(&self.ahead).values().for_each(AbortHandle::abort);
+    }
 }
 
 impl Disk {
@@ -47,12 +61,24 @@ impl Disk {
             dirty: Mutex::new(dirty),
             busy: Mutex::default(),
             next: AtomicU64::new(u64::MAX),
+            ahead: Mutex::default(),
+            requests: AtomicU64::new(0),
         })
     }
 
     /// Size in bytes.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// How many requests a machine has made so far.
+    pub fn requests(&self) -> u64 {
+        self.requests.load(SeqCst)
+    }
+
+    /// A machine makes a request.
+    fn requested(&self) {
+        self.requests.fetch_add(1, SeqCst);
     }
 
     /// Numbers of the changed chunks, ascending.
@@ -62,7 +88,8 @@ impl Disk {
 
     /// What a changed chunk holds now: its bytes up to the end of the disk, or `None` when it is all zeros.
     pub fn dirty_bytes(&self, chunk: u64) -> io::Result<Option<Plain>> {
-        let Some(mut plain) = lock(&self.dirty).read(chunk)? else { return Ok(None) };
+        let read = lock(&self.dirty).read(chunk).map_err(|error| io::Error::other(not_back(&error)));
+        let Some(mut plain) = read? else { return Ok(None) };
         plain.truncate(self.chunk_len(chunk));
         Ok(plain.iter().any(|byte| *byte != 0).then_some(plain))
     }
@@ -85,7 +112,7 @@ impl Disk {
 
     async fn read_part(&self, chunk: u64, from: usize, into: &mut [u8]) -> io::Result<()> {
         let _alone = self.alone(chunk).await;
-        if lock(&self.dirty).read_into(chunk, from, into)? {
+        if self.held(|dirty| dirty.read_into(chunk, from, into)).await {
             return Ok(());
         }
         match self.keyring.chunk(ImageKind::Disk, chunk, Class::Demand, Keep::Ram).await {
@@ -102,14 +129,16 @@ impl Disk {
             return;
         }
         let last = self.bytes.div_ceil(CHUNK);
+        let mut ahead = lock(&self.ahead);
+        ahead.retain(|_, task| !task.is_finished());
         for chunk in (to / CHUNK..last).take(AHEAD as usize) {
-            if lock(&self.dirty).has(chunk) {
+            if lock(&self.dirty).has(chunk) || ahead.contains_key(&chunk) {
                 continue;
             }
             let keyring = self.keyring.clone();
-            tokio::spawn(
-                async move { keyring.chunk(ImageKind::Disk, chunk, Class::Prefetch, Keep::Ram).await },
-            );
+            let fetch =
+                async move { drop(keyring.chunk(ImageKind::Disk, chunk, Class::Prefetch, Keep::Ram).await) };
+            ahead.insert(chunk, tokio::spawn(fetch).abort_handle());
         }
     }
 
@@ -121,7 +150,7 @@ impl Disk {
             let room = (CHUNK - at % CHUNK).min(rest.len() as u64) as usize;
             let (part, later) = rest.split_at(room);
             let alone = self.alone(at / CHUNK).await;
-            self.change(&alone, (at % CHUNK) as usize, room, |bytes| bytes.copy_from_slice(part)).await?;
+            self.change(&alone, (at % CHUNK) as usize, room, |bytes| bytes.copy_from_slice(part)).await;
             (at, rest) = (at + room as u64, later);
         }
         Ok(())
@@ -146,9 +175,11 @@ impl Disk {
             return Ok(());
         }
         if from == 0 && len == self.chunk_len(chunk) {
-            return lock(&self.dirty).put(chunk, Held::Zero);
+            lock(&self.dirty).put(chunk, Held::Zero);
+            return Ok(());
         }
-        self.change(&alone, from, len, |bytes| bytes.fill(0)).await
+        self.change(&alone, from, len, |bytes| bytes.fill(0)).await;
+        Ok(())
     }
 
     /// Bytes of a chunk: the last one may be shorter.
@@ -157,13 +188,7 @@ impl Disk {
     }
 
     /// Changes `len` bytes of a chunk; the rest of it is fetched first unless it is overwritten or held already.
-    async fn change(
-        &self,
-        alone: &Alone<'_>,
-        from: usize,
-        len: usize,
-        with: impl FnOnce(&mut [u8]),
-    ) -> io::Result<()> {
+    async fn change(&self, alone: &Alone<'_>, from: usize, len: usize, with: impl Fn(&mut [u8])) {
         let chunk = alone.chunk;
         let end = self.chunk_len(chunk);
         if !lock(&self.dirty).has(chunk) {
@@ -177,7 +202,27 @@ impl Disk {
             with(&mut whole[from..from + len]);
             return lock(&self.dirty).put(chunk, Held::Ram(whole));
         }
-        lock(&self.dirty).change(chunk, |bytes| with(&mut bytes[from..from + len]))
+        self.held(|dirty| dirty.change(chunk, |bytes| with(&mut bytes[from..from + len]))).await;
+    }
+
+    /// Works on what the guest has written. A medium that does not give it back is asked until it does: the guest sees a
+    /// slow disk, and the screen says why.
+    async fn held<T>(&self, mut work: impl FnMut(&mut Dirty) -> io::Result<T>) -> T {
+        let mut wait = None;
+        let mut pause = PAUSES.0;
+        loop {
+            let error = match work(&mut lock(&self.dirty)) {
+                Ok(done) => return done,
+                Err(error) => error,
+            };
+            let wait = wait.get_or_insert_with(|| {
+                tracing::warn!(%error, "the cache medium does not give a changed chunk back");
+                self.keyring.engine().board().waiter()
+            });
+            wait.set("cache-medium", &not_back(&error));
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSES.1);
+        }
     }
 
     fn within(&self, offset: u64, len: u64) -> io::Result<()> {
@@ -213,6 +258,10 @@ impl Drop for Alone<'_> {
             busy.remove(&self.chunk);
         }
     }
+}
+
+fn not_back(error: &io::Error) -> String {
+    format!("what was written lately does not come back from this kiosk's disk ({error}); it is tried again")
 }
 
 /// Copies from a chunk that may be shorter than a full one: beyond its end are zeros.

@@ -89,6 +89,7 @@ impl Queue {
                 let Some(chain) = ring.get_mut().get_queue_mut().pop_descriptor_chain(memory.clone()) else {
                     break;
                 };
+                self.disk.requested();
                 flights.next += 1;
                 let number = flights.next;
                 let head = chain.head_index();

@@ -25,10 +25,16 @@ struct Cached {
 
 impl Cached {
     fn start() -> Self {
+        Self::start_under("true")
+    }
+
+    /// Starts it after a command of the shell that sets limits.
+    fn start_under(limits: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         std::fs::write(folder.path().join("ca.pem"), made.cert.pem()).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_cached"))
+        let child = Command::new("sh")
+            .args(["-c", &format!("{limits}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_cached")])
             .arg("--run-dir")
             .arg(folder.path())
             .arg("--cache-dir")
@@ -116,6 +122,16 @@ fn nonsense_is_refused_and_the_connection_goes_on() {
     let flood = vec![b'x'; parcel::wire::MAX_LINE + 2];
     let _ = stream.write_all(&flood);
     assert!(lines.next().is_none_or(|line| line.is_err()));
+    assert!(cached.client().status().is_ok());
+    kill(Pid::from_raw(cached.child.id() as i32), Signal::SIGTERM).unwrap();
+    assert_eq!(cached.ended().0, Some(0));
+}
+
+#[test]
+fn more_connections_than_descriptors_end_nothing() {
+    let cached = Cached::start_under("ulimit -n 32");
+    let flood: Vec<_> = (0..40).map(|_| UnixStream::connect(cached.socket()).unwrap()).collect();
+    drop(flood);
     assert!(cached.client().status().is_ok());
     kill(Pid::from_raw(cached.child.id() as i32), Signal::SIGTERM).unwrap();
     assert_eq!(cached.ended().0, Some(0));

@@ -4,7 +4,10 @@ use crate::support::{Rng, World, until, whole};
 use cache::{open::Saved, status::Traffic};
 use parcel::{chunk::CHUNK_SIZE, keyring::ImageKind};
 use proptest::prelude::*;
-use std::sync::{Arc, atomic::Ordering::SeqCst};
+use std::{
+    os::unix::fs::FileExt as _,
+    sync::{Arc, atomic::Ordering::SeqCst},
+};
 
 #[derive(Debug, Clone)]
 enum Op {
@@ -144,6 +147,23 @@ async fn a_commit_whose_answer_is_lost_is_made_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_was_given_up_after_the_server_made_it_is_the_same_one_when_made_again() {
+    let world = World::new(&first_disk(), 64).await;
+    let open = world.open(1, false).await;
+    open.disk.write(0, &[1; 512]).await.unwrap();
+    open.save(Saved::PoweredOff);
+    world.server.lose_answers.store(1, SeqCst);
+    world.server.down_after_commit.store(true, SeqCst);
+    let given_up = tokio::time::timeout(std::time::Duration::from_secs(1), world.commit(&open)).await;
+    assert!(given_up.is_err(), "the answer is lost and the server is away");
+    assert!(world.server.down.load(SeqCst), "the server had made it");
+    // The record has a time in it, in seconds.
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    world.server.down.store(false, SeqCst);
+    assert_eq!(world.commit(&open).await.unwrap().0, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_commit_outlasts_an_outage_and_says_what_it_waits_for() {
     let world = World::new(&first_disk(), 64).await;
     let open = world.open(1, false).await;
@@ -251,6 +271,88 @@ async fn damage_in_the_local_store_costs_a_fetch_and_no_more() {
         assert!(whole(&world.open(1, false).await).await == disk);
         assert!(world.server.gets.load(SeqCst) <= count, "each is fetched once and good again afterwards");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_medium_that_hangs_is_not_waited_for() {
+    let disk = first_disk();
+    let world = World::new(&disk, 64).await;
+    assert!(whole(&world.open(1, false).await).await == disk);
+    // Whoever opens a pipe that nobody writes to waits for ever.
+    let mut pipes = Vec::new();
+    for folder in std::fs::read_dir(world.cache.path().join("objects")).unwrap() {
+        for file in std::fs::read_dir(folder.unwrap().path()).unwrap() {
+            let path = file.unwrap().path();
+            std::fs::remove_file(&path).unwrap();
+            nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+            pipes.push(path);
+        }
+    }
+    assert!(pipes.len() > 6);
+    world.engine.forget();
+    assert!(whole(&world.open(1, false).await).await == disk);
+    // What waits is let go, or the test would not end.
+    for path in &pipes {
+        drop(std::fs::OpenOptions::new().read(true).write(true).open(path).unwrap());
+    }
+}
+
+/// The file in which a disk keeps the changed chunks that are not in memory: it has no name.
+fn spill_file(world: &World) -> std::fs::File {
+    let mut links = std::fs::read_dir("/proc/self/fd").unwrap().flatten().map(|entry| entry.path());
+    let nameless = |path: &std::path::Path| {
+        let target = std::fs::read_link(path).unwrap_or_default();
+        target.starts_with(world.cache.path()) && target.to_string_lossy().ends_with(" (deleted)")
+    };
+    let found = links.find(|path| nameless(path)).expect("there is a spill file");
+    std::fs::OpenOptions::new().read(true).write(true).open(found).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_chunk_that_the_medium_does_not_give_back_is_waited_for() {
+    let disk = first_disk();
+    let world = World::new(&disk, 64).await;
+    let open = world.try_open(1, false, 1).await.unwrap();
+    for chunk in 0..4 {
+        open.disk.write(chunk * CHUNK_SIZE as u64, &vec![chunk as u8 + 1; CHUNK_SIZE]).await.unwrap();
+    }
+    let file = spill_file(&world);
+    let mut good = vec![0; file.metadata().unwrap().len() as usize];
+    file.read_exact_at(&mut good, 0).unwrap();
+    file.write_all_at(&vec![0; good.len()], 0).unwrap();
+    let (reader, writer) = (open.clone(), open.clone());
+    let reading = tokio::spawn(async move {
+        let mut bytes = vec![0; 512];
+        reader.disk.read(0, &mut bytes).await.unwrap();
+        bytes
+    });
+    let writing = tokio::spawn(async move { writer.disk.write(CHUNK_SIZE as u64, &[9; 512]).await.unwrap() });
+    let board = world.board.clone();
+    let told = || board.status().waiting.is_some_and(|w| w.code == "cache-medium" && w.pieces == 2);
+    until("both are waited for", told).await;
+    assert!(!reading.is_finished() && !writing.is_finished());
+    open.save(Saved::PoweredOff);
+    assert_eq!(world.commit(&open).await.unwrap_err().code, "cache-medium");
+    file.write_all_at(&good, 0).unwrap();
+    assert_eq!(reading.await.unwrap(), [1; 512]);
+    writing.await.unwrap();
+    let mut bytes = vec![0; 1024];
+    open.disk.read(CHUNK_SIZE as u64, &mut bytes).await.unwrap();
+    assert_eq!(bytes, [[9; 512], [2; 512]].concat());
+    assert_eq!(board.status().waiting, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_disk_fetches_nothing_ahead_and_holds_no_key() {
+    let world = World::new(&first_disk(), 64).await;
+    let open = world.open(1, false).await;
+    let mut sector = vec![0; 512];
+    open.disk.read(4 * CHUNK_SIZE as u64 - 1024, &mut sector).await.unwrap();
+    world.server.down.store(true, SeqCst);
+    open.disk.read(4 * CHUNK_SIZE as u64 - 512, &mut sector).await.unwrap();
+    let keyring = Arc::downgrade(&open.keyring);
+    drop(open);
+    until("the keyring is let go", || keyring.upgrade().is_none()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,21 +2,34 @@
 
 use cache::{
     api::{Api, ApiError},
-    status::Traffic,
+    daemon::{Daemon, Settings},
+    status::{Board, Traffic},
 };
-use parcel::id::ChunkName;
+use parcel::{
+    id::{ChunkName, Epoch, ParcelId, Version},
+    tag::Inventory,
+    wire::{daemon::Request, http::LockReply},
+};
 use rustls::pki_types::PrivateKeyDer;
 use std::{
+    collections::BTreeSet,
     io::{Read as _, Write as _},
     net::TcpListener,
     path::Path,
-    sync::Arc,
+    sync::{Arc, mpsc},
     thread,
 };
 use zeroize::Zeroizing;
 
+/// What answers a request, whose head it is given.
+type Answer = Box<dyn FnOnce(&str) -> Vec<u8> + Send>;
+
 /// Answers each connection's first request with these bytes and closes; gives back the port, and the CA in `ca`.
 fn serve(answers: Vec<Vec<u8>>, ca: &Path) -> u16 {
+    serve_with(answers.into_iter().map(|answer| -> Answer { Box::new(|_| answer) }).collect(), ca)
+}
+
+fn serve_with(answers: Vec<Answer>, ca: &Path) -> u16 {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     std::fs::write(ca, made.cert.pem()).unwrap();
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
@@ -44,7 +57,7 @@ fn serve(answers: Vec<Vec<u8>>, ca: &Path) -> u16 {
                 }
             }
             // A client that does not like the certificate has gone by now.
-            let _ = tls.write_all(&answer);
+            let _ = tls.write_all(&answer(&String::from_utf8_lossy(&request)));
             let _ = tls.flush();
         }
     });
@@ -129,6 +142,78 @@ async fn an_answer_of_another_kind_is_not_tried_again() {
     assert!(matches!(error, ApiError::Protocol { .. }) && !error.transient(), "{error:?}");
     let error = api.have(&parcel::id::ParcelId([0; 16]), &[NAME, NAME]).await.unwrap_err();
     assert!(matches!(error, ApiError::Protocol { .. }), "a byte that is neither 0 nor 1: {error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_too_large_is_not_taken_in() {
+    let piece = vec![5; parcel::MAX_OBJECT + 1];
+    let page = vec![b'x'; 1 << 20];
+    let (api, traffic) = ask(vec![
+        whole("200 OK", &piece),
+        whole("200 OK", &piece[1..]),
+        whole("200 OK", &page),
+        whole("502 Bad Gateway", &page),
+    ])
+    .await;
+    assert_eq!(api.chunk(&NAME).await.unwrap_err().code(), "server-protocol");
+    assert_eq!(api.chunk(&NAME).await.unwrap(), piece[1..]);
+    let before = traffic.totals().0;
+    assert_eq!(api.slots(&parcel::id::ParcelId([0; 16])).await.unwrap_err().code(), "server-protocol");
+    assert_eq!(api.parcels().await.unwrap_err().code(), "server-protocol");
+    assert!(traffic.totals().0 < before + (1 << 20), "neither was read to its end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_that_nobody_waits_for_any_more_is_found_and_released() {
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("ca.pem");
+    let reply = LockReply { epoch: Epoch(7), version: Version(1), misses: Vec::new() };
+    let reply = serde_json::to_vec(&reply).unwrap();
+    let (asked, has_asked) = mpsc::channel();
+    let (go_on, may_go_on) = mpsc::channel::<()>();
+    let (released, was_released) = mpsc::channel();
+    let locking: Answer = Box::new(move |_| {
+        asked.send(()).unwrap();
+        may_go_on.recv().unwrap();
+        whole("200 OK", &reply)
+    });
+    let unlocking: Answer = Box::new(move |head| {
+        released.send(head.lines().next().unwrap_or_default().to_owned()).unwrap();
+        whole("204 No Content", b"")
+    });
+    let port = serve_with(vec![locking, unlocking], &ca);
+    let traffic = Arc::new(Traffic::default());
+    let api = Api::new(&format!("https://localhost:{port}"), &ca, traffic.clone()).unwrap();
+    let settings = Settings::sized(folder.path().into(), folder.path().into(), 1);
+    let daemon = Daemon::new(settings, api, Board::new(traffic)).unwrap();
+    let inventory = Inventory {
+        vendor: "V".into(),
+        cpu_model: "M".into(),
+        features: BTreeSet::new(),
+        cpus: 1,
+        memory_mib: 512,
+        device_models: BTreeSet::from([1]),
+        kvm: true,
+        screen: None,
+        sound: false,
+        kbit_per_s: None,
+    };
+    let request =
+        Request::Lock { parcel: ParcelId([1; 16]), kiosk: "kiosk".into(), inventory, break_lock: false };
+    let asking = tokio::spawn({
+        let daemon = daemon.clone();
+        async move { daemon.answer(request).await.map(drop) }
+    });
+    tokio::task::spawn_blocking(move || has_asked.recv().unwrap()).await.unwrap();
+    asking.abort();
+    assert!(asking.await.unwrap_err().is_cancelled());
+    assert_eq!(daemon.answer(Request::Unlock).await.err().map(|e| e.code).as_deref(), Some("busy"));
+    go_on.send(()).unwrap();
+    while daemon.answer(Request::Unlock).await.is_err_and(|error| error.code == "busy") {
+        tokio::task::yield_now().await;
+    }
+    let head = tokio::task::spawn_blocking(move || was_released.try_recv().unwrap()).await.unwrap();
+    assert!(head.starts_with("DELETE ") && head.contains("epoch=7"), "{head}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -253,6 +253,35 @@ async fn a_resume_waits_for_a_damaged_pack() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_vmm_that_ends_while_its_memory_is_fetched_leaves_the_place_to_the_next() {
+    let mut world = World::new(&[1; 4096], MIB).await;
+    let open = world.open(1, false).await;
+    let (mut vmm, ..) = Vmm::start(&world, &open).await;
+    vmm.hand_over().await;
+    vmm.write(0, &[3; PAGE_SIZE]);
+    vmm.save(b"state").await;
+    world.commit(&open).await.unwrap();
+    drop(vmm);
+    world.move_on();
+    let open = world.open(2, false).await;
+    let (mut first, ..) = Vmm::start(&world, &open).await;
+    world.server.down.store(true, SeqCst);
+    let regions = vec![Region { guest_addr: 0, file_offset: 0, len: MIB << 20 }];
+    let fd = first.memory.try_clone().unwrap().into();
+    first.connection.send(&Request::Memory { regions }, &[fd]).await.unwrap();
+    let board = world.board.clone();
+    until("the memory is waited for", || board.status().waiting.is_some()).await;
+    let Vmm { _server, connection, .. } = first;
+    drop(connection);
+    let path = world.cache.path().join("guest.sock");
+    let mut next = Connection::new(tokio::net::UnixStream::connect(&path).await.unwrap());
+    next.send(&Request::PoweredOff, &[]).await.unwrap();
+    let answer = next.receive::<Reply>().await.unwrap();
+    assert!(matches!(answer, Some((Reply::Saved, _))));
+    assert_eq!(world.board.status().waiting, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_vmm_must_not_send_is_refused() {
     let world = World::new(&[1; 4096], MIB).await;
     let open = world.open(1, false).await;
@@ -277,6 +306,9 @@ async fn what_a_vmm_must_not_send_is_refused() {
     );
     let small = memfd(b"too small");
     assert_eq!(code(vmm.ask(&Request::Memory { regions: vec![all] }, &[small]).await), "internal-error");
+    let shrinkable = memfd(&vec![0; (MIB as usize) << 20]);
+    let reply = vmm.ask(&Request::Memory { regions: vec![all] }, &[shrinkable]).await;
+    assert_eq!(code(reply), "internal-error", "a memory that its owner may shrink");
     vmm.hand_over().await;
     assert_eq!(code(vmm.ask(&Request::Save, &[memfd(b"s")]).await), "no-descriptor");
     assert_eq!(code(vmm.ask(&Request::Save, &[memfd(b"s"), memfd(&[0; 8])]).await), "no-dirty-pages");

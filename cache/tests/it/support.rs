@@ -63,6 +63,8 @@ pub struct Memory {
     pub flaky: AtomicU64,
     /// Answers of a commit that are lost after it was made.
     pub lose_answers: AtomicU64,
+    /// The next commit that is made is the last thing that the server does.
+    pub down_after_commit: AtomicBool,
     pub gets: AtomicU64,
     pub puts: AtomicU64,
     pub put_bytes: AtomicU64,
@@ -166,11 +168,18 @@ impl Sink for Memory {
                 }
             }
             let mut records = self.records.lock().unwrap();
+            // As the server does: the same commit, sent again, is done.
+            if records.get(&version) == Some(&record) {
+                return Ok(());
+            }
             if records.contains_key(&version) {
                 let error = WireError::new("wrong-parent", "there is one");
                 return Err(SinkError { error, transient: false, conflict: true });
             }
             records.insert(version, record);
+            if self.down_after_commit.swap(false, SeqCst) {
+                self.down.store(true, SeqCst);
+            }
             if self.lose_answers.load(SeqCst) > 0 {
                 self.lose_answers.fetch_sub(1, SeqCst);
                 let error = WireError::new("server-unreachable", "the answer is lost");
@@ -277,7 +286,7 @@ impl World {
     }
 
     pub async fn commit(&self, open: &Arc<OpenParcel>) -> Result<(u64, u64), WireError> {
-        let author = Author { kiosk: "test".into(), vendor: "V".into(), device_model: 1, now: 2 };
+        let author = Author { kiosk: "test".into(), vendor: "V".into(), device_model: 1 };
         let done = commit(open, &author, 1, self.server.clone()).await?;
         Ok((done.version.0, done.bytes))
     }

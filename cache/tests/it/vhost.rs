@@ -1,7 +1,10 @@
 //! The disk as a VMM sees it: the `vhost` crate's front end, and a virtqueue made by hand in a memfd.
 
 use crate::support::{Rng, World};
-use cache::{disk::serve::DiskServer, open::OpenParcel};
+use cache::{
+    disk::serve::DiskServer,
+    open::{OpenParcel, Saved},
+};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use parcel::chunk::CHUNK_SIZE;
 use std::{
@@ -321,6 +324,23 @@ async fn a_stopped_ring_gives_back_what_cannot_be_done_now() {
     assert_eq!(answered, [1, 3]);
     assert!(guest.get(Guest::place(1) + 0x8_0000, 512) == disk[2 * CHUNK_SIZE..][..512]);
     assert_eq!(guest.ask(IN, far(4), vec![], 512).await, (0, vec![9; 512]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_saved_is_void_when_the_machine_goes_on() {
+    let world = World::new(&Rng(5).bytes(DISK), 64).await;
+    let open = world.open(1, false).await;
+    let mut guest = Guest::start(&world, &open);
+    assert_eq!(guest.ask(OUT, 3, vec![7; 512], 0).await.0, 0);
+    let base = guest.frontend.get_vring_base(0).unwrap();
+    open.save(Saved::PoweredOff);
+    assert!(open.saved().is_some());
+    let mut guest = guest.connect(base as u16);
+    assert_eq!(guest.ask(OUT, 3, vec![8; 512], 0).await.0, 0);
+    assert_eq!(world.commit(&open).await.unwrap_err().code, "nothing-saved");
+    guest.frontend.get_vring_base(0).unwrap();
+    open.save(Saved::PoweredOff);
+    assert_eq!(world.commit(&open).await.unwrap().0, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
