@@ -50,9 +50,10 @@ impl Program<'_> {
         };
         command.stderr(Stdio::piped());
         let user = self.user;
+        let oom = self.oom.to_string();
         // SAFETY: between fork and exec only system calls are made, on values captured before the fork; nothing
         // allocates and no lock is taken.
-        unsafe { command.pre_exec(move || become_user(user, controlling.as_ref())) };
+        unsafe { command.pre_exec(move || become_user(user, oom.as_bytes(), controlling.as_ref())) };
         Ok(command)
     }
 
@@ -65,8 +66,6 @@ impl Program<'_> {
             .command()?
             .spawn()
             .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", self.path)))?;
-        // Best effort: without it the kernel chooses a victim by size.
-        let _ = std::fs::write(format!("/proc/{}/oom_score_adj", child.id()), self.oom.to_string());
         if let Some(stderr) = child.stderr.take() {
             log_lines(stderr, name, log)?;
         }
@@ -98,7 +97,8 @@ pub fn log_lines(pipe: impl Read + Send + 'static, name: &str, log: &Log) -> io:
 }
 
 /// Runs in the child, after fork: limits, terminal, groups, user, and no way back.
-fn become_user(user: u32, terminal: Option<&File>) -> io::Result<()> {
+fn become_user(user: u32, oom: &[u8], terminal: Option<&File>) -> io::Result<()> {
+    adjust_oom(oom);
     limit(libc::RLIMIT_CORE, 0)?;
     limit(libc::RLIMIT_NOFILE, 65_536)?;
     // Keys and fault handling live in locked memory.
@@ -122,6 +122,18 @@ fn become_user(user: u32, terminal: Option<&File>) -> io::Result<()> {
             && libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) == 0
     };
     if done { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Best effort: the manager's own adjustment, which is inherited, is for the manager only. Makes only system calls.
+fn adjust_oom(value: &[u8]) {
+    // SAFETY: the path is a C string; the descriptor is checked, written from a live buffer, and closed.
+    unsafe {
+        let file = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+        if file >= 0 {
+            libc::write(file, value.as_ptr().cast(), value.len());
+            libc::close(file);
+        }
+    }
 }
 
 fn limit(what: libc::__rlimit_resource_t, most: u64) -> io::Result<()> {

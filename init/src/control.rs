@@ -15,6 +15,11 @@ use std::{
     time::Duration,
 };
 
+/// Connections at once: the screens have one, and another while they start again.
+const MOST: usize = 8;
+/// Between two commands of one connection: commands are a person's, and a broken program must not flood the manager.
+const PACE: Duration = Duration::from_millis(5);
+
 /// Name of the socket in the run folder.
 pub const SOCKET: &str = "init.sock";
 
@@ -84,6 +89,10 @@ impl Control {
         let session = {
             let mut clients = self.lock();
             let mut stream = stream;
+            clients.streams.retain(|stream| !hung_up(stream));
+            if clients.streams.len() >= MOST {
+                return Err(io::ErrorKind::ConnectionRefused.into());
+            }
             if let Some(last) = &clients.last {
                 stream.write_all(last)?;
             }
@@ -99,6 +108,7 @@ impl Control {
                         if control.lock().session != session || !hear(command) {
                             return;
                         }
+                        std::thread::sleep(PACE);
                     }
                     // One that is not understood comes from a mixed image; the next may be.
                     Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
@@ -131,6 +141,15 @@ impl Control {
     fn lock(&self) -> std::sync::MutexGuard<'_, Clients> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether the other side has closed the connection.
+fn hung_up(stream: &UnixStream) -> bool {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use std::os::fd::AsFd;
+    let mut ends = [PollFd::new(stream.as_fd(), PollFlags::empty())];
+    let _ = poll(&mut ends, PollTimeout::ZERO);
+    ends[0].revents().is_some_and(|found| found.contains(PollFlags::POLLHUP))
 }
 
 #[cfg(test)]
@@ -180,6 +199,25 @@ mod tests {
         assert_eq!(heard.recv().unwrap(), Command::Suspend);
         control.disconnect();
         assert!(client.receive::<State>().is_err());
+    }
+
+    #[test]
+    fn no_more_connections_than_screens_need() {
+        let own = nix::unistd::getuid().as_raw();
+        let (folder, control, heard) = serve(vec![own]);
+        control.publish(&state("now"));
+        let connect = || Lines::connect(&folder.path().join(SOCKET), || true).unwrap();
+        let mut clients: Vec<Lines> = (0..MOST).map(|_| connect()).collect();
+        for client in &mut clients {
+            assert_eq!(client.receive::<State>().unwrap().doing, "now");
+        }
+        assert!(connect().receive::<State>().is_err(), "one too many is not served");
+        // Those that hung up leave room, without a state that is published meanwhile.
+        clients.clear();
+        let mut client = connect();
+        assert_eq!(client.receive::<State>().unwrap().doing, "now");
+        client.send(&Command::Suspend).unwrap();
+        assert_eq!(heard.recv().unwrap(), Command::Suspend);
     }
 
     #[test]

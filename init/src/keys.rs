@@ -2,8 +2,8 @@
 //!
 //! Root does not see other users' keys in `/proc/keys`; a thread that takes the user's file-system id does.
 
-use crate::procs;
-use std::fs;
+use crate::{folder, procs};
+use std::{io, path::Path};
 
 /// A line of `/proc/keys`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,22 +51,27 @@ fn as_user<T: Send>(user: u32, work: impl FnOnce() -> T + Send) -> Option<T> {
 }
 
 /// Keys of the session's users that hold something.
-pub fn of_session() -> Vec<Key> {
-    let each = procs::SESSION_USERS.filter_map(|user| {
-        let text = as_user(user, || fs::read_to_string("/proc/keys").unwrap_or_default())?;
-        Some(
-            parse(&text)
-                .into_iter()
-                .filter(move |key| key.user == user && !key.is_empty_ring())
-                .collect::<Vec<_>>(),
-        )
-    });
-    each.flatten().collect()
+///
+/// # Errors
+/// The kernel's table cannot be read.
+pub fn of_session() -> io::Result<Vec<Key>> {
+    let mut found = Vec::new();
+    for user in procs::SESSION_USERS {
+        let text = as_user(user, || folder::text_of(Path::new("/proc/keys")))
+            .ok_or_else(|| io::Error::other("the thread that looks for keys failed"))??;
+        // A kernel without the table has no keys.
+        let keys = parse(&text.unwrap_or_default());
+        found.extend(keys.into_iter().filter(|key| key.user == user && !key.is_empty_ring()));
+    }
+    Ok(found)
 }
 
-/// Invalidates the keys of the session's users.
-pub fn clear() {
-    for key in of_session() {
+/// Invalidates the keys of the session's users. What resists, [`of_session`] finds again.
+///
+/// # Errors
+/// The kernel's table cannot be read.
+pub fn clear() -> io::Result<()> {
+    for key in of_session()? {
         as_user(key.user, || {
             // SAFETY: keyctl with SETPERM takes a serial number and a mask, with INVALIDATE a serial number.
             unsafe {
@@ -75,6 +80,7 @@ pub fn clear() {
             }
         });
     }
+    Ok(())
 }
 
 #[cfg(test)]

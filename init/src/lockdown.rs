@@ -4,7 +4,7 @@ use crate::{log::Log, procs, tty};
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 /// Kernel settings, below `/proc/sys`, and why.
-pub const SYSCTLS: [(&str, &str); 16] = [
+pub const SYSCTLS: [(&str, &str); 20] = [
     // Magic SysRq could dump memory to the screen or kill the wipe.
     ("kernel/sysrq", "0"),
     // Ctrl-Alt-Del goes to PID 1, which ignores it.
@@ -17,10 +17,15 @@ pub const SYSCTLS: [(&str, &str); 16] = [
     // Addresses and messages of the kernel are not for the session's users.
     ("kernel/kptr_restrict", "2"),
     ("kernel/dmesg_restrict", "1"),
+    // Memory and messages that outlive the process that made them: nothing here uses them.
+    ("kernel/shmmni", "0"),
+    ("kernel/msgmni", "0"),
+    ("fs/mqueue/queues_max", "0"),
     // Attack surface that nothing here needs.
     ("kernel/unprivileged_bpf_disabled", "1"),
     ("net/core/bpf_jit_harden", "2"),
     ("kernel/unprivileged_userns_clone", "0"),
+    ("user/max_user_namespaces", "0"),
     ("kernel/perf_event_paranoid", "3"),
     ("kernel/kexec_load_disabled", "1"),
     // One session program may not read another's memory.

@@ -7,14 +7,14 @@ use crate::{
     clock,
     config::Config,
     control::Control,
-    lockdown,
+    helper, lockdown,
     log::Log,
     media, net, procs,
     service::Service,
     session,
     system::{Event, Live, Role, System, Ticket},
     tty,
-    wipe::{self, Evidence, Outcome, Scene},
+    wipe::{self, Evidence, Outcome, Scene, Watchdog},
 };
 use parcel::{
     tag::Inventory,
@@ -57,6 +57,8 @@ pub struct Machine {
     events: Sender<Tagged>,
     queue: Receiver<Tagged>,
     services: BTreeMap<Role, (u64, Service)>,
+    /// The cache was made since the last wipe.
+    cache_made: bool,
     dnsmasq: Option<Service>,
     calls: Calls,
     next: u64,
@@ -76,6 +78,7 @@ impl Machine {
             events,
             queue,
             services: BTreeMap::new(),
+            cache_made: false,
             dnsmasq: None,
             calls: Calls::default(),
             next: 1,
@@ -232,8 +235,11 @@ impl System for Machine {
             return Err(WireError::new("bad-config", format!("This kiosk's image cannot be used: {wrong}.")));
         }
         lockdown::devices();
-        media::mount_cache(&self.config.kiosk.cache, Path::new(kiosk::CACHE), &self.log)
-            .map_err(|e| error("no-cache", "its cache does not work", e))?;
+        if !self.cache_made {
+            media::mount_cache(&self.config.kiosk.cache, Path::new(kiosk::CACHE), &self.log)
+                .map_err(|e| error("no-cache", "its cache does not work", e))?;
+            self.cache_made = true;
+        }
         net::guest::set_up().map_err(|e| error("no-guest-network", "its guest network does not work", e))?;
         if self.dnsmasq.is_none() {
             let leases = format!("{}/dnsmasq.leases", kiosk::RUN);
@@ -304,7 +310,11 @@ impl System for Machine {
 
     fn remember(&mut self, live: Option<&Live>) {
         let done = match live.map(serde_json::to_vec) {
-            Some(Ok(json)) => fs::create_dir_all(net::FOLDER).and_then(|()| fs::write(LIVE, json)),
+            // Over the last one only when it is whole: a full memory file system must not leave half a fact.
+            Some(Ok(json)) => {
+                let fresh = format!("{LIVE}.new");
+                fs::write(&fresh, json).and_then(|()| fs::rename(&fresh, LIVE))
+            }
             Some(Err(error)) => Err(error.into()),
             None => match fs::remove_file(LIVE) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -322,6 +332,11 @@ impl System for Machine {
 
     fn wipe(&mut self) {
         let began = clock::since_boot();
+        let watchdog = Watchdog::start(&self.log);
+        if !watchdog.watches() {
+            self.log.line("wipe", "nobody watches whether it ends");
+        }
+        self.cache_made = false;
         self.calls.cancel();
         self.stop(Role::KioskUi);
         // The traveller sees this and nothing else until the screens are back.
@@ -343,6 +358,7 @@ impl System for Machine {
     }
 
     fn verify(&mut self) -> Vec<WipeCheck> {
+        let _watchdog = Watchdog::start(&self.log);
         wipe::verify(&self.scene(), &self.outcome, self.before)
     }
 }
@@ -359,33 +375,16 @@ fn inventory() -> Result<Inventory, WireError> {
         terminal: None,
         oom: 0,
     };
-    let mut child =
-        program.command().and_then(|mut command| command.spawn()).map_err(|e| failed(e.to_string()))?;
-    let pid = child.id();
     // A hardware probe that hangs must not hang the kiosk.
-    let (done, waiting) = channel::<()>();
-    let guard = std::thread::spawn(move || {
-        if waiting.recv_timeout(INVENTORY_LIMIT) == Err(RecvTimeoutError::Timeout)
-            && let Ok(pid) = i32::try_from(pid)
-        {
-            let _ =
-                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
-        }
-    });
-    let mut text = Vec::new();
-    if let Some(stdout) = child.stdout.take() {
-        let mut stdout = io::Read::take(stdout, parcel::wire::MAX_LINE as u64);
-        let _ = io::Read::read_to_end(&mut stdout, &mut text);
-    }
-    let output = child.wait_with_output().map_err(|e| failed(e.to_string()));
-    let _ = done.send(());
-    let _ = guard.join();
-    let output = output?;
+    let output = program
+        .command()
+        .and_then(|mut command| helper::output(&mut command, b"", INVENTORY_LIMIT))
+        .map_err(|error| failed(error.to_string()))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         return Err(failed(said.lines().next_back().unwrap_or("the probe ended without a word").to_owned()));
     }
-    serde_json::from_slice(&text).map_err(|e| failed(e.to_string()))
+    serde_json::from_slice(&output.stdout).map_err(|e| failed(e.to_string()))
 }
 
 /// Passes on what `cached` tells of itself, for as long as it lives.

@@ -7,22 +7,22 @@ use waystation_init::{alloc::Forgetful, manager, net::dhcp, pid1};
 static HEAP: Forgetful = Forgetful;
 
 fn main() {
-    let mut args = std::env::args();
-    let name = args.next().unwrap_or_default();
-    let first = args.next();
-    if Path::new(&name).file_name().is_some_and(|name| name == dhcp::HOOK) {
-        let event = first.unwrap_or_default();
-        std::process::exit(i32::from(dhcp::hook(&event).is_err()));
+    // Before anything else: what the kernel's command line has beyond its own words are arguments of PID 1.
+    if std::process::id() == 1 {
+        pid1::run();
     }
-    if first.as_deref() == Some("manager") {
+    let mut args = std::env::args_os();
+    let name = args.next().unwrap_or_default();
+    let first = args.next().unwrap_or_default();
+    if Path::new(&name).file_name().is_some_and(|name| name == dhcp::HOOK) {
+        std::process::exit(i32::from(dhcp::hook(&first.to_string_lossy()).is_err()));
+    }
+    if first == "manager" {
         let status = manager::run().unwrap_or_else(|error| {
             eprintln!("the session manager cannot work: {error:#}");
             1
         });
         std::process::exit(status);
-    }
-    if std::process::id() == 1 {
-        pid1::run();
     }
     eprintln!("init is the first process of a kiosk's image and is not started by hand; see docs/kiosk.md");
     std::process::exit(2);

@@ -39,6 +39,9 @@ const LONGEST: Duration = Duration::from_secs(8);
 /// # Errors
 /// A socket or thread without which there is no kiosk cannot be made; PID 1 tries again.
 pub fn run() -> anyhow::Result<i32> {
+    // What the session's programs are killed for, the manager is not; PID 1 never is.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "-900");
+    net::make_folder()?;
     let config = Config::load();
     // A log on the terminal of the screens would scribble over them.
     let terminal = config.kiosk.log.as_deref().filter(|log| *log != config.kiosk.console);
@@ -65,7 +68,7 @@ pub fn run() -> anyhow::Result<i32> {
         crashed,
     };
     let control = Control::default();
-    let mut machine = Machine::new(config, log.clone(), control.clone(), Evidence::measure());
+    let mut machine = Machine::new(config, log.clone(), control.clone(), Evidence::of_first_boot());
     let tell = machine.teller();
     control.serve(Path::new(kiosk::RUN), move |command| tell(Event::Command(command)))?;
     let tell = machine.teller();
@@ -106,8 +109,9 @@ fn follow_kernel(log: &Log, from_start: bool) {
                         log.line("kernel", text);
                     }
                 }
-                // The ring ran over: go on with what is there.
-                Err(error) if error.raw_os_error() == Some(libc::EPIPE) => {}
+                // The ring ran over, or a record is longer than any of ours: go on with the next.
+                Err(error)
+                    if matches!(error.raw_os_error(), Some(libc::EPIPE | libc::EINVAL | libc::EINTR)) => {}
                 Err(_) => return,
             }
         }

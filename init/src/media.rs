@@ -1,13 +1,17 @@
 //! The cache's medium: tmpfs, or a partition under dm-crypt whose key only the kernel holds.
 
-use crate::{helper, log::Log, mounts, procs};
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use crate::{folder, helper, log::Log, mounts, procs};
+use nix::{
+    errno::Errno,
+    mount::{MntFlags, MsFlags, mount, umount2},
+};
 use parcel::wire::kiosk::{Cache, CacheKind};
 use std::{
     fs::{self, File, OpenOptions},
     io,
     os::{fd::AsRawFd, unix::fs::chown},
     path::{Path, PathBuf},
+    time::Duration,
 };
 use zeroize::Zeroizing;
 
@@ -20,30 +24,50 @@ pub const MAPPING: &str = "waystation-cache";
 const BLKDISCARD: libc::c_ulong = 0x1277;
 const BLKGETSIZE64: libc::c_ulong = 0x8008_1272;
 
-/// Device of the partition whose GPT name is [`PARTITION`], below `folder` (`/sys/class/block`).
-pub fn partition(folder: &Path) -> Option<PathBuf> {
-    let mut names: Vec<_> = fs::read_dir(folder).ok()?.filter_map(|entry| Some(entry.ok()?.path())).collect();
-    names.sort();
-    names.into_iter().find_map(|path| {
-        let text = fs::read_to_string(path.join("uevent")).ok()?;
+/// Where the kernel lists block devices.
+const BLOCK: &str = "/sys/class/block";
+/// How often, and how long after each other, a cache that is still in use is unmounted.
+const UNMOUNTS: u32 = 20;
+const UNMOUNT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Devices of the partitions whose GPT name is [`PARTITION`], below `folder` ([`BLOCK`]); the first is the cache's.
+///
+/// # Errors
+/// The kernel's list cannot be read.
+pub fn partitions(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut paths: Vec<_> = folder::entries(folder)?.iter().map(fs::DirEntry::path).collect();
+    paths.sort();
+    let mut found = Vec::new();
+    for path in paths {
+        let Some(text) = folder::text_of(&path.join("uevent"))? else { continue };
         let field = |key: &str| text.lines().find_map(|line| line.strip_prefix(key));
-        if field("PARTNAME=")? != PARTITION {
-            return None;
+        if field("PARTNAME=") == Some(PARTITION)
+            && let Some(name) = field("DEVNAME=")
+        {
+            found.push(Path::new("/dev").join(name));
         }
-        Some(Path::new("/dev").join(field("DEVNAME=")?))
+    }
+    Ok(found)
+}
+
+/// Makes the cache and mounts it at `target`: under a new key, or in new memory.
+///
+/// # Errors
+/// The medium that IT asked for is not there or does not work; nothing is left half made. Or a wipe could not take the
+/// last session's away: nobody else gets that one.
+pub fn mount_cache(cache: &Cache, target: &Path, log: &Log) -> io::Result<()> {
+    if !mounts::below(target)?.is_empty() || mapped(Path::new(BLOCK))? {
+        return Err(io::Error::other("the last session's could not be taken away; restart this kiosk"));
+    }
+    make(cache, target, log).inspect_err(|_| {
+        let _ = unmount(target);
+        let _ = close();
     })
 }
 
-/// Makes the cache and mounts it at `target`. Whatever was there before is gone: the key is new.
-///
-/// # Errors
-/// The medium that IT asked for is not there or does not work.
-pub fn mount_cache(cache: &Cache, target: &Path, log: &Log) -> io::Result<()> {
-    if !mounts::below(target)?.is_empty() {
-        return Ok(());
-    }
+fn make(cache: &Cache, target: &Path, log: &Log) -> io::Result<()> {
     fs::create_dir_all(target)?;
-    let found = partition(Path::new("/sys/class/block"));
+    let found = partitions(Path::new(BLOCK))?.into_iter().next();
     let device = match (cache.kind, found) {
         (CacheKind::Memory, _) | (CacheKind::Auto, None) => None,
         (_, Some(device)) => Some(device),
@@ -114,32 +138,32 @@ fn encrypt(device: &Path) -> io::Result<()> {
 /// # Errors
 /// It is still mounted.
 pub fn unmount(target: &Path) -> io::Result<()> {
-    for _ in 0..8 {
+    for _ in 0..UNMOUNTS {
         let mounted = mounts::below(target)?;
         let Some(last) = mounted.last() else { return Ok(()) };
-        empty(Path::new(&last.target));
-        umount2(last.target.as_str(), MntFlags::UMOUNT_NOFOLLOW)?;
+        // What resists is gone with the mount.
+        let _ = folder::empty(Path::new(&last.target), None);
+        match umount2(last.target.as_str(), MntFlags::UMOUNT_NOFOLLOW) {
+            // A file of a process that has just ended may still be closing.
+            Err(Errno::EBUSY) => std::thread::sleep(UNMOUNT_PAUSE),
+            done => done?,
+        }
     }
-    Err(io::Error::other(format!("{} is mounted many times over", target.display())))
-}
-
-/// Deletes everything in a folder; answers how many entries resisted.
-pub fn empty(folder: &Path) -> usize {
-    let mut left = 0;
-    for entry in fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok) {
-        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        let path = entry.path();
-        let gone = if is_folder { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-        left += usize::from(gone.is_err());
-    }
-    left
+    Err(io::Error::other(format!("{} is still in use", target.display())))
 }
 
 /// Whether the mapping exists, by the kernel's own list below `folder` (`/sys/class/block`).
-pub fn mapped(folder: &Path) -> bool {
-    fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok).any(|entry| {
-        fs::read_to_string(entry.path().join("dm/name")).is_ok_and(|name| name.trim() == MAPPING)
-    })
+///
+/// # Errors
+/// The list cannot be read.
+pub fn mapped(folder: &Path) -> io::Result<bool> {
+    for entry in folder::entries(folder)? {
+        let name = folder::text_of(&entry.path().join("dm/name"))?;
+        if name.is_some_and(|name| name.trim() == MAPPING) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Removes the mapping: the kernel zeroes the key, and the partition is noise from then on.
@@ -147,7 +171,7 @@ pub fn mapped(folder: &Path) -> bool {
 /// # Errors
 /// It is in use.
 pub fn close() -> io::Result<()> {
-    if !mapped(Path::new("/sys/class/block")) {
+    if !mapped(Path::new(BLOCK))? {
         return Ok(());
     }
     helper::run("cryptsetup", &["close", MAPPING], b"")
@@ -162,19 +186,28 @@ pub enum Discarded {
     Unsupported,
 }
 
-/// Discards all blocks of the cache's partition, if there is one: defence in depth behind the lost key.
+/// Discards all blocks of every partition that may have been the cache's: defence in depth behind the lost key. `None`:
+/// there is none.
 ///
 /// # Errors
-/// The device can discard, but did not.
+/// A device can discard, but did not.
 pub fn discard() -> io::Result<Option<Discarded>> {
-    let Some(device) = partition(Path::new("/sys/class/block")) else { return Ok(None) };
+    let mut went = None;
+    for device in partitions(Path::new(BLOCK))? {
+        let this = discard_one(&device)?;
+        went = went.filter(|went| *went == Discarded::Unsupported).or(Some(this));
+    }
+    Ok(went)
+}
+
+fn discard_one(device: &Path) -> io::Result<Discarded> {
     let file = OpenOptions::new().write(true).open(device)?;
     let range = [0, size(&file)?];
     // SAFETY: BLKDISCARD reads two 64-bit integers, start and length in bytes, which live through the call.
     match unsafe { libc::ioctl(file.as_raw_fd(), BLKDISCARD, &range) } {
-        0 => Ok(Some(Discarded::Yes)),
+        0 => Ok(Discarded::Yes),
         _ => match io::Error::last_os_error() {
-            error if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(Some(Discarded::Unsupported)),
+            error if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(Discarded::Unsupported),
             error => Err(error),
         },
     }
@@ -204,8 +237,8 @@ mod tests {
             fs::create_dir(sys.path().join(name)).unwrap();
             fs::write(sys.path().join(name).join("uevent"), text).unwrap();
         }
-        assert_eq!(partition(sys.path()), Some(PathBuf::from("/dev/sda2")));
-        assert_eq!(partition(Path::new("/nonexistent")), None);
+        assert_eq!(partitions(sys.path()).unwrap(), [PathBuf::from("/dev/sda2")]);
+        assert!(partitions(Path::new("/nonexistent")).unwrap().is_empty());
     }
 
     #[test]
@@ -213,19 +246,8 @@ mod tests {
         let sys = tempfile::tempdir().unwrap();
         fs::create_dir_all(sys.path().join("dm-0/dm")).unwrap();
         fs::write(sys.path().join("dm-0/dm/name"), "other\n").unwrap();
-        assert!(!mapped(sys.path()));
+        assert!(!mapped(sys.path()).unwrap());
         fs::write(sys.path().join("dm-0/dm/name"), "waystation-cache\n").unwrap();
-        assert!(mapped(sys.path()));
-    }
-
-    #[test]
-    fn emptying_leaves_the_folder() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::create_dir_all(folder.path().join("a/b")).unwrap();
-        fs::write(folder.path().join("a/b/c"), "x").unwrap();
-        std::os::unix::fs::symlink("/etc", folder.path().join("link")).unwrap();
-        assert_eq!(empty(folder.path()), 0);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
-        assert!(Path::new("/etc/passwd").exists());
+        assert!(mapped(sys.path()).unwrap());
     }
 }

@@ -1,12 +1,7 @@
 //! Coldplug: kernel modules for the hardware that is there, and those that a session needs.
 
-use crate::log::Log;
-use std::{
-    collections::BTreeSet,
-    fs,
-    path::Path,
-    process::{Command, Stdio},
-};
+use crate::{helper, log::Log};
+use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 /// Modules that are loaded whatever the hardware, one a line; `#` begins a comment.
 pub const LIST: &str = "/etc/waystation/modules";
@@ -62,23 +57,21 @@ pub fn listed(text: &str) -> Vec<String> {
 /// Loads all of `names` (modules or modaliases). What has no module is passed over: most hardware needs none.
 pub fn load<'a>(names: impl IntoIterator<Item = &'a str>, log: &Log) {
     let names: Vec<&str> = names.into_iter().collect();
-    let modprobe = match crate::helper::find("modprobe") {
+    let modprobe = match helper::find("modprobe") {
         Ok(path) => path,
         Err(error) => return log.line("modules", &error.to_string()),
     };
     for batch in names.chunks(BATCH) {
         let mut command = Command::new(&modprobe);
         command.args(["-a", "-b", "-q", "--"]).args(batch);
-        match command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).output() {
+        match helper::output(&mut command, b"", helper::LIMIT) {
             Ok(output) => {
                 for line in String::from_utf8_lossy(&output.stderr).lines().take(16) {
                     log.line("modprobe", line);
                 }
             }
-            Err(error) => {
-                log.line("modules", &format!("modprobe cannot be run ({error}): hardware may be missing"));
-                return;
-            }
+            // A driver that hangs must not keep the others out.
+            Err(error) => log.line("modules", &format!("modprobe: {error}: hardware may be missing")),
         }
     }
 }

@@ -7,13 +7,13 @@ use crate::{
     backoff::Backoff,
     clock, kmsg, manager,
     mounts::{self, EARLY},
-    service,
+    power, service,
     system::Power,
 };
 use nix::{
     errno::Errno,
     sys::{
-        reboot::{RebootMode, reboot},
+        reboot::RebootMode,
         signal::{Signal, kill},
         wait::{WaitPidFlag, WaitStatus, waitpid},
     },
@@ -36,7 +36,7 @@ pub fn run() -> ! {
         leave_console();
         supervise(start)
     });
-    power(match ended {
+    power::end(match ended {
         Ok(Power::Off) => RebootMode::RB_POWER_OFF,
         Ok(Power::Reboot) => RebootMode::RB_AUTOBOOT,
         Err(_) => {
@@ -115,6 +115,8 @@ fn until_ended(manager: Pid) -> Option<ExitStatus> {
                 return Some(ExitStatus::from_raw(signal as i32));
             }
             Err(Errno::ECHILD) => return None,
+            // A signal that has no name here ended somebody: the manager, if it is not there any more.
+            Err(Errno::EINVAL) if kill(manager, None) == Err(Errno::ESRCH) => return None,
             Ok(_) | Err(_) => {}
         }
     }
@@ -134,15 +136,6 @@ fn kill_all() {
             }
         }
         std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-fn power(mode: RebootMode) -> ! {
-    unistd::sync();
-    let _ = reboot(mode);
-    // Only without the right to restart, which PID 1 has. Nothing is left to do but to wait.
-    loop {
-        std::thread::sleep(Duration::from_secs(3600));
     }
 }
 

@@ -1,10 +1,11 @@
 //! Processes as `/proc` shows them.
 
+use crate::folder;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use std::{fs, path::Path, time::Duration};
+use std::{io, path::Path, time::Duration};
 
 /// User of `cached`.
 pub const CACHED: u32 = 101;
@@ -38,33 +39,45 @@ pub fn parse_status(text: &str) -> Option<(String, [u32; 4])> {
 }
 
 /// All process ids.
-pub fn all(proc: &Path) -> Vec<i32> {
-    let entries = fs::read_dir(proc).into_iter().flatten().filter_map(Result::ok);
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+///
+/// # Errors
+/// `proc` cannot be read.
+pub fn all(proc: &Path) -> io::Result<Vec<i32>> {
+    let entries = folder::entries(proc)?;
+    Ok(entries.iter().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
 }
 
 /// Processes any of whose user ids is a session's, and the session's dnsmasq.
-pub fn of_session(proc: &Path) -> Vec<Process> {
-    all(proc)
-        .into_iter()
-        .filter_map(|pid| {
-            let (name, users) =
-                parse_status(&fs::read_to_string(proc.join(pid.to_string()).join("status")).ok()?)?;
-            let ours = users.iter().any(|user| SESSION_USERS.contains(user) || *user == NOBODY);
-            ours.then_some(Process { pid, name })
-        })
-        .collect()
+///
+/// # Errors
+/// `proc`, or the status of a process that is there, cannot be read.
+pub fn of_session(proc: &Path) -> io::Result<Vec<Process>> {
+    let mut found = Vec::new();
+    for pid in all(proc)? {
+        let status = proc.join(pid.to_string()).join("status");
+        let Some(text) = folder::text_of(&status)? else { continue };
+        let Some((name, users)) = parse_status(&text) else {
+            return Err(io::Error::other(format!("{} is not understood", status.display())));
+        };
+        if users.iter().any(|user| SESSION_USERS.contains(user) || *user == NOBODY) {
+            found.push(Process { pid, name });
+        }
+    }
+    Ok(found)
 }
 
 /// Kills the session's processes until none is left or `limit` has passed; answers what is left.
-pub fn kill_session(limit: Duration) -> Vec<Process> {
+///
+/// # Errors
+/// Nobody can tell, even after `limit`, because `/proc` cannot be read.
+pub fn kill_session(limit: Duration) -> io::Result<Vec<Process>> {
     let until = crate::clock::since_boot() + limit;
     loop {
         let left = of_session(Path::new("/proc"));
-        if left.is_empty() || crate::clock::since_boot() >= until {
+        if left.as_ref().is_ok_and(Vec::is_empty) || crate::clock::since_boot() >= until {
             return left;
         }
-        for process in &left {
+        for process in left.iter().flatten() {
             let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
         }
         // A dying process frees its memory before it disappears; a large guest takes a moment.
@@ -75,6 +88,7 @@ pub fn kill_session(limit: Duration) -> Vec<Process> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn any_of_the_user_ids_counts() {
@@ -89,9 +103,19 @@ mod tests {
             fs::create_dir(&folder).unwrap();
             fs::write(folder.join("status"), format!("Name:\tp{pid}\nState:\tS\nUid:\t{users}\n")).unwrap();
         }
-        let mut found: Vec<i32> = of_session(proc.path()).iter().map(|process| process.pid).collect();
+        let mut found: Vec<i32> =
+            of_session(proc.path()).unwrap().iter().map(|process| process.pid).collect();
         found.sort_unstable();
         assert_eq!(found, [7, 9]);
+        // A name that is no text does not hide a process.
+        fs::write(proc.path().join("7/status"), b"Name:\t\xff\xfe\nUid:\t103\t103\t103\t103\n").unwrap();
+        assert_eq!(of_session(proc.path()).unwrap().len(), 2);
+        // Who cannot be looked at may be anybody's.
+        fs::write(proc.path().join("9/status"), "damaged").unwrap();
+        assert!(of_session(proc.path()).is_err());
+        fs::remove_dir_all(proc.path().join("9")).unwrap();
+        fs::create_dir(proc.path().join("9")).unwrap();
+        assert_eq!(of_session(proc.path()).unwrap().len(), 1, "one that is gone is nobody's");
     }
 
     #[test]

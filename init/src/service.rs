@@ -122,8 +122,12 @@ impl Service {
 
     /// Kills it and waits until it is gone.
     pub fn end(self) {
-        self.0.ending.store(true, Ordering::Release);
-        self.0.alive.store(false, Ordering::Release);
+        {
+            // Under the lock, or a watcher that is about to pause would not be woken.
+            let _inner = self.0.lock();
+            self.0.ending.store(true, Ordering::Release);
+            self.0.alive.store(false, Ordering::Release);
+        }
         self.signal();
         self.0.changed.notify_all();
         let inner = self.0.lock();

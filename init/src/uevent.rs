@@ -69,7 +69,10 @@ impl Uevents {
     pub fn receive(&mut self) -> io::Result<Uevent> {
         let mut buffer = vec![0u8; 16 << 10];
         loop {
-            let len = recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
+            let len = match recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+                Err(nix::errno::Errno::EINTR) => continue,
+                len => len?,
+            };
             if let Some(event) = parse(buffer.get(..len).unwrap_or_default()) {
                 return Ok(event);
             }

@@ -31,6 +31,13 @@ pub struct Lease {
     pub dns: Vec<Ipv4Addr>,
 }
 
+impl Lease {
+    /// Whether the kernel's addresses and routes are the same for `other`.
+    pub fn same_routes(&self, other: &Self) -> bool {
+        (self.address, self.mask, &self.routers) == (other.address, other.mask, &other.routers)
+    }
+}
+
 /// What happened on a link.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
@@ -40,6 +47,8 @@ pub struct Report {
     pub lease: Option<Lease>,
     /// What was given before is no longer ours.
     pub lost: bool,
+    /// Something was given that cannot be used.
+    pub refused: bool,
 }
 
 /// Reads what `udhcpc` hands its script: the event's name and environment variables.
@@ -51,21 +60,30 @@ pub fn report(event: &str, var: impl Fn(&str) -> Option<String>) -> Option<Repor
     };
     match event {
         "bound" | "renew" => {
-            let address = var("ip")?.parse().ok().filter(usable)?;
+            let address: Ipv4Addr = var("ip")?.parse().ok()?;
             let mask =
                 var("subnet").and_then(|text| text.parse().ok()).unwrap_or_else(|| class_mask(address));
-            super::prefix(mask)?;
+            // A network of everybody would take all other routes.
+            if !usable(&address) || super::prefix(mask).is_none_or(|bits| bits == 0) {
+                return Some(Report { interface, lease: None, lost: true, refused: true });
+            }
             let lease = Lease { address, mask, routers: addresses("router"), dns: addresses("dns") };
-            Some(Report { interface, lease: Some(lease), lost: false })
+            Some(Report { interface, lease: Some(lease), lost: false, refused: false })
         }
-        "deconfig" => Some(Report { interface, lease: None, lost: true }),
-        "leasefail" | "nak" => Some(Report { interface, lease: None, lost: false }),
+        "deconfig" => Some(Report { interface, lease: None, lost: true, refused: false }),
+        "leasefail" | "nak" => Some(Report { interface, lease: None, lost: false, refused: false }),
         _ => None,
     }
 }
 
+/// An address of another machine's: not of everybody, nobody, or the guest inside this kiosk, which must not become its
+/// router or name server.
 fn usable(address: &Ipv4Addr) -> bool {
-    !(address.is_unspecified() || address.is_broadcast() || address.is_multicast() || address.is_loopback())
+    !(address.is_unspecified()
+        || address.is_broadcast()
+        || address.is_multicast()
+        || address.is_loopback()
+        || super::guest::is_inside(*address))
 }
 
 /// The mask that an address without one had before masks were sent along.
@@ -191,11 +209,19 @@ mod tests {
     #[test]
     fn nonsense_is_refused() {
         assert_eq!(read("bound", &[("interface", "../eth0"), ("ip", "10.0.0.1")]), None);
-        assert_eq!(read("bound", &[("interface", "eth0"), ("ip", "127.0.0.1")]), None);
-        assert_eq!(
-            read("bound", &[("interface", "eth0"), ("ip", "10.0.0.1"), ("subnet", "255.0.255.0")]),
-            None
-        );
+        for (ip, subnet) in [
+            ("127.0.0.1", "255.0.0.0"),
+            ("10.0.0.1", "255.0.255.0"),
+            ("10.0.0.1", "0.0.0.0"),
+            ("10.77.0.9", "255.255.255.0"),
+        ] {
+            let report = read("renew", &[("interface", "eth0"), ("ip", ip), ("subnet", subnet)]).unwrap();
+            assert!(report.refused && report.lost && report.lease.is_none(), "{ip} {subnet}");
+        }
+        let vars = [("interface", "eth0"), ("ip", "10.0.0.9"), ("router", "10.77.0.2"), ("dns", "10.77.0.2")];
+        let lease = read("bound", &vars).unwrap().lease.unwrap();
+        assert!(lease.routers.is_empty() && lease.dns.is_empty(), "the guest serves nobody: {lease:?}");
+        assert_eq!(read("bound", &[("interface", "eth0"), ("ip", "x")]), None);
         assert_eq!(read("bound", &[("interface", "eth0")]), None);
         assert_eq!(read("format-disk", &[("interface", "eth0")]), None);
     }

@@ -22,6 +22,11 @@ const MASK: Ipv4Addr = Ipv4Addr::new(255, 255, 255, 0);
 /// There is one guest, so its address is always the same: connections that survive a suspend find it there.
 const GUEST: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 
+/// Whether an address is of the network between kiosk and guest.
+pub fn is_inside(address: Ipv4Addr) -> bool {
+    address & MASK == GATEWAY & MASK
+}
+
 /// The kiosk's hardware address on it, the same at every kiosk: a guest that was suspended elsewhere goes on sending to
 /// the one that it remembers.
 const GATEWAY_MAC: [u8; 6] = [0x02, 0x57, 0x41, 0x59, 0x00, 0x01];
@@ -106,7 +111,7 @@ pub fn set_up() -> io::Result<()> {
 /// # Errors
 /// It is in use.
 pub fn tear_down() -> io::Result<()> {
-    if !exists() {
+    if !exists()? {
         return Ok(());
     }
     set(&tap()?, TUNSETPERSIST, 0)
@@ -149,8 +154,11 @@ pub fn forget_connections() -> io::Result<()> {
 }
 
 /// Whether the tap device is there.
-pub fn exists() -> bool {
-    std::path::Path::new("/sys/class/net").join(TAP).exists()
+///
+/// # Errors
+/// The kernel does not tell.
+pub fn exists() -> io::Result<bool> {
+    std::path::Path::new("/sys/class/net").join(TAP).try_exists()
 }
 
 /// Starts dnsmasq on the tap device only. `nothing` it learns is kept on disk but the one lease, in `leases`.

@@ -8,12 +8,26 @@ pub mod link;
 use crate::{log::Log, system::Network};
 use dhcp::Lease;
 use std::{
-    collections::BTreeMap, fs, io, net::Ipv4Addr, os::unix::net::UnixDatagram, path::Path, process::Child,
+    collections::BTreeMap,
+    fs, io,
+    net::Ipv4Addr,
+    os::unix::{fs::PermissionsExt, net::UnixDatagram},
+    path::Path,
+    process::Child,
     time::Duration,
 };
 
-/// Folder of init's own sockets and files; only root reads it.
+/// Folder of init's own sockets and files; only root enters it.
 pub const FOLDER: &str = "/run/init";
+
+/// Makes [`FOLDER`].
+///
+/// # Errors
+/// It cannot be made.
+pub fn make_folder() -> io::Result<()> {
+    fs::create_dir_all(FOLDER)?;
+    fs::set_permissions(FOLDER, fs::Permissions::from_mode(0o700))
+}
 /// Where `/etc/resolv.conf` points.
 pub const RESOLV: &str = "/run/resolv.conf";
 
@@ -24,6 +38,8 @@ struct Link {
     carrier: bool,
     /// DHCP was asked and nobody answered.
     unanswered: bool,
+    /// DHCP gave what cannot be used.
+    refused: bool,
 }
 
 /// Watches links until the process ends. Everything it learns goes to `events`.
@@ -44,7 +60,6 @@ impl Watch {
         log: Log,
         mut tell: impl FnMut(Network) -> bool + Send + 'static,
     ) -> io::Result<()> {
-        fs::create_dir_all(FOLDER)?;
         let _ = link::up("lo");
         if !Path::new(RESOLV).exists() {
             fs::write(RESOLV, "")?;
@@ -87,7 +102,8 @@ impl Watch {
                     self.log.line("network", &format!("{name} cannot be brought up: {error}"));
                     continue;
                 }
-                let fresh = Link { client: None, lease: None, carrier: false, unanswered: false };
+                let fresh =
+                    Link { client: None, lease: None, carrier: false, unanswered: false, refused: false };
                 self.links.insert(name.clone(), fresh);
             }
             let Some(link) = self.links.get_mut(&name) else { continue };
@@ -118,14 +134,22 @@ impl Watch {
         let Some(report) = dhcp::receive(reports) else { return };
         let Some(link) = self.links.get_mut(&report.interface) else { return };
         let name = report.interface.as_str();
+        link.refused = report.refused;
         match report.lease {
             Some(lease) => {
                 link.unanswered = false;
                 if link.lease.as_ref() != Some(&lease) {
+                    // Routes of the lease before would stay beside the new ones.
+                    if link.lease.as_ref().is_some_and(|old| !old.same_routes(&lease)) {
+                        let _ = link::clear_address(name);
+                    }
                     if let Err(error) = link::set_address(name, &lease) {
                         self.log.line(
                             "network",
-                            &format!("address {} cannot be set on {name}: {error}", lease.address),
+                            &format!(
+                                "address {} or its routes cannot be set on {name}: {error}",
+                                lease.address
+                            ),
                         );
                     }
                     link.lease = Some(lease);
@@ -164,6 +188,12 @@ impl Watch {
             }
             None if self.links.values().all(|link| !link.carrier) => {
                 format!("No network: no cable is plugged in ({}).", self.names())
+            }
+            None if self.links.values().any(|link| link.refused) => {
+                let (at, names) = (guest::GATEWAY, self.names());
+                format!(
+                    "No network: DHCP gave an address that no kiosk can use, such as one beside {at} ({names})."
+                )
             }
             None if self.links.values().any(|link| link.unanswered) => {
                 format!("No network: the cable is in, but no DHCP server answers ({}).", self.names())
@@ -213,7 +243,7 @@ mod tests {
                     routers: vec![],
                     dns: vec![],
                 });
-                (name.to_owned(), Link { client: None, lease, carrier, unanswered })
+                (name.to_owned(), Link { client: None, lease, carrier, unanswered, refused: false })
             })
             .collect();
         Watch { links, hostname: String::new(), told: None, log: Log::open(folder.path(), None) }
@@ -225,6 +255,9 @@ mod tests {
         assert!(watch(&[("eth0", false, false, false)]).summary().detail.contains("no cable"));
         assert!(watch(&[("eth0", true, false, true)]).summary().detail.contains("no DHCP server"));
         assert!(watch(&[("eth0", true, false, false)]).summary().detail.contains("asking"));
+        let mut refused = watch(&[("eth0", true, false, false)]);
+        refused.links.get_mut("eth0").unwrap().refused = true;
+        assert!(refused.summary().detail.contains("no kiosk can use"));
         let up = watch(&[("eth0", false, false, false), ("eth1", true, true, false)]).summary();
         assert_eq!(up.up.as_deref(), Some("10.0.2.15 (eth1)"));
     }

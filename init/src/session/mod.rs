@@ -5,9 +5,10 @@
 
 mod steps;
 mod wait;
+mod words;
 
 pub use steps::{SESSION, Step, Undo};
-pub use wait::{cached_died, vmm_died};
+pub use words::{cached_died, vmm_died};
 
 use crate::{
     backoff::Backoff,
@@ -183,7 +184,7 @@ impl<'a> Kiosk<'a> {
                         at = run;
                     }
                     Err(worse) => {
-                        self.sys.log(&format!("{error}; going on failed: {worse}"));
+                        self.sys.log(&format!("going on failed: {}", words::for_log(&worse)));
                         self.walk_back(&mut entered, Stop::Failed(error));
                         break;
                     }
@@ -256,7 +257,7 @@ impl<'a> Kiosk<'a> {
         }
         self.record(step.phase, seconds, bytes, went.is_ok());
         if let Err(Stop::Failed(error) | Stop::GoOn(error)) = &went {
-            self.sys.log(&format!("phase {} failed: {error}", name(step.phase)));
+            self.sys.log(&format!("phase {} failed: {}", name(step.phase), words::for_log(error)));
         }
         went
     }
@@ -301,39 +302,14 @@ impl<'a> Kiosk<'a> {
         self.sys.log(&format!("undo {}: {}", name(step.phase), step.undo.what));
         let undone = (step.undo.run)(self);
         if let Err(error) = &undone {
-            self.sys.log(&format!("undo {} failed: {error}", name(step.phase)));
+            self.sys.log(&format!("undo {} failed: {}", name(step.phase), words::for_log(error)));
         }
         undone
     }
 
     /// Adds to an error what it cost the user.
     fn with_losses(&self, mut error: WireError) -> WireError {
-        let version = self.live.version;
-        error.message.push_str(&match (self.live.changes, self.committed) {
-            (Changes::None, None) => String::new(),
-            (Changes::None, Some(home)) => format!(" Version {home} of your machine is on the server, whole."),
-            (Changes::Unsaved, _) if version == Version(0) => {
-                " Nothing of this machine had been saved yet: it starts from its beginning the next time.".to_owned()
-            }
-            (Changes::Unsaved, _) => {
-                format!(" What changed since version {version} is lost; the machine resumes as it was then.")
-            }
-            (Changes::InDoubt, _) => format!(
-                " Whether the server took your last changes is not known: the machine resumes as you left it, or as in \
-                 version {version}."
-            ),
-        });
-        error.message.push_str(match self.live.lock {
-            Lock::None => "",
-            Lock::Held => {
-                " The server still holds it locked for this kiosk; take the lock over at the next log-in."
-            }
-            Lock::Asked => " Should it be in use by this kiosk at the next log-in, take the lock over.",
-            Lock::Returned => {
-                " The server did not confirm that it is unlocked. It probably still holds it locked for this kiosk; \
-                 then take the lock over at the next log-in."
-            }
-        });
+        error.message.push_str(&words::losses(&self.live, self.committed));
         error
     }
 

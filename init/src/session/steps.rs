@@ -1,6 +1,9 @@
 //! What each phase of a session does, and what takes it back.
 
-use super::{Kiosk, Stop, wait::brief};
+use super::{
+    Kiosk, Stop,
+    words::{brief, for_log},
+};
 use crate::system::{Changes, Event, Lock, Role};
 use parcel::wire::{
     WireError,
@@ -375,13 +378,13 @@ fn until_it_works(
             Err(error) => error,
         };
         if until.is_some_and(|until| kiosk.sys.now() >= until) {
-            kiosk.sys.log(&format!("not tried any longer: {error}"));
+            kiosk.sys.log(&format!("not tried any longer: {}", for_log(&error)));
             return Err(Stop::Failed(WireError::new(
                 "still-locked",
                 "The parcel server does not answer any more.",
             )));
         }
-        kiosk.sys.log(&format!("trying again in {} s: {error}", delay.as_secs()));
+        kiosk.sys.log(&format!("trying again in {} s: {}", delay.as_secs(), for_log(&error)));
         let now = kiosk.sys.now();
         kiosk.retrying = Some(Waiting {
             pieces: 1,

@@ -1,7 +1,10 @@
 //! Waiting: every phase waits here, so that in every phase a dead program, a lost network or a user who gives up
 //! is noticed at once.
 
-use super::{Kiosk, Stop};
+use super::{
+    Kiosk, Stop,
+    words::{brief, cached_died, vmm_died},
+};
 use crate::system::{Event, Power, Role};
 use parcel::wire::{
     WireError, daemon,
@@ -230,43 +233,4 @@ impl Kiosk<'_> {
         self.guest = None;
         self.state.console = false;
     }
-}
-
-/// Cuts an error to what the screen has room for, so that nobody can crowd out what is said of losses, nor make a state
-/// too long to be sent.
-pub(super) fn brief(mut error: WireError) -> WireError {
-    const SENTENCE: usize = 180;
-    const WORD: usize = 60;
-    const MISSES: usize = 32;
-    let cut = |text: &mut String, most: usize| {
-        if text.chars().count() > most {
-            *text = text.chars().take(most - 3).chain("...".chars()).collect();
-        }
-    };
-    cut(&mut error.message, SENTENCE);
-    cut(&mut error.code, WORD);
-    error.misses.truncate(MISSES);
-    for miss in &mut error.misses {
-        for text in [&mut miss.item, &mut miss.needed, &mut miss.found] {
-            cut(text, WORD);
-        }
-    }
-    if let Some(holder) = &mut error.holder {
-        cut(&mut holder.principal, WORD);
-        cut(&mut holder.kiosk, WORD);
-    }
-    error
-}
-
-/// `cached` is gone.
-pub fn cached_died(how: &str) -> WireError {
-    WireError::new(
-        "cached-died",
-        format!("The part of this kiosk that keeps your machine's data stopped unexpectedly ({how})."),
-    )
-}
-
-/// The VMM is gone.
-pub fn vmm_died(how: &str) -> WireError {
-    WireError::new("vmm-died", format!("The virtual machine stopped unexpectedly ({how})."))
 }

@@ -5,13 +5,15 @@
 //! what holds memory, delete and unmount, hang terminals up, drop caches, and wait out deferred frees.
 
 mod verify;
+mod watchdog;
 
 pub use verify::{Evidence, verify};
+pub use watchdog::Watchdog;
 
 use crate::{
     clock,
     config::Config,
-    keys,
+    folder, keys,
     log::Log,
     media::{self, Discarded},
     net, procs, tty,
@@ -92,7 +94,7 @@ pub fn tell_if_long(log: &Log, what: &str, began: Duration) {
 }
 
 fn end_processes(_: &Scene<'_>, _: &mut Outcome) -> io::Result<()> {
-    let left = procs::kill_session(Duration::from_secs(60));
+    let left = procs::kill_session(Duration::from_secs(60))?;
     match left.first() {
         None => Ok(()),
         Some(first) => {
@@ -109,31 +111,20 @@ fn discard(scene: &Scene<'_>, outcome: &mut Outcome) -> io::Result<()> {
 }
 
 fn delete_files(_: &Scene<'_>, _: &mut Outcome) -> io::Result<()> {
-    let mut left = 0;
-    for folder in FOLDERS {
-        for entry in fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok) {
-            if folder == kiosk::RUN && entry.file_name() == KEPT {
-                continue;
-            }
-            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-            let path = entry.path();
-            let gone = if is_folder { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-            left += usize::from(gone.is_err());
-        }
+    let mut went = Ok(());
+    for name in FOLDERS {
+        let kept = (name == kiosk::RUN).then_some(KEPT);
+        went = went.and(folder::empty(Path::new(name), kept));
     }
-    match left {
-        0 => Ok(()),
-        left => Err(io::Error::other(format!("{left} entries could not be deleted"))),
-    }
+    went
 }
 
 fn clear_keys(_: &Scene<'_>, _: &mut Outcome) -> io::Result<()> {
-    keys::clear();
-    Ok(())
+    keys::clear()
 }
 
+/// Nothing is written back first: what is on a disk here is noise by now, and a disk that hangs would hang the wipe.
 fn drop_caches(_: &Scene<'_>, _: &mut Outcome) -> io::Result<()> {
-    nix::unistd::sync();
     fs::write("/proc/sys/vm/drop_caches", "3")
 }
 

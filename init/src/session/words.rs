@@ -1,0 +1,115 @@
+//! What the traveller and the log are told when something goes wrong.
+
+use crate::system::{Changes, Live, Lock};
+use parcel::{id::Version, wire::WireError};
+use std::borrow::Cow;
+
+/// What it costs that the session ends as it stands: sentences to be put after the error's own.
+pub(super) fn losses(live: &Live, committed: Option<Version>) -> String {
+    let version = live.version;
+    let changes = match (live.changes, committed) {
+        (Changes::None, None) => Cow::from(""),
+        (Changes::None, Some(home)) => {
+            format!(" Version {home} of your machine is on the server, whole.").into()
+        }
+        (Changes::Unsaved, _) if version == Version(0) => {
+            " Nothing of this machine had been saved yet: it starts from its beginning the next time.".into()
+        }
+        (Changes::Unsaved, _) => {
+            format!(" What changed since version {version} is lost; the machine resumes as it was then.").into()
+        }
+        (Changes::InDoubt, _) => format!(
+            " Whether the server took your last changes is not known: the machine resumes as you left it, or as in \
+             version {version}."
+        )
+        .into(),
+    };
+    let lock = match live.lock {
+        Lock::None => "",
+        Lock::Asked => " Should it be in use by this kiosk at the next log-in, take the lock over.",
+        Lock::Held => {
+            " The server still holds it locked for this kiosk; take the lock over at the next log-in."
+        }
+        Lock::Returned => {
+            " The server did not confirm that it is unlocked. It probably still holds it locked for this kiosk; \
+             then take the lock over at the next log-in."
+        }
+    };
+    format!("{changes}{lock}")
+}
+
+/// Cuts an error to what the screen has room for, so that nobody can crowd out what is said of losses, nor make a state
+/// too long to be sent.
+pub(super) fn brief(mut error: WireError) -> WireError {
+    const SENTENCE: usize = 180;
+    const WORD: usize = 60;
+    const MISSES: usize = 32;
+    let cut = |text: &mut String, most: usize| {
+        if text.chars().count() > most {
+            *text = text.chars().take(most - 3).chain("...".chars()).collect();
+        }
+    };
+    cut(&mut error.message, SENTENCE);
+    cut(&mut error.code, WORD);
+    error.misses.truncate(MISSES);
+    for miss in &mut error.misses {
+        for text in [&mut miss.item, &mut miss.needed, &mut miss.found] {
+            cut(text, WORD);
+        }
+    }
+    if let Some(holder) = &mut error.holder {
+        cut(&mut holder.principal, WORD);
+        cut(&mut holder.kiosk, WORD);
+    }
+    error
+}
+
+/// An error as the log may have it: without names of users, which the log outlives.
+pub(super) fn for_log(error: &WireError) -> String {
+    let words = error.message.split(' ').map(|word| if word.contains('@') { "(a user)" } else { word });
+    format!("{} [{}]", words.collect::<Vec<_>>().join(" "), error.code)
+}
+
+/// `cached` is gone.
+pub fn cached_died(how: &str) -> WireError {
+    WireError::new(
+        "cached-died",
+        format!("The part of this kiosk that keeps your machine's data stopped unexpectedly ({how})."),
+    )
+}
+
+/// The VMM is gone.
+pub fn vmm_died(how: &str) -> WireError {
+    WireError::new("vmm-died", format!("The virtual machine stopped unexpectedly ({how})."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_names_nobody() {
+        let error = WireError::new("locked", "It is in use: shanta@R.TEST holds it at kiosk-B.");
+        assert_eq!(for_log(&error), "It is in use: (a user) holds it at kiosk-B. [locked]");
+    }
+
+    #[test]
+    fn every_notice_fits_the_screen() {
+        // What the screens show of a sentence, in characters.
+        const ROOM: usize = 400;
+        let version = Version(u64::MAX);
+        for changes in [Changes::None, Changes::Unsaved, Changes::InDoubt] {
+            for lock in [Lock::None, Lock::Asked, Lock::Held, Lock::Returned] {
+                // A lost answer can make a commit doubtful, and then the error is one of this kiosk's own.
+                let error = match changes {
+                    Changes::InDoubt => cached_died("exit status 101"),
+                    _ => brief(WireError::new("x", "x".repeat(1000))),
+                };
+                let live = Live { version: Version(99_999), changes, lock };
+                let all = error.message.len() + losses(&live, None).len();
+                assert!(all <= ROOM, "{changes:?} {lock:?}: {all}");
+            }
+        }
+        assert!(losses(&Live::NOTHING, Some(version)).len() <= ROOM - cached_died("").message.len());
+    }
+}
