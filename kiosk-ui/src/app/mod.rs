@@ -173,6 +173,11 @@ impl App {
         self.state.as_ref().map_or(Phase::Boot, |state| state.phase)
     }
 
+    /// `true` while the log-in password is known here.
+    pub fn knows_password(&self) -> bool {
+        self.kept.is_some()
+    }
+
     /// `true` when the screen that is shown fits on the terminal; the guest's always does.
     pub fn fits(&self) -> bool {
         self.view() == View::Run || (self.size.0 >= LEAST.0 && self.size.1 >= LEAST.1)

@@ -8,7 +8,7 @@ use crate::{event::OpenError, password::Password, trouble::Trouble};
 use parcel::{
     id::ParcelId,
     secret::ParcelKey,
-    slot::{BadRecoveryKey, RecoveryKey, Slot, SlotError, Slots},
+    slot::{Argon2Cost, BadRecoveryKey, RecoveryKey, Slot, SlotError, Slots},
     wire::daemon::{Reply, Request},
 };
 use std::{path::Path, str::FromStr};
@@ -86,7 +86,8 @@ fn open_with(slots: &Slots, typed: &Password, parcel: &ParcelId) -> Result<Parce
     }
 }
 
-/// Puts the key under the log-in password, at the cost that the slot had.
+/// Puts the key under the log-in password, at the cost that the slot had, but no less than the usual one: a slot that
+/// somebody made to look cheap must not make guessing this password cheap.
 fn rewrite(
     mut slots: Slots,
     login: &Password,
@@ -97,9 +98,15 @@ fn rewrite(
         Slot::Password { cost, .. } => Some(*cost),
         Slot::Recovery { .. } => None,
     });
+    let least = Argon2Cost::default();
+    let cost = cost.map_or(least, |had| Argon2Cost {
+        memory_kib: had.memory_kib.max(least.memory_kib),
+        passes: had.passes.max(least.passes),
+        lanes: had.lanes,
+    });
     let mut salt = [0; 16];
     getrandom::fill(&mut salt).map_err(|_| OpenError::Trouble(broken()))?;
-    slots.set_password(login.as_bytes(), key, parcel, salt, cost.unwrap_or_default()).map_err(trouble)?;
+    slots.set_password(login.as_bytes(), key, parcel, salt, cost).map_err(trouble)?;
     Ok(slots.to_json())
 }
 
@@ -126,7 +133,6 @@ fn broken() -> Trouble {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use parcel::slot::Argon2Cost;
 
     const CHEAP: Argon2Cost = Argon2Cost { memory_kib: 8, passes: 1, lanes: 1 };
 
@@ -163,6 +169,14 @@ mod tests {
             let opened = unwrap(&json, &parcel, Some(&new), Some(&typed(answer))).unwrap();
             assert_eq!(opened.key, key);
             let rewritten = opened.rewritten.unwrap();
+            let cost =
+                Slots::from_json(rewritten.as_bytes()).unwrap().slots.into_iter().find_map(
+                    |slot| match slot {
+                        Slot::Password { cost, .. } => Some(cost),
+                        Slot::Recovery { .. } => None,
+                    },
+                );
+            assert_eq!(cost, Some(Argon2Cost::default()), "a cheap slot is not rewritten as cheaply");
             assert_eq!(unwrap(&rewritten, &parcel, Some(&new), None).unwrap().key, key);
             // The recovery key goes on opening; the old password does not.
             assert!(unwrap(&rewritten, &parcel, None, Some(&typed(&recovery))).is_ok());

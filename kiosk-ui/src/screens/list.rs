@@ -168,12 +168,16 @@ pub(super) fn opening(app: &App, frame: &mut Frame, area: Rect) {
         }
         Step::Failed(trouble) => kit::text(frame, inside, kit::trouble(trouble)),
         Step::Ask { typed, wrong } => {
-            let lines = vec![
-                Line::raw(
-                    "Your log-in password does not open this computer. Was it changed since you suspended it?",
-                ),
-                Line::raw("Type the password you had then, or the recovery key."),
-            ];
+            let lines = if app.knows_password() {
+                vec![
+                    Line::raw(
+                        "Your log-in password does not open this computer. Was it changed since you suspended it?",
+                    ),
+                    Line::raw("Type the password you had then, or the recovery key."),
+                ]
+            } else {
+                vec![Line::raw("Type the password that you log in with once more, or the recovery key.")]
+            };
             kit::text(frame, inside, lines);
             let (_, lower) = kit::cut_top(inside, 5);
             kit::field(frame, lower, 0, "Password", &"*".repeat(typed.chars()), app.dialog.is_none());
