@@ -82,10 +82,10 @@ macro_rules! counter {
         pub struct $name(pub u64);
 
         impl $name {
-            /// The one after this.
+            /// The one after this. The last is its own: who was sent it by a liar does not start again at 0.
             #[must_use]
             pub fn next(self) -> Self {
-                Self(self.0 + 1)
+                Self(self.0.saturating_add(1))
             }
         }
 
@@ -105,3 +105,14 @@ counter!(
     /// Counts a parcel's suspends. Zero: nothing was ever committed.
     Version
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_stop_at_their_end() {
+        assert_eq!(Version(7).next(), Version(8));
+        assert_eq!(Epoch(u64::MAX).next(), Epoch(u64::MAX));
+    }
+}

@@ -139,9 +139,7 @@ impl TryFrom<Stored> for Slots {
     type Error = SlotError;
 
     fn try_from(stored: Stored) -> Result<Self, SlotError> {
-        if stored.format != FORMAT {
-            return Err(SlotError::Format(stored.format));
-        }
+        known(stored.format)?;
         for (i, slot) in stored.slots.iter().enumerate() {
             if stored.slots[..i].iter().any(|other| other.name() == slot.name()) {
                 return Err(SlotError::Malformed(format!("two {} slots", slot.name())));
@@ -151,6 +149,20 @@ impl TryFrom<Stored> for Slots {
             }
         }
         Ok(Self { slots: stored.slots })
+    }
+}
+
+/// Only the number of the format. A newer one may have slots and fields that do not parse here, and must still be named.
+#[derive(Deserialize)]
+struct Numbered {
+    format: u32,
+}
+
+fn known(format: u32) -> Result<(), SlotError> {
+    match format {
+        FORMAT => Ok(()),
+        0 => Err(SlotError::Malformed("format 0 does not exist".to_owned())),
+        newer => Err(SlotError::Format(newer)),
     }
 }
 
@@ -204,6 +216,9 @@ impl Slots {
     pub fn from_json(json: &[u8]) -> Result<Self, SlotError> {
         if json.len() > MAX_JSON {
             return Err(SlotError::Malformed(format!("{} bytes are too many", json.len())));
+        }
+        if let Ok(Numbered { format }) = serde_json::from_slice(json) {
+            known(format)?;
         }
         let stored: Stored =
             serde_json::from_slice(json).map_err(|error| SlotError::Malformed(error.to_string()))?;

@@ -141,8 +141,12 @@ fn what_is_not_slots_is_refused() {
     let one = serde_json::to_string(&slots(CHEAP).slots[1]).unwrap();
     let twice = format!(r#"{{"format":1,"slots":[{one},{one}]}}"#);
     assert!(malformed(&twice).contains("two recovery key slots"));
-    let newer = Slots::from_json(br#"{"format":2,"slots":[]}"#);
-    assert_eq!(newer, Err(SlotError::Format(2)));
+    assert!(malformed(r#"{"format":0,"slots":[]}"#).contains("format 0"));
+    // Whatever a newer program has put there.
+    for newer in [r#""slots":[]"#, r#""slots":[{"kind":"usb","path":"x"}],"more":1"#, r#""wraps":{}"#] {
+        let newer = Slots::from_json(format!(r#"{{"format":2,{newer}}}"#).as_bytes());
+        assert_eq!(newer, Err(SlotError::Format(2)));
+    }
 }
 
 #[test]
