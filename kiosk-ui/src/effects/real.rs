@@ -18,13 +18,19 @@ use parcel::wire::{
     session::Command,
 };
 use std::{
+    io,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    time::timeout,
+};
 use zeroize::{Zeroize, Zeroizing};
 
+/// How long `cached` may take over an answer: longer than it waits for the parcel server.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Commands that may wait for `init.sock` to take them.
 const COMMANDS: usize = 16;
 /// Keys, and answers to the guest's questions, that may wait for the guest: more than a person types while it hangs, and
@@ -98,7 +104,10 @@ impl Real {
 
 /// One request to `cached`, which holds no secret any more afterwards.
 pub(super) async fn ask(cached: &Path, mut request: Request) -> Result<Reply, ControlError> {
-    let answer = async { AsyncClient::connect(cached).await?.ask(&request).await }.await;
+    let answer = async { AsyncClient::connect(cached).await?.ask(&request).await };
+    let answer = timeout(PATIENCE, answer)
+        .await
+        .unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()));
     match &mut request {
         Request::Session { token } => token.zeroize(),
         Request::Key { key, .. } => key.zeroize(),

@@ -88,7 +88,7 @@ fn menu(at: usize) -> Vec<Line<'static>> {
         })
         .collect();
     lines.push(Line::raw(""));
-    lines.push(Line::styled("Ctrl-] again sends Ctrl-] to your computer.", kit::DIM));
+    lines.push(Line::styled("Ctrl-] or F12 again sends that key to your computer.", kit::DIM));
     lines
 }
 

@@ -27,9 +27,12 @@ fn status(app: &App, frame: &mut Frame, bar: Rect) {
     let Some(state) = &app.state else { return };
     frame.buffer_mut().set_style(bar, kit::BAR);
     let name = state.parcel.as_ref().map_or(String::new(), |name| plain(name, 24));
+    let key = Style::new().fg(Color::White).bg(Color::Blue);
     let mut spans = vec![
         Span::raw(format!(" {name}  ")),
-        Span::styled(" Ctrl-] ", Style::new().fg(Color::White).bg(Color::Blue)),
+        Span::styled(" Ctrl-] ", key),
+        Span::raw(" or "),
+        Span::styled(" F12 ", key),
         Span::raw(" menu  "),
     ];
     let alarm = Style::new().fg(Color::White).bg(Color::Red);
