@@ -3,7 +3,10 @@
 //! Trusts only the certificate authority it is given, counts the bytes it moves, and tells errors that go away by
 //! themselves ([`ApiError::transient`]) from those that need a person.
 
-use crate::status::Traffic;
+use crate::{
+    resolve::{Resolver, Shareable},
+    status::Traffic,
+};
 use bytes::Bytes;
 use parcel::{
     MAX_OBJECT,
@@ -197,6 +200,7 @@ impl Api {
             .tls_backend_preconfigured(tls_config(ca)?)
             .https_only(true)
             .no_proxy()
+            .dns_resolver(Shareable(Resolver::system()))
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT)
             .tcp_nodelay(true)
@@ -442,7 +446,11 @@ impl Api {
             StatusCode::UNAUTHORIZED => {
                 WireError::new("session-expired", "the log-in has ended; log in again".to_owned())
             }
-            _ => WireError::new("server-error", format!("{} answered {status}", self.server)),
+            _ => {
+                let text =
+                    format!("{} answered {status}; look at its log, or at a proxy before it", self.server);
+                WireError::new("server-error", text)
+            }
         });
         ApiError::Refused { status: status.as_u16(), error }
     }

@@ -16,5 +16,6 @@ pub mod memory;
 pub mod open;
 mod ram;
 pub mod remote;
+mod resolve;
 pub mod status;
 pub mod store;

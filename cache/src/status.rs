@@ -108,7 +108,8 @@ struct Wait {
 
 #[derive(Default)]
 struct Inner {
-    meter: Option<Meter>,
+    /// The step begun last, and its number.
+    meter: Option<(u64, Meter)>,
     waits: BTreeMap<u64, Wait>,
     next: u64,
     dirty: u64,
@@ -140,11 +141,15 @@ impl Board {
         self.traffic.touch();
     }
 
-    /// Starts a long step of `total` bytes; it is shown until the guard is dropped.
+    /// Starts a long step of `total` bytes; it is shown until the guard is dropped, or another begins.
     pub fn step(self: &Arc<Self>, total: u64) -> Step {
-        lock(&self.inner).meter = Some(Meter::new(total, Instant::now()));
+        let mut inner = lock(&self.inner);
+        inner.next += 1;
+        let id = inner.next;
+        inner.meter = Some((id, Meter::new(total, Instant::now())));
+        drop(inner);
         self.touch();
-        Step { board: self.clone() }
+        Step { board: self.clone(), id }
     }
 
     /// Disk chunks changed since the last commit.
@@ -165,7 +170,7 @@ impl Board {
             reason: wait.reason.clone(),
             code: wait.code.clone(),
         });
-        let progress = inner.meter.as_ref().map(|meter| meter.progress(now));
+        let progress = inner.meter.as_ref().map(|(_, meter)| meter.progress(now));
         Status { bytes_in, bytes_out, progress, waiting, dirty_chunks: inner.dirty }
     }
 
@@ -178,12 +183,15 @@ impl Board {
 /// A long step under way.
 pub struct Step {
     board: Arc<Board>,
+    id: u64,
 }
 
 impl Step {
     /// More of it is done.
     pub fn add(&self, bytes: u64) {
-        if let Some(meter) = lock(&self.board.inner).meter.as_mut() {
+        if let Some((id, meter)) = lock(&self.board.inner).meter.as_mut()
+            && *id == self.id
+        {
             meter.add(bytes, Instant::now());
         }
         self.board.touch();
@@ -191,7 +199,9 @@ impl Step {
 
     /// The step is larger than was known.
     pub fn grow(&self, bytes: u64) {
-        if let Some(meter) = lock(&self.board.inner).meter.as_mut() {
+        if let Some((id, meter)) = lock(&self.board.inner).meter.as_mut()
+            && *id == self.id
+        {
             meter.grow(bytes);
         }
     }
@@ -199,7 +209,9 @@ impl Step {
 
 impl Drop for Step {
     fn drop(&mut self) {
-        lock(&self.board.inner).meter = None;
+        let mut inner = lock(&self.board.inner);
+        inner.meter.take_if(|(id, _)| *id == self.id);
+        drop(inner);
         self.board.touch();
     }
 }
@@ -259,6 +271,20 @@ mod tests {
         assert_eq!(board.status().waiting.unwrap().code, "server-unreachable");
         drop(second);
         assert_eq!(board.status().waiting, None);
+    }
+
+    #[test]
+    fn a_step_that_was_followed_by_another_takes_nothing_down() {
+        let board = Board::new(Arc::default());
+        let first = board.step(100);
+        let second = board.step(10);
+        first.add(50);
+        drop(first);
+        second.add(4);
+        let progress = board.status().progress.unwrap();
+        assert_eq!((progress.done, progress.total), (4, 10));
+        drop(second);
+        assert_eq!(board.status().progress, None);
     }
 
     #[test]

@@ -278,6 +278,10 @@ impl Daemon {
                 done
             }
         };
+        // What is opened next under this lock is what was committed last.
+        if let Some(held) = work.held.as_mut() {
+            held.reply.version = done.version;
+        }
         Ok(Reply::Committed { version: done.version, bytes: done.bytes })
     }
 

@@ -71,6 +71,11 @@ impl Dirty {
         self.entries.keys().copied().collect()
     }
 
+    /// Whether the next change may have to do with the medium.
+    pub fn may_spill(&self) -> bool {
+        self.spill.places > 0 || self.recent.len() >= self.most_in_ram
+    }
+
     /// Whether a chunk was changed.
     pub fn has(&self, chunk: u64) -> bool {
         self.entries.contains_key(&chunk)

@@ -18,7 +18,7 @@ use std::{
     io,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst},
     },
 };
 use tokio::{
@@ -42,6 +42,8 @@ pub struct Disk {
     /// Chunks that are being fetched ahead of a reader.
     ahead: Mutex<HashMap<u64, AbortHandle>>,
     requests: AtomicU64,
+    /// Changed chunks may be on the medium.
+    spilling: AtomicBool,
 }
 
 impl Drop for Disk {
@@ -63,6 +65,7 @@ impl Disk {
             next: AtomicU64::new(u64::MAX),
             ahead: Mutex::default(),
             requests: AtomicU64::new(0),
+            spilling: AtomicBool::new(false),
         })
     }
 
@@ -132,7 +135,7 @@ impl Disk {
         let mut ahead = lock(&self.ahead);
         ahead.retain(|_, task| !task.is_finished());
         for chunk in (to / CHUNK..last).take(AHEAD as usize) {
-            if lock(&self.dirty).has(chunk) || ahead.contains_key(&chunk) {
+            if self.dirty(|dirty| dirty.has(chunk)) || ahead.contains_key(&chunk) {
                 continue;
             }
             let keyring = self.keyring.clone();
@@ -170,12 +173,12 @@ impl Disk {
 
     async fn zero_part(&self, chunk: u64, from: usize, len: usize) -> io::Result<()> {
         let alone = self.alone(chunk).await;
-        let held = lock(&self.dirty).has(chunk);
+        let held = self.dirty(|dirty| dirty.has(chunk));
         if !held && self.keyring.reference(ImageKind::Disk, chunk).await.is_none() {
             return Ok(());
         }
         if from == 0 && len == self.chunk_len(chunk) {
-            lock(&self.dirty).put(chunk, Held::Zero);
+            self.dirty(|dirty| dirty.put(chunk, Held::Zero));
             return Ok(());
         }
         self.change(&alone, from, len, |bytes| bytes.fill(0)).await;
@@ -191,7 +194,7 @@ impl Disk {
     async fn change(&self, alone: &Alone<'_>, from: usize, len: usize, with: impl Fn(&mut [u8])) {
         let chunk = alone.chunk;
         let end = self.chunk_len(chunk);
-        if !lock(&self.dirty).has(chunk) {
+        if !self.dirty(|dirty| dirty.has(chunk)) {
             let mut whole = Zeroizing::new(vec![0; CHUNK_SIZE]);
             if from != 0 || len != end {
                 let old = self.keyring.chunk(ImageKind::Disk, chunk, Class::Demand, Keep::No).await;
@@ -200,9 +203,24 @@ impl Disk {
                 }
             }
             with(&mut whole[from..from + len]);
-            return lock(&self.dirty).put(chunk, Held::Ram(whole));
+            return self.dirty(|dirty| dirty.put(chunk, Held::Ram(whole)));
         }
         self.held(|dirty| dirty.change(chunk, |bytes| with(&mut bytes[from..from + len]))).await;
+    }
+
+    /// Works on what the guest has written. When that may be on the medium, which may be slow, the runtime's other work goes
+    /// on elsewhere meanwhile.
+    fn dirty<T>(&self, work: impl FnOnce(&mut Dirty) -> T) -> T {
+        let work = || {
+            let mut dirty = lock(&self.dirty);
+            let done = work(&mut dirty);
+            self.spilling.store(dirty.may_spill(), Relaxed);
+            done
+        };
+        match self.spilling.load(Relaxed) {
+            true => tokio::task::block_in_place(work),
+            false => work(),
+        }
     }
 
     /// Works on what the guest has written. A medium that does not give it back is asked until it does: the guest sees a
@@ -211,7 +229,7 @@ impl Disk {
         let mut wait = None;
         let mut pause = PAUSES.0;
         loop {
-            let error = match work(&mut lock(&self.dirty)) {
+            let error = match self.dirty(&mut work) {
                 Ok(done) => return done,
                 Err(error) => error,
             };
