@@ -117,7 +117,7 @@ impl Apt<'_> {
             .map(|name| {
                 records.remove(name).ok_or_else(|| BuildError::Apt {
                     output: format!("its index has no checksum for {name}"),
-                    hint: "the index may be from another day than the plan".to_owned(),
+                    remedy: "run `apt-get update` as root, and build again",
                 })
             })
             .collect()
@@ -151,7 +151,7 @@ impl Apt<'_> {
             let Some(path) = fetched.get(&record.sha256) else {
                 return Err(BuildError::Apt {
                     output: format!("it fetched {} but not with the checksum of its index", record.file),
-                    hint: "a proxy may have changed it".to_owned(),
+                    remedy: "run `apt-get update` as root, and build again; a proxy may also have changed it",
                 });
             };
             let place = self.cache.join(&record.file);
@@ -208,8 +208,16 @@ fn complaint(output: &Output) -> BuildError {
     if let Some(name) = errors.iter().find_map(unknown) {
         return BuildError::NoPackage(name);
     }
+    let far =
+        ["Could not resolve", "Could not connect", "Unable to connect", "Temporary failure", "timed out"];
+    let unreachable = errors.iter().any(|line| far.iter().any(|words| line.contains(words)));
+    let remedy = if unreachable {
+        "see that this machine reaches its Debian mirror, and build again"
+    } else {
+        "run `apt-get update` as root, and see that the sources hold Debian 12: bookworm, its updates and security"
+    };
     let output = if errors.is_empty() { output.status.to_string() } else { errors.join("; ") };
-    BuildError::Apt { output, hint: "bookworm, its updates and security".to_owned() }
+    BuildError::Apt { output, remedy }
 }
 
 #[cfg(test)]
@@ -229,6 +237,25 @@ mod tests {
             kept(plan, &["kmod"]),
             ["kmod=30+20221128-1", "libc6=2.36-9+deb12u14", "linux-image-6.1.0-56-amd64=6.1.192-2"]
         );
+    }
+
+    #[test]
+    fn complaints_say_what_to_do() {
+        use std::os::unix::process::ExitStatusExt as _;
+        let said = |stderr: &str| {
+            let status = std::process::ExitStatus::from_raw(100 << 8);
+            complaint(&Output { status, stdout: Vec::new(), stderr: stderr.into() })
+        };
+        for line in ["E: Unable to locate package x", "E: Package 'x' has no installation candidate"] {
+            assert!(matches!(said(line), BuildError::NoPackage(name) if name == "x"), "{line}");
+        }
+        let away = said("W: x\nE: Failed to fetch http://a/b.deb  Could not resolve 'a'\n").to_string();
+        assert!(away.ends_with(
+            "Could not resolve 'a'): see that this machine reaches its Debian mirror, and build again"
+        ));
+        let gone = said("E: Failed to fetch http://a/b.deb  404  Not Found\n").to_string();
+        assert!(gone.contains("404  Not Found): run `apt-get update` as root"), "{gone}");
+        assert!(said("").to_string().contains("(exit status: 100): run"));
     }
 
     #[test]

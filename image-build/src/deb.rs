@@ -21,10 +21,13 @@ pub fn read(package: &Path, wanted: impl Fn(&str) -> bool) -> Result<Tree, Build
     let stdout = child.stdout.take().ok_or_else(|| BuildError::package(package, "dpkg-deb has no output"))?;
     let read = read_tar(stdout, &wanted);
     let output = child.wait_with_output().map_err(|source| BuildError::tool("dpkg-deb", "dpkg", source))?;
-    if !output.status.success() {
-        return Err(BuildError::package(package, String::from_utf8_lossy(&output.stderr).trim()));
+    let said = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
+    match read {
+        Ok(tree) if output.status.success() => Ok(tree),
+        // When it is we who stop reading, it has nothing to say.
+        Err(error) if said.is_empty() => Err(BuildError::package(package, error)),
+        _ => Err(BuildError::package(package, said)),
     }
-    read.map_err(|error| BuildError::package(package, error))
 }
 
 fn read_tar(stream: impl std::io::Read, wanted: &impl Fn(&str) -> bool) -> std::io::Result<Tree> {
@@ -61,4 +64,25 @@ fn read_tar(stream: impl std::io::Read, wanted: &impl Fn(&str) -> bool) -> std::
     // What follows the archive's end must be read too, or dpkg-deb dies of a closed pipe.
     std::io::copy(&mut archive.into_inner(), &mut std::io::sink())?;
     Ok(tree)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_package_is_said_in_one_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let package = folder.path().join("x.deb");
+        for bytes in [&b""[..], b"!<arch>\nnot a package\n", &[7; 4096]] {
+            std::fs::write(&package, bytes).unwrap();
+            let error = read(&package, |_| true).unwrap_err().to_string();
+            assert!(
+                error.starts_with(&format!("package {} cannot be unpacked (", package.display())),
+                "{error}"
+            );
+            assert!(error.ends_with("): delete the file and build again"), "{error}");
+            assert!(!error.contains('\n') && !error.contains("()"), "{error}");
+        }
+    }
 }

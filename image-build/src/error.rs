@@ -21,14 +21,12 @@ pub enum BuildError {
         source: io::Error,
     },
     /// apt knows no such package, or none that can be had.
-    #[error(
-        "apt cannot provide the packages of the image: {output}: run `apt-get update` as root, and see that the sources hold Debian 12 ({hint})"
-    )]
+    #[error("apt cannot provide the packages of the image ({output}): {remedy}")]
     Apt {
         /// What apt said.
         output: String,
-        /// What else may be the reason.
-        hint: String,
+        /// What to do.
+        remedy: &'static str,
     },
     /// apt's lists have no package of a name.
     #[error(
@@ -78,7 +76,9 @@ pub enum BuildError {
         name: String,
     },
     /// depmod failed.
-    #[error("depmod could not index the kernel modules: {0}")]
+    #[error(
+        "depmod could not index the kernel modules ({0}): see that TMPDIR has 50 MB left and that kmod is Debian 12's"
+    )]
     Depmod(String),
     /// The boot file could not be made.
     #[error("kiosk.efi could not be made: {0}")]
@@ -138,7 +138,12 @@ fn full(error: &io::Error) -> &'static str {
             ": make room there or name another place; a build takes about 100 MB each for packages (--cache) and \
              output (--out), and 50 MB for temporary files (TMPDIR)"
         }
-        io::ErrorKind::PermissionDenied => ": name a folder that this user may write",
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            ": name a folder that this user may write"
+        }
+        io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
+            ": there is a file where a folder belongs, name another folder"
+        }
         _ => "",
     }
 }

@@ -246,5 +246,8 @@ mod tests {
         fs::write(&place, b"").unwrap();
         let error = Staging::begin(&place).unwrap_err().to_string();
         assert!(error.starts_with(&place.display().to_string()), "{error}");
+        assert!(error.ends_with(": there is a file where a folder belongs, name another folder"), "{error}");
+        let error = Staging::begin(&place.join("below")).unwrap_err().to_string();
+        assert!(error.ends_with(": there is a file where a folder belongs, name another folder"), "{error}");
     }
 }
