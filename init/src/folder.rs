@@ -3,7 +3,7 @@
 
 use std::{fs, io, path::Path};
 
-/// What is in a folder; nothing if there is no such folder.
+/// What is in a folder; nothing if there is no such folder, or it is one of a process that is gone.
 ///
 /// # Errors
 /// It is there and cannot be read.
@@ -11,10 +11,10 @@ pub fn entries(folder: &Path) -> io::Result<Vec<fs::DirEntry>> {
     let named = |error: io::Error| {
         io::Error::new(error.kind(), format!("{} cannot be read: {error}", folder.display()))
     };
-    match fs::read_dir(folder) {
-        Ok(entries) => entries.collect::<io::Result<_>>().map_err(named),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(named(error)),
+    let read = fs::read_dir(folder).and_then(Iterator::collect::<io::Result<_>>);
+    match read {
+        Err(error) if vanished(&error) => Ok(Vec::new()),
+        read => read.map_err(named),
     }
 }
 
@@ -55,9 +55,9 @@ pub fn text_of(path: &Path) -> io::Result<Option<String>> {
     }
 }
 
-/// Whether an error says that a process, or a file, is not there any more.
+/// Whether an error says that a file, process or device is not there (any more).
 pub fn vanished(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH | libc::ENODEV | libc::ENXIO))
 }
 
 #[cfg(test)]

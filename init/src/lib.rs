@@ -33,4 +33,5 @@ pub mod session;
 pub mod system;
 pub mod tty;
 pub mod uevent;
+pub mod usb;
 pub mod wipe;

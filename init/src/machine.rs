@@ -235,6 +235,7 @@ impl System for Machine {
             return Err(WireError::new("bad-config", format!("This kiosk's image cannot be used: {wrong}.")));
         }
         lockdown::devices();
+        let _watchdog = Watchdog::start("making the cache", &self.log);
         if !self.cache_made {
             media::mount_cache(&self.config.kiosk.cache, Path::new(kiosk::CACHE), &self.log)
                 .map_err(|e| error("no-cache", "its cache does not work", e))?;
@@ -332,7 +333,7 @@ impl System for Machine {
 
     fn wipe(&mut self) {
         let began = clock::since_boot();
-        let watchdog = Watchdog::start(&self.log);
+        let watchdog = Watchdog::start("the wipe", &self.log);
         if !watchdog.watches() {
             self.log.line("wipe", "nobody watches whether it ends");
         }
@@ -358,7 +359,7 @@ impl System for Machine {
     }
 
     fn verify(&mut self) -> Vec<WipeCheck> {
-        let _watchdog = Watchdog::start(&self.log);
+        let _watchdog = Watchdog::start("the verification of the wipe", &self.log);
         wipe::verify(&self.scene(), &self.outcome, self.before)
     }
 }

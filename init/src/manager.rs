@@ -10,6 +10,7 @@ use crate::{
     session::{Kiosk, Settings},
     system::{Event, Network, Power},
     uevent::Uevents,
+    usb,
     wipe::Evidence,
 };
 use parcel::wire::kiosk;
@@ -61,6 +62,7 @@ pub fn run() -> anyhow::Result<i32> {
     let last_hardware = follow_hardware(&log);
     modules::coldplug(&log);
     lockdown::devices();
+    usb::close_later(&log)?;
 
     let settings = Settings {
         name: config.name.clone(),
@@ -137,9 +139,14 @@ fn follow_hardware(log: &Log) -> Arc<AtomicU64> {
                     if event.devname.is_some() {
                         lockdown::devices();
                     }
+                    usb::plugged(&event, &log);
                 }
                 Ok(_) => {}
-                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => modules::coldplug(&log),
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                    modules::coldplug(&log);
+                    lockdown::devices();
+                    usb::look_again(&log);
+                }
                 Err(error) => return log.line("init", &format!("hot-plug ends: {error}")),
             }
         }

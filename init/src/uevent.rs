@@ -15,6 +15,8 @@ pub struct Uevent {
     pub action: String,
     /// `block`, `net`, `misc`, …
     pub subsystem: String,
+    /// Its path below `/sys`.
+    pub devpath: String,
     /// Kernel name of the device below `/dev`, if it has a node.
     pub devname: Option<String>,
     /// What `modprobe` resolves.
@@ -34,12 +36,18 @@ pub fn parse(datagram: &[u8]) -> Option<Uevent> {
         match key {
             "ACTION" => event.action = value.to_owned(),
             "SUBSYSTEM" => event.subsystem = value.to_owned(),
+            "DEVPATH" if is_path(value) => event.devpath = value.to_owned(),
             "DEVNAME" => event.devname = Some(value.to_owned()),
             "MODALIAS" => event.modalias = crate::modules::modalias(value).map(str::to_owned),
             _ => {}
         }
     }
     (!event.action.is_empty()).then_some(event)
+}
+
+/// A device's path, and no way out of where devices are.
+fn is_path(text: &str) -> bool {
+    text.starts_with("/devices/") && text.split('/').all(|part| part != "..")
 }
 
 /// A socket on which the kernel sends uevents.
@@ -93,7 +101,9 @@ mod tests {
         let event = parse(datagram).unwrap();
         assert_eq!((event.action.as_str(), event.subsystem.as_str()), ("add", "pci"));
         assert_eq!(event.modalias.as_deref(), Some("pci:v00008086d00002922"));
-        assert_eq!(event.devname, None);
+        assert_eq!((event.devname, event.devpath.as_str()), (None, "/devices/x"));
+        let odd = parse(b"add@/x\0ACTION=add\0DEVPATH=/devices/../../etc\0").unwrap();
+        assert_eq!(odd.devpath, "");
     }
 
     #[test]
@@ -107,6 +117,7 @@ mod tests {
         fn is_total(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
             if let Some(event) = parse(&bytes) {
                 prop_assert!(!event.action.is_empty());
+                prop_assert!(event.devpath.is_empty() || event.devpath.starts_with("/devices/"));
             }
         }
     }

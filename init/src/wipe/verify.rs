@@ -150,11 +150,7 @@ fn bound_sockets(text: &str, folder: &str) -> impl Iterator<Item = String> {
 fn memory_files(proc: &Path) -> Found {
     let mut found = Vec::new();
     for pid in procs::all(proc)? {
-        let entries = match folder::entries(&proc.join(pid.to_string()).join("fd")) {
-            Err(error) if folder::vanished(&error) => continue,
-            entries => entries?,
-        };
-        for entry in entries {
+        for entry in folder::entries(&proc.join(pid.to_string()).join("fd"))? {
             match fs::read_link(entry.path()) {
                 Ok(target) if target.to_string_lossy().starts_with("/memfd:") => {
                     found.push(format!("{} in process {pid}", target.display()));

@@ -1,4 +1,4 @@
-//! What ends a wipe that does not end: a disk that was pulled out, or a driver that hangs, can hold a system call for ever.
+//! What ends a wipe, or the making of a cache, that does not end: a disk that was pulled out, or a driver that hangs, can hold a system call for ever.
 
 use crate::{log::Log, power};
 use std::{
@@ -6,18 +6,19 @@ use std::{
     time::Duration,
 };
 
-/// Longest wipe. The slowest honest part is the discard of a large, slow disk.
+/// Longest step. The slowest honest part is the discard of a large, slow disk.
 pub const LIMIT: Duration = Duration::from_secs(15 * 60);
 
 /// Restarts the machine unless it is dropped in time: memory is lost then, and the cache's key with it.
 pub struct Watchdog(Option<Sender<()>>);
 
 impl Watchdog {
-    /// Starts to watch.
-    pub fn start(log: &Log) -> Self {
+    /// Starts to watch `what`.
+    pub fn start(what: &'static str, log: &Log) -> Self {
         let log = log.clone();
         Self::over(LIMIT, move || {
-            log.line("wipe", &format!("does not end within {} s: restarting the machine", LIMIT.as_secs()));
+            let limit = LIMIT.as_secs();
+            log.line("init", &format!("{what} does not end within {limit} s: restarting the machine"));
             log.flush();
             power::restart_at_once()
         })
