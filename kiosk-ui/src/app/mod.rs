@@ -346,7 +346,8 @@ impl App {
                 self.dialog = None;
                 self.start_opening(cold_boot, true, effects);
             }
-            (Dialog::ColdBoot, Some('c')) => {
+            // Not C again: a key that is held a little too long repeats itself.
+            (Dialog::ColdBoot, Some('y')) => {
                 self.dialog = None;
                 self.start_opening(true, false, effects);
             }

@@ -16,7 +16,7 @@ use ratatui::{
 pub(super) fn draw(app: &App, dialog: Dialog, frame: &mut Frame) {
     let (title, width, lines) = match dialog {
         Dialog::Power => ("Power", 44, power()),
-        Dialog::BreakLock { .. } => ("In use elsewhere", 70, break_lock(app)),
+        Dialog::BreakLock { cold_boot } => ("In use elsewhere", 70, break_lock(app, cold_boot)),
         Dialog::ColdBoot => ("Cold boot", 66, cold_boot(app)),
         Dialog::Menu(at) => ("Session", 58, menu(at)),
         Dialog::Details => ("Details", 72, details(app, frame.area().height)),
@@ -34,14 +34,16 @@ fn power() -> Vec<Line<'static>> {
     vec![choice("P", "Power this kiosk off"), choice("R", "Restart it"), choice("Esc", "Neither")]
 }
 
-fn break_lock(app: &App) -> Vec<Line<'static>> {
+const COLD_BOOT: &str = "A cold boot starts it from its disk, as after a power failure: the programs end, and what they had not written is lost.";
+
+fn break_lock(app: &App, cold_boot: bool) -> Vec<Line<'static>> {
     let Some(parcel) = app.list.current() else { return Vec::new() };
     let Some(lock) = &parcel.lock else {
         return vec![Line::raw("It is free again."), choice("Esc", "Back")];
     };
     let place = list::holder(app, &lock.kiosk);
     let last = parcel.suspended_at.map_or("it was made".to_owned(), |at| format!("{} UTC", text::minute(at)));
-    vec![
+    let mut lines = vec![
         Line::raw(format!(
             "{} is in use by {} {place} since {} UTC.",
             plain(&parcel.name, 40),
@@ -58,9 +60,16 @@ fn break_lock(app: &App) -> Vec<Line<'static>> {
         Line::raw(""),
         Line::raw("If you can, go there and suspend it instead."),
         Line::raw(""),
-        choice("B", "Break the lock and start from the last suspend"),
-        choice("Esc", "Back to the list"),
-    ]
+    ];
+    if cold_boot && parcel.suspended {
+        lines.extend([Line::styled(COLD_BOOT, kit::BAD), Line::raw("")]);
+    }
+    let does = match (cold_boot, parcel.suspended) {
+        (false, true) => "Break the lock and start from the last suspend",
+        _ => "Break the lock and start it from its disk",
+    };
+    lines.extend([choice("B", does), choice("Esc", "Back to the list")]);
+    lines
 }
 
 fn cold_boot(app: &App) -> Vec<Line<'static>> {
@@ -68,12 +77,9 @@ fn cold_boot(app: &App) -> Vec<Line<'static>> {
     vec![
         Line::raw(format!("{name} was suspended with its programs running.")),
         Line::raw(""),
-        Line::styled(
-            "A cold boot starts it from its disk, as after a power failure: the programs end, and what they had not written is lost.",
-            kit::BAD,
-        ),
+        Line::styled(COLD_BOOT, kit::BAD),
         Line::raw(""),
-        choice("C", "Cold boot"),
+        choice("Y", "Yes, cold boot"),
         choice("Esc", "Back to the list"),
     ]
 }

@@ -193,7 +193,9 @@ fn a_cold_boot_and_a_broken_lock_are_confirmed() {
     desk.did();
     desk.function(5);
     assert_eq!(desk.did(), []);
-    desk.keys("c");
+    desk.keys("ccc\r");
+    assert_eq!(desk.did(), [], "a key that repeats itself confirms nothing");
+    desk.keys("y");
     opened(&mut desk, list[0].id, Ok(()));
     assert_eq!(desk.did(), [resume(list[0].id, "desk", true, false)]);
 
@@ -206,6 +208,14 @@ fn a_cold_boot_and_a_broken_lock_are_confirmed() {
     desk.keys("b");
     opened(&mut desk, list[1].id, Ok(()));
     assert_eq!(desk.did(), [resume(list[1].id, "travel", false, true)]);
+
+    // What that costs is said, too.
+    let mut desk = Desk::at_list();
+    desk.keys("jc");
+    assert!(desk.text().contains("what they had not written is lost"), "{}", desk.text());
+    desk.keys("b");
+    opened(&mut desk, list[1].id, Ok(()));
+    assert_eq!(desk.did(), [resume(list[1].id, "travel", true, true)]);
 
     // What was never started has no memory to lose.
     let mut desk = Desk::at_list();
