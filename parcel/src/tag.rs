@@ -37,7 +37,7 @@ pub struct Wishes {
     /// Least screen size, columns and rows of text or pixels as the guest's display counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub screen: Option<(u32, u32)>,
-    /// Physical cores.
+    /// Cores, held against the kiosk's logical CPUs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cores: Option<u32>,
     /// A sound device.
