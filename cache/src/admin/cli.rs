@@ -1,17 +1,26 @@
 //! The command line: what there is, and how an error is told.
 
-use super::{AdminError, Exit, Result, clone, connect::Connection, import, list, lock, secrets, show, tag};
+use super::{
+    AdminError, Exit, Result,
+    begun::{self, Begun, Stops},
+    clone,
+    connect::Connection,
+    discard, import, list, lock, secrets, show, tag,
+};
 use crate::harden;
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 use std::{path::PathBuf, process::ExitCode};
+use tokio::task::{JoinError, JoinHandle};
 
 /// Parcels on the parcel server: make them, look at them, lock and unlock them.
 ///
 /// Uses the Kerberos ticket that kinit got.
 ///
+/// A command that fails, or is stopped by Ctrl-C, takes back what it has begun.
+///
 /// Exit codes: 0 done, 1 failed, 2 wrong usage, 3 input that cannot be used, 4 no valid ticket, 5 server not reachable,
-/// 6 refused by the server, 130 interrupted.
+/// 6 refused by the server (or no space there), 130 interrupted.
 #[derive(Parser)]
 #[command(
     version,
@@ -36,6 +45,9 @@ pub(super) struct Common {
     /// Answer in JSON on the standard output; errors too.
     #[arg(long, global = true)]
     pub json: bool,
+    /// What is to be taken back when the command does not come to its end.
+    #[arg(skip)]
+    pub begun: Begun,
 }
 
 #[derive(Subcommand)]
@@ -46,6 +58,9 @@ enum Command {
     /// Makes a user's parcel from a golden one; unchanged pieces stay shared.
     #[command(after_help = clone::EXAMPLE)]
     Clone(clone::Arguments),
+    /// Takes away a parcel whose import or cloning was not finished.
+    #[command(after_help = discard::EXAMPLE)]
+    Discard(discard::Arguments),
     /// Lists your parcels, and those you hold.
     #[command(after_help = list::EXAMPLE)]
     Ls(list::Arguments),
@@ -96,21 +111,7 @@ pub fn main() -> ExitCode {
             return Exit::Failed.into();
         }
     };
-    let result = runtime.block_on(async {
-        // On a task of its own: a question for a password blocks, and Ctrl-C must be heard all the same.
-        let mut work = tokio::spawn(run(arguments));
-        tokio::select! {
-            result = &mut work => result.unwrap_or_else(|panic| {
-                Err(AdminError::new(Exit::Failed, "internal-error", panic.to_string()))
-            }),
-            _ = tokio::signal::ctrl_c() => {
-                work.abort();
-                secrets::restore_terminal();
-                let text = "interrupted; what was begun is not listed, and the same command takes it up again";
-                Err(AdminError::new(Exit::Interrupted, "interrupted", text))
-            }
-        }
-    });
+    let result = runtime.block_on(supervise(arguments));
     // An upload or a question to the KDC may still be under way on some thread.
     runtime.shutdown_background();
     match result {
@@ -127,11 +128,52 @@ pub fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// Runs the command until it ends or is told to stop, and takes back what it has begun unless it has done all of it.
+async fn supervise(arguments: Arguments) -> Result<Answer> {
+    let begun = arguments.common.begun.clone();
+    let mut stops =
+        Stops::new().map_err(|e| AdminError::new(Exit::Failed, "internal-error", e.to_string()))?;
+    // On a task of its own: a question for a password blocks, and Ctrl-C must be heard all the same.
+    let mut work = tokio::spawn(run(arguments));
+    let result = tokio::select! {
+        ended = &mut work => outcome(ended),
+        () = stops.next() => stop(work, &begun, &mut stops).await,
+    };
+    match result {
+        Err(error) => Err(begun.take_back(error, &mut stops).await),
+        done => done,
+    }
+}
+
+/// Stops the command; told so twice, also in a step that should come to its end.
+async fn stop(work: JoinHandle<Result<Answer>>, begun: &Begun, stops: &mut Stops) -> Result<Answer> {
+    let (done, _none_begins) = tokio::select! {
+        (done, step) = begun.settle() => (done, Some(step)),
+        () = stops.next() => (false, None),
+    };
+    if !done {
+        work.abort();
+    }
+    secrets::restore_terminal();
+    // A question for a password keeps the task from ending; nothing is begun by then.
+    if begun.nothing() && !done { Err(begun::interrupted()) } else { outcome(work.await) }
+}
+
+fn outcome(ended: std::result::Result<Result<Answer>, JoinError>) -> Result<Answer> {
+    ended.unwrap_or_else(|error| {
+        Err(match error.is_cancelled() {
+            true => begun::interrupted(),
+            false => AdminError::new(Exit::Failed, "internal-error", error.to_string()),
+        })
+    })
+}
+
 async fn run(arguments: Arguments) -> Result<Answer> {
     let common = arguments.common;
     match arguments.command {
         Command::Import(arguments) => import::run(&common, arguments).await,
         Command::Clone(arguments) => clone::run(&common, arguments).await,
+        Command::Discard(arguments) => discard::run(&Connection::open(&common).await?, &arguments).await,
         Command::Ls(arguments) => list::run(&Connection::open(&common).await?, &arguments).await,
         Command::Show(arguments) => show::run(&Connection::open(&common).await?, &arguments).await,
         Command::Tag(arguments) => tag::run(&common, arguments).await,

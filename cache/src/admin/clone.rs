@@ -62,15 +62,23 @@ pub(super) async fn run(common: &Common, arguments: Arguments) -> Result<Answer>
 
     let key = secrets::new_key()?;
     let secret = secrets::new_secret()?;
+    let recovery = secrets::new_recovery()?;
+    // Before the server hears of anything: a full disk shows at once.
+    if let Some(path) = &arguments.recovery_out {
+        secrets::write_recovery(path, &recovery, &connection.begun)?;
+    }
     let (parcel, epoch) = connection.create(&arguments.name, &owner).await?;
+    let what = format!("the parcel {:?}", arguments.name);
     let mut slots = Slots::default();
     secrets::set_password(&mut slots, &password, &key, &parcel)?;
-    let recovery = secrets::set_recovery(&mut slots, &key, &parcel)?;
-    connection.api.put_slots(&parcel, Some(epoch), slots.to_json().into()).await?;
+    slots.set_recovery(&recovery, &key, &parcel);
+    let stored = connection.api.put_slots(&parcel, Some(epoch), slots.to_json().into()).await;
+    stored.map_err(|e| connection.about(e, &what))?;
 
     let uploader = connection.uploader(parcel, epoch, secret.clone(), 1);
     let place = Place { key: &key, parcel };
-    let images = take_over(&connection, &uploader, &place, &golden).await?;
+    let images =
+        take_over(&connection, &uploader, &place, &golden).await.map_err(|e| connection.about(e, &what))?;
     let mut machine = golden.record.public.machine.clone();
     machine.mac = record::mac()?;
     let mut tag = golden.record.public.tag.clone();
@@ -82,15 +90,13 @@ pub(super) async fn run(common: &Common, arguments: Arguments) -> Result<Answer>
         cmdline: golden.record.private.cmdline.clone(),
         working_set: Vec::new(),
     };
-    if let Some(path) = &arguments.recovery_out {
-        secrets::write_recovery(path, &recovery)?;
-    }
     let first = First { parcel, epoch, key: &key, machine, tag, images, private };
     let info = record::finish(&connection, &uploader, first).await?;
 
     let mut json = serde_json::json!({ "parcel": &info });
     let mut text = format!("cloned {:?} as {:?} of {owner}, {}\n", golden.info.name, info.name, info.id);
     if arguments.recovery_out.is_none() {
+        let recovery = recovery.to_text();
         text += &format!("recovery key (shown once, keep it on paper): {}\n", recovery.as_str());
         json["recovery_key"] = recovery.as_str().into();
     }

@@ -1,6 +1,10 @@
 //! A logged-in connection to the parcel server, and the parcels on it.
 
-use super::{AdminError, Exit, Result, cli::Common};
+use super::{
+    AdminError, Exit, Result,
+    begun::{Begun, Holder},
+    cli::Common,
+};
 use crate::{
     api::Api,
     commit::upload::Uploader,
@@ -28,6 +32,8 @@ pub(super) struct Connection {
     pub principal: String,
     /// Under what name we hold locks.
     pub client: String,
+    /// What is to be taken back if the command does not come to its end.
+    pub begun: Begun,
 }
 
 impl Connection {
@@ -43,14 +49,34 @@ impl Connection {
         let session = kerberos::from_default_cache().await?.negotiate(&api).await?;
         let host = nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned();
         let client = format!("waystation on {host}").chars().take(64).collect();
-        Ok(Self { api, board, principal: session.principal, client })
+        Ok(Self { api, board, principal: session.principal, client, begun: common.begun.clone() })
+    }
+
+    /// Under whose name we hold locks.
+    pub fn holder(&self) -> Holder {
+        Holder { principal: self.principal.clone(), client: self.client.clone() }
     }
 
     /// The caller's parcel of that name, or with that id.
     pub async fn find(&self, name: &str) -> Result<ParcelInfo> {
+        self.find_among(name, |parcel| parcel.version > Version(0), "; waystation ls lists those you have")
+            .await
+    }
+
+    /// The same of those that were not finished.
+    pub async fn find_unfinished(&self, name: &str) -> Result<ParcelInfo> {
+        let remedy = " that was not finished; waystation ls --all lists those you have";
+        self.find_among(name, |parcel| parcel.version == Version(0), remedy).await
+    }
+
+    async fn find_among(
+        &self,
+        name: &str,
+        wanted: impl Fn(&ParcelInfo) -> bool,
+        remedy: &str,
+    ) -> Result<ParcelInfo> {
         let mut found: Vec<_> = self.api.parcels().await?;
-        found.retain(|parcel| parcel.version > Version(0));
-        found.retain(|parcel| parcel.name == name || parcel.id.to_string() == name);
+        found.retain(|parcel| wanted(parcel) && (parcel.name == name || parcel.id.to_string() == name));
         if found.len() > 1 {
             let ids: Vec<_> = found.iter().map(|one| format!("{} of {}", one.id, one.owner)).collect();
             let text =
@@ -58,33 +84,63 @@ impl Connection {
             return Err(AdminError::input(text));
         }
         found.pop().ok_or_else(|| {
-            let text = format!("you have no parcel {name:?}; waystation ls lists those you have");
+            let text = format!("you have no parcel {name:?}{remedy}");
             AdminError::new(Exit::Refused, "no-such-parcel", text)
         })
     }
 
-    /// Makes a parcel and takes its lock, or takes over one of that name and owner that was never finished.
+    /// Makes a parcel and takes its lock. One of that name and owner that was never finished makes room for it.
     pub async fn create(&self, name: &str, owner: &str) -> Result<(ParcelId, Epoch)> {
         let known = self.api.parcels().await?;
-        let begun = known.iter().find(|one| one.name == name && one.owner == owner);
-        if let Some(begun) = begun.filter(|one| one.version == Version(0)) {
-            let body = LockRequest { kiosk: self.client.clone(), inventory: None };
-            // Our own lock of this machine is taken anew; one of ours elsewhere must be broken, which only an owner may.
-            let breaking = begun.lock.as_ref().is_some_and(|lock| lock.kiosk != self.client);
-            return Ok((begun.id, self.api.lock(&begun.id, &body, breaking).await?.epoch));
+        match known.iter().find(|one| one.name == name && one.owner == owner) {
+            Some(begun) if begun.version == Version(0) => self.discard(begun).await?,
+            Some(_) => {
+                let text = format!("{owner} has a parcel {name:?} already; choose another --name");
+                return Err(AdminError::new(Exit::Refused, "name-taken", text));
+            }
+            None => {}
         }
-        if begun.is_some() {
-            let text = format!("{owner} has a parcel {name:?} already; choose another --name");
-            return Err(AdminError::new(Exit::Refused, "name-taken", text));
-        }
-        let mut id = [0; 16];
-        getrandom::fill(&mut id)
-            .map_err(|e| AdminError::new(Exit::Failed, "no-randomness", e.to_string()))?;
-        let id = ParcelId(id);
+        let id = ParcelId(*super::secrets::random()?);
         let body =
             CreateParcel { id, name: name.to_owned(), owner: owner.to_owned(), kiosk: self.client.clone() };
-        let LockReply { epoch, .. } = self.api.create(&body).await?;
+        let _step = self.begun.step().await;
+        self.begun.parcel(&self.api, id, name, self.holder());
+        let LockReply { epoch, .. } =
+            self.api.create(&body).await.map_err(|e| self.about(e, &format!("the parcel {name:?}")))?;
         Ok((id, epoch))
+    }
+
+    /// Takes away a parcel that has no version.
+    pub async fn discard(&self, begun: &ParcelInfo) -> Result<()> {
+        let body = LockRequest { kiosk: self.client.clone(), inventory: None };
+        // Our own lock of this machine is taken anew; one of ours elsewhere must be broken.
+        let breaking = begun.lock.as_ref().is_some_and(|lock| !self.holder().holds(lock));
+        let epoch = self.api.lock(&begun.id, &body, breaking).await?.epoch;
+        Ok(self.api.discard(&begun.id, epoch).await?)
+    }
+
+    /// Gives the lock of a committed parcel back. What was done is done whether that works or not, so it only warns.
+    pub async fn release(&self, parcel: &ParcelInfo, epoch: Epoch) {
+        let release = || async { self.api.unlock(&parcel.id, epoch).await.map_err(SinkError::hasty) }.boxed();
+        if let Err(error) = again(self.board.clone(), self.api.token_renewals(), release).await {
+            eprintln!(
+                "waystation: the lock of the parcel {:?} could not be given back ({}); run waystation unlock {} later",
+                parcel.name, error.error, parcel.id
+            );
+        }
+    }
+
+    /// The error of storing `what`: that a server is full is told with what did not fit, and where.
+    pub fn about(&self, error: impl Into<AdminError>, what: &str) -> AdminError {
+        let mut error = error.into();
+        if error.error.code == "store-full" {
+            error.error.message = format!(
+                "{what} does not fit into the store of the parcel server {}, which has no space left: make space \
+                 there, then give the command again",
+                self.api.host()
+            );
+        }
+        error
     }
 
     /// An uploader for a parcel whose lock we have.
@@ -122,7 +178,11 @@ impl Connection {
                     told = waiting.reason;
                 }
                 if terminal {
-                    eprint!("\r\x1b[K{what}: {}", line(progress.done, progress.total, progress.rate));
+                    let line = match progress.total {
+                        0 => String::new(),
+                        _ => line(progress.done, progress.total, progress.rate),
+                    };
+                    eprint!("\r\x1b[K{what}: {line}");
                     let _ = std::io::stderr().flush();
                 }
             }

@@ -18,8 +18,8 @@ use std::path::PathBuf;
 
 pub(super) const EXAMPLE: &str = "\
 The disk image is a raw one, such as qemu-img convert -O raw makes. With --key-file nobody but the owner of that file \
-can open the parcel; without it a password is asked for. A command that was interrupted is taken up when it is \
-given again.
+can open the parcel; without it a password is asked for. A command that fails or is interrupted leaves nothing on the \
+server, and neither the key file nor the recovery file if it has made them.
 
 Example:
   waystation import --name golden --disk disk.img --kernel vmlinuz --initrd initrd.img \\
@@ -60,7 +60,7 @@ pub(super) struct Arguments {
     /// Add a recovery key, and write it to this new file.
     #[arg(long, value_name = "FILE")]
     recovery_out: Option<PathBuf>,
-    /// Take a disk image in which nothing is recognised.
+    /// Take a disk image in which nothing is recognised, or that ends before what is in it.
     #[arg(long)]
     force_raw: bool,
     /// zstd level.
@@ -89,22 +89,32 @@ pub(super) async fn run(common: &Common, arguments: Arguments) -> Result<Answer>
             true,
         )?),
     };
+    // What is to be written here is written before the server hears of anything: a full disk shows at once.
     let key = match &arguments.key_file {
-        Some(path) => secrets::key_file(path)?,
+        Some(path) => secrets::key_file(path, &connection.begun)?,
         None => secrets::new_key()?,
+    };
+    let recovery = match &arguments.recovery_out {
+        Some(path) => {
+            let recovery = secrets::new_recovery()?;
+            secrets::write_recovery(path, &recovery, &connection.begun)?;
+            Some(recovery)
+        }
+        None => None,
     };
 
     let (parcel, epoch) = connection.create(&arguments.name, &connection.principal).await?;
+    let what = format!("the parcel {:?}", arguments.name);
     let mut slots = Slots::default();
     if let Some(password) = &password {
         secrets::set_password(&mut slots, password, &key, &parcel)?;
     }
-    let recovery = match &arguments.recovery_out {
-        Some(path) => Some((path, secrets::set_recovery(&mut slots, &key, &parcel)?)),
-        None => None,
-    };
+    if let Some(recovery) = &recovery {
+        slots.set_recovery(recovery, &key, &parcel);
+    }
     if !slots.slots.is_empty() {
-        connection.api.put_slots(&parcel, Some(epoch), slots.to_json().into()).await?;
+        let stored = connection.api.put_slots(&parcel, Some(epoch), slots.to_json().into()).await;
+        stored.map_err(|e| connection.about(e, &what))?;
     }
 
     let secret = secrets::new_secret()?;
@@ -113,11 +123,11 @@ pub(super) async fn run(common: &Common, arguments: Arguments) -> Result<Answer>
     let place = Place { key: &key, parcel };
     let mut images = Vec::new();
     for (kind, input) in [(ImageKind::Kernel, kernel), (ImageKind::Initrd, initrd), (ImageKind::Disk, disk)] {
-        images.push(record::send_file(&uploader, &place, kind, input, &showing.step).await?);
+        images.push(record::send_file(&connection, &uploader, &place, kind, input, &showing.step).await?);
     }
     drop(showing);
-    if let Some((path, recovery)) = &recovery {
-        secrets::write_recovery(path, recovery)?;
+    if let Some(path) = &arguments.key_file {
+        secrets::check_key(path, &key)?;
     }
     let private = Private { secrets: vec![secret], cmdline: arguments.cmdline, working_set: Vec::new() };
     let first = First { parcel, epoch, key: &key, machine, tag, images, private };

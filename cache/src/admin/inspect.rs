@@ -1,7 +1,8 @@
 //! Is a file what it is given for? Looked at before anything is sent, so that a mistake leaves nothing behind.
 
-use super::{AdminError, Result};
+use super::{AdminError, Result, initrd};
 use std::{fs::File, io, os::unix::fs::FileExt as _, path::Path};
+use zeroize::Zeroizing;
 
 const SECTOR: u64 = 512;
 /// The largest disk whose keyring leaves a version record can name, with room to spare.
@@ -13,6 +14,8 @@ const MAX_BOOT: u64 = 1 << 30;
 pub(super) struct Input {
     pub file: File,
     pub bytes: u64,
+    /// What it is and where it lies, for errors.
+    pub name: String,
 }
 
 fn open(path: &Path, what: &str) -> Result<Input> {
@@ -25,17 +28,18 @@ fn open(path: &Path, what: &str) -> Result<Input> {
     if meta.len() == 0 {
         return Err(bad("it is empty; make it again".into()));
     }
-    Ok(Input { file, bytes: meta.len() })
+    Ok(Input { file, bytes: meta.len(), name: format!("{what} {}", path.display()) })
 }
 
 impl Input {
     /// Bytes at an offset; `None` where the file has ended.
-    fn at<const N: usize>(&self, offset: u64) -> Option<[u8; N]> {
+    pub fn at<const N: usize>(&self, offset: u64) -> Option<[u8; N]> {
         let mut bytes = [0; N];
         self.file.read_exact_at(&mut bytes, offset).ok().map(|()| bytes)
     }
 
-    fn is(&self, offset: u64, magic: &[u8]) -> bool {
+    /// Are these the bytes at an offset?
+    pub fn is(&self, offset: u64, magic: &[u8]) -> bool {
         let mut bytes = vec![0; magic.len()];
         self.file.read_exact_at(&mut bytes, offset).is_ok_and(|()| bytes == magic)
     }
@@ -52,10 +56,18 @@ impl Input {
         self.at(offset).map_or(0, u64::from_le_bytes)
     }
 
-    /// Bytes from `offset`, as many as the file has up to `len`.
-    pub fn read(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
-        let mut bytes = vec![0; len];
-        self.file.read_exact_at(&mut bytes, offset)?;
+    /// `len` bytes from `offset`.
+    pub fn read(&self, offset: u64, len: usize) -> io::Result<Zeroizing<Vec<u8>>> {
+        let mut bytes = Zeroizing::new(vec![0; len]);
+        self.file.read_exact_at(&mut bytes, offset).map_err(|e| {
+            let why = match e.kind() {
+                io::ErrorKind::UnexpectedEof => "it has become shorter since it was looked at".to_owned(),
+                _ => e.to_string(),
+            };
+            let text =
+                format!("{}: {why}; see that the file is whole, then give the command again", self.name);
+            io::Error::new(e.kind(), text)
+        })?;
         Ok(bytes)
     }
 }
@@ -102,8 +114,12 @@ fn contents(disk: &Input) -> Option<Contents> {
         });
     }
     if disk.is(510, &[0x55, 0xaa]) {
+        let flags = (0..4).map(|i| disk.at(446 + 16 * i).unwrap_or([1]));
+        // Where other flags stand there is no table but code, as in a file system that begins with a boot sector.
+        let table = flags.into_iter().all(|[flag]| flag & 0x7f == 0);
         let ends = (0..4).map(|i| disk.u32(446 + 16 * i + 8) + disk.u32(446 + 16 * i + 12));
-        return Some(Contents { what: "boot sector", bytes: ends.max().unwrap_or(0) * SECTOR });
+        let last = if table { ends.max().unwrap_or(0) } else { 0 };
+        return Some(Contents { what: "partition table (MBR)", bytes: last * SECTOR });
     }
     None
 }
@@ -130,9 +146,10 @@ pub(super) fn disk(path: &Path, force_raw: bool) -> Result<Input> {
         return Err(bad(format!("it is larger than the most, {} GiB; use a smaller disk", MAX_DISK >> 30)));
     }
     match contents(&disk) {
-        Some(found) if found.bytes > disk.bytes => {
+        Some(found) if found.bytes > disk.bytes && !force_raw => {
             let text = format!(
-                "its {} is of {} bytes, but the file ends after {}, so it is cut off; copy it again",
+                "its {} is of {} bytes, but the file ends after {}, so it is cut off; copy it again, or give \
+                 --force-raw if it is meant to be like this",
                 found.what, found.bytes, disk.bytes
             );
             Err(bad(text))
@@ -171,24 +188,17 @@ pub(super) fn kernel(path: &Path) -> Result<Input> {
     Ok(kernel)
 }
 
-/// An initial RAM disk: a cpio archive, perhaps compressed.
+/// An initial RAM disk that is whole, as far as that can be seen from outside.
 pub(super) fn initrd(path: &Path) -> Result<Input> {
     let initrd = open(path, "initrd")?;
-    let starts: [&[u8]; 8] = [
-        b"070701",
-        b"070702",
-        &[0x1f, 0x8b],
-        &[0x28, 0xb5, 0x2f, 0xfd],
-        &[0xfd, b'7', b'z', b'X', b'Z'],
-        &[0x02, 0x21, 0x4c, 0x18],
-        b"BZh",
-        &[0x5d, 0, 0],
-    ];
-    if initrd.bytes > MAX_BOOT || !starts.iter().any(|magic| initrd.is(0, magic)) {
-        let text = "it is no cpio archive, plain or compressed; give the initrd.img of the kernel";
-        return Err(AdminError::input(format!("initrd {}: {text}", path.display())));
+    let bad = |why: String| AdminError::input(format!("{}: {why}", initrd.name));
+    if initrd.bytes > MAX_BOOT {
+        return Err(bad("it is larger than any initial RAM disk; give the initrd.img of the kernel".into()));
     }
-    Ok(initrd)
+    match initrd::fault(&initrd) {
+        Some(why) => Err(bad(why)),
+        None => Ok(initrd),
+    }
 }
 
 #[cfg(test)]
@@ -229,6 +239,12 @@ mod tests {
         let gpt = |len| scratch.file("gpt", len, &[(512, b"EFI PART"), (544, &2047u64.to_le_bytes())]);
         assert!(disk(&gpt(1 << 20), false).is_ok());
         assert!(refused(disk(&gpt((1 << 20) - 512), false)).contains("partition table (GPT)"));
+        assert!(disk(&gpt((1 << 20) - 512), true).is_ok());
+        let mbr = |flag| {
+            scratch.file("mbr", 1 << 20, &[(510, &[0x55, 0xaa]), (446, &[flag]), (458, &[0, 9, 0, 0])])
+        };
+        assert!(refused(disk(&mbr(0x80), false)).contains("partition table (MBR)"));
+        assert!(disk(&mbr(0x33), false).is_ok(), "code, as in a FAT boot sector");
         assert!(refused(disk(&scratch.file("odd", 1000, &[]), true)).contains("whole sectors"));
         assert!(refused(disk(&scratch.file("none", 0, &[]), true)).contains("empty"));
         let blank = scratch.file("blank", 1 << 16, &[]);
@@ -254,7 +270,6 @@ mod tests {
         assert!(refused(kernel(&scratch.file("k", 2047, parts))).contains("cut off"));
         assert!(refused(kernel(&scratch.file("k", 2048, &parts[..5]))).contains("64-bit"));
         assert!(refused(kernel(&scratch.file("k", 2048, &[]))).contains("bzImage"));
-        assert!(initrd(&scratch.file("i", 100, &[(0, b"070701")])).is_ok());
         assert!(refused(initrd(&scratch.file("i", 100, &[]))).contains("cpio"));
     }
 }

@@ -1,9 +1,12 @@
 //! The `waystation` command: parcels on an administrator's or a user's own machine, with the ticket that `kinit` got.
 
+mod begun;
 mod cli;
 mod clone;
 mod connect;
+mod discard;
 mod import;
+mod initrd;
 mod inspect;
 mod list;
 mod lock;
@@ -35,7 +38,7 @@ pub enum Exit {
     Unreachable = 5,
     /// The server refuses.
     Refused = 6,
-    /// Stopped by Ctrl-C.
+    /// Stopped by Ctrl-C, SIGTERM or SIGHUP.
     Interrupted = 130,
 }
 
@@ -80,7 +83,14 @@ impl From<ApiError> for AdminError {
 
 impl From<WireError> for AdminError {
     fn from(error: WireError) -> Self {
-        Self { exit: Exit::Refused, error }
+        // What became of a request is known by its code alone once it has been through the uploader.
+        let exit = match error.code.as_str() {
+            "server-unreachable" | "server-certificate" => Exit::Unreachable,
+            "no-ticket" | "bad-ticket" | "bad-token" | "token-expired" | "session-expired" => Exit::Login,
+            "server-protocol" | "internal-error" => Exit::Failed,
+            _ => Exit::Refused,
+        };
+        Self { exit, error }
     }
 }
 

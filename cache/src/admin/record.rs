@@ -17,6 +17,7 @@ use parcel::{
     secret::ParcelKey,
     tag::{CpuTag, Tag, Wishes, baseline_features},
     wire::{
+        WireError,
         guest::Machine,
         http::{LockRequest, ParcelInfo},
     },
@@ -25,7 +26,6 @@ use std::{
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
-use zeroize::Zeroizing;
 
 /// The device model that a machine is made for; kiosks with a newer VMM restore it too.
 pub(super) const DEVICE_MODEL: u32 = 1;
@@ -55,6 +55,7 @@ pub(super) fn mac() -> Result<String> {
 
 /// Sends a file as an image: only its pieces that are not zeros, and only those that the server lacks.
 pub(super) async fn send_file(
+    connection: &Connection,
     uploader: &Uploader,
     place: &Place<'_>,
     kind: ImageKind,
@@ -67,15 +68,22 @@ pub(super) async fn send_file(
         let at = index * CHUNK_SIZE as u64;
         let len = (input.bytes - at).min(CHUNK_SIZE as u64);
         let load = move || -> std::io::Result<Option<Plain>> {
-            let bytes = Zeroizing::new(input.read(at, len as usize)?);
+            let bytes = input.read(at, len as usize)?;
             Ok(bytes.iter().any(|byte| *byte != 0).then_some(bytes))
         };
         Job { index, bytes: len, load: Box::new(load) }
     });
-    let changes = uploader.pieces(jobs.collect(), step).await?;
-    let (image, leaves) = place.image(kind, input.bytes, changes, None).await?;
-    uploader.objects(leaves, |_| {}).await?;
-    Ok(image)
+    let sending = async {
+        let changes = uploader.pieces(jobs.collect(), step).await?;
+        let (image, leaves) = place.image(kind, input.bytes, changes, None).await?;
+        uploader.objects(leaves, |_| {}).await?;
+        Ok::<_, WireError>(image)
+    };
+    sending.await.map_err(|error| match error.code.as_str() {
+        // The uploader says so of whatever its jobs cannot read.
+        "cache-medium" => AdminError::input(error.message),
+        _ => connection.about(error, &input.name),
+    })
 }
 
 /// The first version of a parcel that is made new.
@@ -89,7 +97,7 @@ pub(super) struct First<'a> {
     pub private: Private,
 }
 
-/// Commits the first version and gives the lock back.
+/// Commits the first version and gives the lock back; then nothing is taken back any more.
 pub(super) async fn finish(
     connection: &Connection,
     uploader: &Uploader,
@@ -107,13 +115,29 @@ pub(super) async fn finish(
         machine: first.machine,
         images: first.images,
     };
+    // Asked before: afterwards the parcel of somebody else is out of sight.
+    let begun = connection.api.parcel(&first.parcel).await?;
+    let info = ParcelInfo {
+        version,
+        epoch: first.epoch.next(),
+        lock: None,
+        tag: Some(public.tag.clone()),
+        suspended_at: Some(public.created_at),
+        suspended_on: Some(public.kiosk.clone()),
+        disk_bytes: public.image(ImageKind::Disk).map_or(0, |disk| disk.bytes),
+        suspended: public.suspended(),
+        ..begun
+    };
     let record = Record { public, private: first.private };
     let sealed = record.seal(first.key).map_err(|e| AdminError::input(e.to_string()))?;
-    // Asked before the lock is given back: afterwards the parcel of somebody else is out of sight.
-    move_head(uploader, version, sealed.into()).await?;
-    let info = connection.api.parcel(&first.parcel).await?;
-    connection.api.unlock(&first.parcel, first.epoch).await?;
-    Ok(ParcelInfo { lock: None, epoch: info.epoch.next(), ..info })
+
+    let _showing = connection.show("committing", 0);
+    let _step = connection.begun.step().await;
+    let what = format!("the parcel {:?}", info.name);
+    move_head(uploader, version, sealed.into()).await.map_err(|e| connection.about(e, &what))?;
+    connection.release(&info, first.epoch).await;
+    connection.begun.finished();
+    Ok(info)
 }
 
 /// A version that was opened with its key.
@@ -139,33 +163,46 @@ pub(super) async fn open(connection: &Connection, name: &str, source: &KeySource
     Ok(Opened { info, key, record })
 }
 
-/// Commits a changed record over the same pieces, under a lock that is held for just that long.
+/// Commits a changed record over the same pieces, under a lock that is held for just that long, or longer if it was
+/// ours already.
 pub(super) async fn replace(
     connection: &Connection,
     opened: Opened,
     change: impl FnOnce(&mut Public),
 ) -> Result<ParcelInfo> {
     let Opened { info, key, mut record } = opened;
+    let kept = info.lock.as_ref().is_some_and(|lock| connection.holder().holds(lock));
+    let step = connection.begun.step().await;
     let lock = LockRequest { kiosk: connection.client.clone(), inventory: None };
     let held = connection.api.lock(&info.id, &lock, false).await?;
-    let result = async {
-        if held.version != record.public.version {
-            let text =
-                format!("parcel {:?} was committed by somebody else meanwhile; start again", info.name);
-            return Err(AdminError::new(Exit::Refused, "wrong-parent", text));
-        }
-        record.public.parent = held.version;
-        record.public.version = held.version.next();
-        record.public.created_at = now();
-        record.public.kiosk = connection.client.clone();
-        change(&mut record.public);
-        let sealed = record.seal(&key).map_err(|e| AdminError::input(e.to_string()))?;
-        let secret = record.private.secrets[0].clone();
-        let uploader = connection.uploader(info.id, held.epoch, secret, 1);
-        move_head(&uploader, record.public.version, sealed.into()).await?;
-        Ok(connection.api.parcel(&info.id).await?)
-    };
-    let result = result.await;
-    connection.api.unlock(&info.id, held.epoch).await?;
-    result
+    if !kept {
+        connection.begun.lock(&connection.api, info.id, &info.name, connection.holder(), held.epoch);
+    }
+    drop(step);
+    if held.version != record.public.version {
+        let text = format!("parcel {:?} was committed by somebody else meanwhile; start again", info.name);
+        return Err(AdminError::new(Exit::Refused, "wrong-parent", text));
+    }
+    record.public.parent = held.version;
+    record.public.version = held.version.next();
+    record.public.created_at = now();
+    record.public.kiosk = connection.client.clone();
+    change(&mut record.public);
+    let sealed = record.seal(&key).map_err(|e| AdminError::input(e.to_string()))?;
+    let secret = record.private.secrets[0].clone();
+    let uploader = connection.uploader(info.id, held.epoch, secret, 1);
+
+    let _showing = connection.show("committing", 0);
+    let _step = connection.begun.step().await;
+    let what = format!("the change of the parcel {:?}", info.name);
+    move_head(&uploader, record.public.version, sealed.into())
+        .await
+        .map_err(|e| connection.about(e, &what))?;
+    let info = connection.api.parcel(&info.id).await?;
+    if kept {
+        return Ok(info);
+    }
+    connection.release(&info, held.epoch).await;
+    connection.begun.finished();
+    Ok(ParcelInfo { lock: None, epoch: held.epoch.next(), ..info })
 }

@@ -1,6 +1,6 @@
 //! Passwords, key files and key slots, as the command line handles them.
 
-use super::{AdminError, Exit, Result};
+use super::{AdminError, Exit, Result, begun::Begun};
 use crate::status::lock;
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use parcel::{
@@ -35,18 +35,29 @@ pub(super) fn new_secret() -> Result<Secret> {
     Ok(Secret::from_bytes(*random()?))
 }
 
-/// The key in the file, or a new one in a new file that only its owner can read.
-pub(super) fn key_file(path: &Path) -> Result<ParcelKey> {
+/// The key in the file, or a new one in a new file that only its owner can read, which means nothing if what was
+/// `begun` is not finished.
+pub(super) fn key_file(path: &Path, begun: &Begun) -> Result<ParcelKey> {
     if path.exists() {
         return read_key(path);
     }
     let key = new_key()?;
     let failed =
         |e: io::Error| AdminError::input(format!("key file {}: {e}; choose another place", path.display()));
-    let mut text = key.to_hex();
-    text.push('\n');
-    write_private(path, text.as_bytes()).map_err(failed)?;
+    write_private(path, key.to_hex().as_bytes()).map_err(failed)?;
+    begun.file(path);
     Ok(key)
+}
+
+/// Refuses a key that is in no file any more: without it nobody could ever open what was sealed with it.
+pub(super) fn check_key(path: &Path, key: &ParcelKey) -> Result<()> {
+    match read_key(path)? == *key {
+        true => Ok(()),
+        false => Err(AdminError::input(format!(
+            "key file {}: it was changed meanwhile and holds another key; give the command again",
+            path.display()
+        ))),
+    }
 }
 
 /// The key in a file.
@@ -58,10 +69,10 @@ pub(super) fn read_key(path: &Path) -> Result<ParcelKey> {
     ParcelKey::from_hex(text.trim()).map_err(|e| bad(e.to_string()))
 }
 
-/// Writes a file that must not exist yet, for its owner alone.
+/// Writes a line to a file that must not exist yet, for its owner alone.
 pub(super) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    let written = file.write_all(bytes).and_then(|()| file.write_all(b"\n")).and_then(|()| file.sync_all());
     if written.is_err() {
         let _ = fs::remove_file(path);
     }
@@ -134,15 +145,9 @@ pub(super) fn set_password(
         .map_err(|e| AdminError::input(e.to_string()))
 }
 
-/// Adds a recovery slot, and gives back the key as it is written on paper.
-pub(super) fn set_recovery(
-    slots: &mut Slots,
-    key: &ParcelKey,
-    parcel: &ParcelId,
-) -> Result<Zeroizing<String>> {
-    let recovery = RecoveryKey::from_bytes(*random()?);
-    slots.set_recovery(&recovery, key, parcel);
-    Ok(recovery.to_text())
+/// A new recovery key.
+pub(super) fn new_recovery() -> Result<RecoveryKey> {
+    Ok(RecoveryKey::from_bytes(*random()?))
 }
 
 /// Refuses a place for the recovery key that is taken already, before anything is begun.
@@ -156,12 +161,13 @@ pub(super) fn check_recovery_out(out: Option<&Path>) -> Result<()> {
     }
 }
 
-/// Writes the recovery key to a new file.
-pub(super) fn write_recovery(path: &Path, recovery: &str) -> Result<()> {
-    let line = Zeroizing::new(format!("{recovery}\n"));
-    write_private(path, line.as_bytes()).map_err(|e| {
+/// Writes the recovery key to a new file, which means nothing if what was `begun` is not finished.
+pub(super) fn write_recovery(path: &Path, recovery: &RecoveryKey, begun: &Begun) -> Result<()> {
+    write_private(path, recovery.to_text().as_bytes()).map_err(|e| {
         AdminError::input(format!("recovery file {}: {e}; choose another place", path.display()))
-    })
+    })?;
+    begun.file(path);
+    Ok(())
 }
 
 /// Where the key of an existing parcel comes from.

@@ -119,6 +119,9 @@ impl LocalStore {
             adopting: AtomicUsize::new(0),
             _lock: lock,
         };
+        for id in names::<ParcelId>(&root.join("parcels")).map_err(fail(root))? {
+            dir.unmake_parcel(&id);
+        }
         if !format.exists() {
             dir.write(&format, FORMAT.as_bytes()).map_err(fail(&format))?;
         }
@@ -207,7 +210,7 @@ impl Store for LocalStore {
                 if expected.is_none() {
                     dir.make_parcel(&key)?;
                 }
-                dir.write(&path, &bytes)?;
+                dir.write(&path, &bytes).inspect_err(|_| dir.unmake_parcel(key.parcel()))?;
                 Ok(true)
             },
         )
@@ -376,6 +379,18 @@ impl Dir {
         }
         sync_dir(&dir)?;
         sync_parent(&dir)
+    }
+
+    /// Removes the folders of a parcel that did not come to have a head, as far as nothing is in them.
+    fn unmake_parcel(&self, id: &ParcelId) {
+        if self.path(&Key::Head(*id)).exists() {
+            return;
+        }
+        let dir = self.parcel_path(id);
+        for empty in [dir.join("new"), dir.join("versions"), dir] {
+            // One that is not empty stays: that is for people to look at.
+            let _ = fs::remove_dir(empty);
+        }
     }
 
     fn new_temp(&self) -> PathBuf {

@@ -2,6 +2,7 @@
 
 mod auth;
 mod client;
+mod command;
 mod commit;
 mod crash;
 mod discard;

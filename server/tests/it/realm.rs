@@ -8,6 +8,7 @@ use libgssapi::{
 };
 use std::{
     fs,
+    io::Write,
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -17,6 +18,8 @@ use std::{
 
 pub const HOST: &str = "parcels.waystation.test";
 pub const SERVICE: &str = "HTTP/parcels.waystation.test";
+/// The service under the name by which another program finds it without DNS.
+pub const LOCAL_SERVICE: &str = "HTTP/localhost";
 /// What every test principal's password is.
 const PASSWORD: &str = "correct horse";
 
@@ -75,10 +78,12 @@ impl Realm {
             orders += &format!("addprinc -pw \"{PASSWORD}\" {user}\n");
         }
         orders += &format!("addprinc -maxlife \"10 min\" -pw \"{PASSWORD}\" brief\n");
-        for service in [SERVICE, "host/parcels.waystation.test", "HTTP/other.waystation.test"] {
+        for service in [SERVICE, LOCAL_SERVICE, "host/parcels.waystation.test", "HTTP/other.waystation.test"]
+        {
             orders += &format!("addprinc -randkey {service}\n");
         }
-        orders += &format!("ktadd -q -k {} {SERVICE} host/parcels.waystation.test\n", at("keytab"));
+        orders +=
+            &format!("ktadd -q -k {} {SERVICE} {LOCAL_SERVICE} host/parcels.waystation.test\n", at("keytab"));
         orders += &format!("ktadd -q -k {} HTTP/other.waystation.test\n", at("other.keytab"));
         fs::write(at("orders"), orders).unwrap();
         run(Command::new("/usr/sbin/kadmin.local").stdin(fs::File::open(at("orders")).unwrap()));
@@ -97,6 +102,20 @@ impl Realm {
             std::thread::sleep(Duration::from_millis(20));
         }
         Self { dir: dir.keep(), _kdc: kdc }
+    }
+
+    /// Gets a ticket into the credential cache file `cache`, as a person does.
+    pub fn kinit(&self, user: &str, cache: &Path) {
+        let mut kinit = Command::new("kinit")
+            .arg("-c")
+            .arg(cache)
+            .arg(principal(user))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|e| panic!("kinit: {e}; install krb5-user"));
+        writeln!(kinit.stdin.take().unwrap(), "{PASSWORD}").unwrap();
+        assert!(kinit.wait().unwrap().success());
     }
 
     /// Keys of the service (and of another on the same host).

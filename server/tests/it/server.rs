@@ -33,8 +33,10 @@ impl Setup {
         let ca_cert = ca.self_signed(&ca_key).unwrap();
         let issuer = rcgen::Issuer::new(ca, ca_key);
         let key = rcgen::KeyPair::generate().unwrap();
-        let cert =
-            rcgen::CertificateParams::new(vec![HOST.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+        let cert = rcgen::CertificateParams::new(vec![HOST.to_owned(), "localhost".to_owned()])
+            .unwrap()
+            .signed_by(&key, &issuer)
+            .unwrap();
         let setup = Self { dir, ca: ca_cert.pem() };
         fs::write(setup.path("cert.pem"), cert.pem()).unwrap();
         fs::write(setup.path("key.pem"), key.serialize_pem()).unwrap();
@@ -103,6 +105,11 @@ impl Server {
             .strip_prefix("listening on https://")
             .unwrap_or_else(|| panic!("it did not start: {line:?}"));
         Self { addr: addr.parse().unwrap(), child }
+    }
+
+    /// The file system as the program sees it.
+    pub fn root(&self) -> PathBuf {
+        format!("/proc/{}/root", self.child.id()).into()
     }
 
     /// SIGKILL: what a crash of the process is.

@@ -1,0 +1,249 @@
+//! What a command has begun and not finished. When it fails or is stopped, that is taken back, so that nothing half-made
+//! stays: neither on the server nor here.
+
+use super::{AdminError, Exit};
+use crate::{
+    api::{Api, ApiError},
+    kerberos,
+    status::lock,
+};
+use parcel::{
+    id::{Epoch, ParcelId, Version},
+    wire::http::LockInfo,
+};
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// How often the server is asked to take something back while it cannot be reached, and the pause in between.
+const TRIES: (usize, Duration) = (3, Duration::from_secs(1));
+
+/// What has been begun; one for a whole command, cheap to clone.
+#[derive(Clone, Default)]
+pub(super) struct Begun {
+    state: Arc<Mutex<State>>,
+    step: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// A step that must come to its end, while this is held.
+pub(super) type Step = tokio::sync::OwnedMutexGuard<()>;
+
+#[derive(Default)]
+struct State {
+    files: Vec<PathBuf>,
+    on_server: Option<OnServer>,
+}
+
+struct OnServer {
+    api: Api,
+    id: ParcelId,
+    name: String,
+    holder: Holder,
+    what: What,
+}
+
+/// Under whose name locks are held.
+#[derive(Clone)]
+pub(super) struct Holder {
+    pub principal: String,
+    pub client: String,
+}
+
+impl Holder {
+    /// Is it us who hold it?
+    pub fn holds(&self, lock: &LockInfo) -> bool {
+        lock.principal == self.principal && lock.kiosk == self.client
+    }
+}
+
+#[derive(Clone, Copy)]
+enum What {
+    /// A parcel that has no version yet.
+    Parcel,
+    /// A lock that is held for a moment.
+    Lock(Epoch),
+}
+
+/// What became of it.
+enum Outcome {
+    /// Taken back.
+    Gone,
+    /// Its commit was the last thing that happened, so it stays.
+    Whole,
+    /// The server could not be asked, or says no.
+    Unknown(String),
+}
+
+impl Begun {
+    /// A parcel is about to be made.
+    pub fn parcel(&self, api: &Api, id: ParcelId, name: &str, holder: Holder) {
+        self.on_server(OnServer { api: api.clone(), id, name: name.to_owned(), holder, what: What::Parcel });
+    }
+
+    /// A lock was taken that is to be given back.
+    pub fn lock(&self, api: &Api, id: ParcelId, name: &str, holder: Holder, epoch: Epoch) {
+        let what = What::Lock(epoch);
+        self.on_server(OnServer { api: api.clone(), id, name: name.to_owned(), holder, what });
+    }
+
+    fn on_server(&self, begun: OnServer) {
+        lock(&self.state).on_server = Some(begun);
+    }
+
+    /// A file was written that means nothing without the parcel.
+    pub fn file(&self, path: &Path) {
+        lock(&self.state).files.push(path.to_owned());
+    }
+
+    /// All is done: from here on nothing is taken back.
+    pub fn finished(&self) {
+        *lock(&self.state) = State::default();
+    }
+
+    /// Is there nothing to be taken back?
+    pub fn nothing(&self) -> bool {
+        let state = lock(&self.state);
+        state.files.is_empty() && state.on_server.is_none()
+    }
+
+    /// Held over a step that must come to its end before the command may be stopped: else nobody would know what the
+    /// server did.
+    pub async fn step(&self) -> Step {
+        self.step.clone().lock_owned().await
+    }
+
+    /// Waits for the step under way, if there is one; `true` when all was done with it. No other begins while what is
+    /// returned is held.
+    pub async fn settle(&self) -> (bool, Step) {
+        let before = self.nothing();
+        let step = self.step().await;
+        (!before && self.nothing(), step)
+    }
+
+    /// Takes back what was begun, after `error`, and says what became of it.
+    pub async fn take_back(&self, mut error: AdminError, stops: &mut Stops) -> AdminError {
+        let State { files, on_server } = std::mem::take(&mut *lock(&self.state));
+        let Some(begun) = on_server else {
+            remove(&files);
+            return error;
+        };
+        let outcome = tokio::select! {
+            outcome = begun.take_back() => outcome,
+            () = stops.next() => Outcome::Unknown("interrupted".into()),
+        };
+        let name = &begun.name;
+        let became = match (outcome, begun.what) {
+            (Outcome::Gone, What::Parcel) => {
+                remove(&files);
+                format!("nothing of the parcel {name:?} is left on the server")
+            }
+            (Outcome::Gone, What::Lock(_)) => format!("the lock of the parcel {name:?} is given back"),
+            (Outcome::Whole, _) => format!("the parcel {name:?} itself is whole and committed"),
+            (Outcome::Unknown(cause), What::Parcel) => format!(
+                "what was begun of the parcel {name:?} could not be taken off the server ({cause}), so run waystation \
+                 discard {} when it can be reached, or give the same command again",
+                begun.id
+            ),
+            (Outcome::Unknown(cause), What::Lock(_)) => format!(
+                "the lock of the parcel {name:?} could not be given back ({cause}), so run waystation unlock {} later",
+                begun.id
+            ),
+        };
+        let said = error.error.message.trim_end_matches('.');
+        error.error.message = format!("{said}; {became}");
+        error
+    }
+}
+
+impl OnServer {
+    async fn take_back(&self) -> Outcome {
+        let mut cause = String::new();
+        for attempt in 0..TRIES.0 {
+            if attempt > 0 {
+                tokio::time::sleep(TRIES.1).await;
+            }
+            match self.attempt().await {
+                Ok(outcome) => return outcome,
+                Err(error) if error.session_ended() => {
+                    // A long command may outlive its log-in, and the ticket may have been renewed meanwhile.
+                    if let Err(error) = log_in(&self.api).await {
+                        return Outcome::Unknown(error);
+                    }
+                }
+                Err(error) if !error.transient() => return Outcome::Unknown(error.to_string()),
+                Err(error) => cause = error.to_string(),
+            }
+        }
+        Outcome::Unknown(cause)
+    }
+
+    async fn attempt(&self) -> Result<Outcome, ApiError> {
+        let info = match self.api.parcel(&self.id).await {
+            Err(error) if error.not_found() => return Ok(Outcome::Gone),
+            info => info?,
+        };
+        let ours = info.lock.filter(|lock| self.holder.holds(lock)).map(|lock| lock.epoch);
+        match (self.what, ours) {
+            (What::Parcel, _) if info.version > Version(0) => {
+                if let Some(epoch) = ours {
+                    self.api.unlock(&self.id, epoch).await?;
+                }
+                Ok(Outcome::Whole)
+            }
+            (What::Parcel, None) => Ok(Outcome::Unknown("somebody else has its lock".into())),
+            (What::Parcel, Some(epoch)) => match self.api.discard(&self.id, epoch).await {
+                Err(error) if !error.not_found() => Err(error),
+                _ => Ok(Outcome::Gone),
+            },
+            (What::Lock(held), Some(epoch)) if held == epoch => {
+                self.api.unlock(&self.id, epoch).await?;
+                Ok(Outcome::Gone)
+            }
+            (What::Lock(_), _) => Ok(Outcome::Gone),
+        }
+    }
+}
+
+async fn log_in(api: &Api) -> Result<(), String> {
+    let credential = kerberos::from_default_cache().await.map_err(|e| e.to_string())?;
+    credential.negotiate(api).await.map(drop).map_err(|e| e.to_string())
+}
+
+fn remove(files: &[PathBuf]) {
+    for file in files {
+        // It was ours a moment ago; what cannot be removed is at least named.
+        if let Err(error) = std::fs::remove_file(file) {
+            eprintln!("waystation: {} is left and means nothing: {error}", file.display());
+        }
+    }
+}
+
+/// The ways in which a command is told to stop.
+pub(super) struct Stops([Signal; 3]);
+
+impl Stops {
+    /// Ctrl-C, SIGTERM, and the terminal's end; from here on none of them kills the process.
+    pub fn new() -> std::io::Result<Self> {
+        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+        let [a, b, c] = kinds.map(signal);
+        Ok(Self([a?, b?, c?]))
+    }
+
+    /// Waits for the next one.
+    pub async fn next(&mut self) {
+        let [a, b, c] = &mut self.0;
+        tokio::select! {
+            _ = a.recv() => {}
+            _ = b.recv() => {}
+            _ = c.recv() => {}
+        }
+    }
+}
+
+/// What is said when a command is stopped.
+pub(super) fn interrupted() -> AdminError {
+    AdminError::new(Exit::Interrupted, "interrupted", "interrupted")
+}

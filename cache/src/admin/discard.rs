@@ -1,0 +1,23 @@
+//! `waystation discard`.
+
+use super::{Result, cli::Answer, connect::Connection};
+
+pub(super) const EXAMPLE: &str = "\
+A command that fails does this by itself; it is for what a machine left behind that lost its power. A parcel that has a \
+version is never taken away.
+
+Example:
+  waystation ls --all
+  waystation discard golden";
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// Name or id of the parcel.
+    parcel: String,
+}
+
+pub(super) async fn run(connection: &Connection, arguments: &Arguments) -> Result<Answer> {
+    let info = connection.find_unfinished(&arguments.parcel).await?;
+    connection.discard(&info).await?;
+    Answer::new(&info, format!("nothing of the parcel {:?} of {} is left\n", info.name, info.owner))
+}

@@ -1,0 +1,7 @@
+//! The `waystation` command, beside the server's programs: the server's tests run both against each other.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cache::admin::main()
+}
