@@ -26,11 +26,19 @@ pub(crate) async fn watched<T>(
     wanted: impl Future<Output = ()>,
     attempt: impl Future<Output = T>,
 ) -> T {
-    let mut attempt = pin!(attempt);
     let long = async {
         wanted.await;
         tokio::time::sleep(SLOW).await;
     };
+    told_after(long, wait, attempt).await
+}
+
+async fn told_after<T>(
+    long: impl Future<Output = ()>,
+    wait: &mut WaitGuard,
+    attempt: impl Future<Output = T>,
+) -> T {
+    let mut attempt = pin!(attempt);
     tokio::select! {
         biased;
         done = &mut attempt => return done,
@@ -172,5 +180,34 @@ impl Sink for ServerSink {
 
     fn hints(&self) -> watch::Receiver<u64> {
         self.api.token_renewals()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::future::{pending, ready};
+    use tokio::sync::oneshot;
+
+    #[tokio::test]
+    async fn what_takes_long_is_told_unless_more_is_told_already() {
+        let board = Board::new(Arc::default());
+        let shown = || board.status().waiting.map(|waiting| waiting.code);
+        let mut wait = board.waiter();
+        assert_eq!(told_after(pending(), &mut wait, ready(1)).await, 1);
+        assert_eq!(shown(), None);
+        let (go_on, going) = oneshot::channel();
+        let looking = async {
+            while shown().as_deref() != Some("server-slow") {
+                tokio::task::yield_now().await;
+            }
+            go_on.send(2).unwrap();
+        };
+        assert_eq!(tokio::join!(told_after(ready(()), &mut wait, going), looking).0, Ok(2));
+        drop(wait);
+        let mut wait = board.waiter();
+        wait.set("server-unreachable", "no route");
+        assert_eq!(told_after(ready(()), &mut wait, tokio::task::yield_now()).await, ());
+        assert_eq!(shown().as_deref(), Some("server-unreachable"));
     }
 }

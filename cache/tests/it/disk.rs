@@ -444,3 +444,67 @@ async fn only_what_somebody_waits_for_is_called_waiting() {
     world.server.down.store(false, SeqCst);
     reading.await.unwrap().unwrap();
 }
+
+/// Many writers, each with sectors of its own in chunks that all of them share; some writes are given up half-way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn writers_of_one_chunk_take_nothing_from_each_other() {
+    const WRITERS: usize = 8;
+    let first = first_disk();
+    let world = World::new(&first, 64).await;
+    world.server.flaky.store(5, SeqCst);
+    let open = world.try_open(1, false, 2).await.unwrap();
+    let sectors = DISK / 512;
+    let writers = (0..WRITERS).map(|writer| {
+        let (open, first) = (open.clone(), first.clone());
+        tokio::spawn(async move {
+            let mut rng = Rng(writer as u64 + 1);
+            // What each of its sectors may hold.
+            let mut mine: Vec<Vec<Vec<u8>>> = (writer..sectors)
+                .step_by(WRITERS)
+                .map(|sector| vec![first[sector * 512..][..512].to_vec()])
+                .collect();
+            for _ in 0..30 {
+                let which = rng.next() as usize % mine.len();
+                let at = ((which * WRITERS + writer) * 512) as u64;
+                match rng.next() % 4 {
+                    0 => {
+                        open.disk.zero(at, 512).await.unwrap();
+                        mine[which] = vec![vec![0; 512]];
+                    }
+                    1 => {
+                        let mut bytes = vec![0; 512];
+                        open.disk.read(at, &mut bytes).await.unwrap();
+                        assert!(mine[which].contains(&bytes), "sector at {at}");
+                        mine[which] = vec![bytes];
+                    }
+                    2 => {
+                        let bytes = rng.bytes(512);
+                        let write = open.disk.write(at, &bytes);
+                        if tokio::time::timeout(std::time::Duration::from_micros(200), write).await.is_err() {
+                            mine[which].push(bytes);
+                        } else {
+                            mine[which] = vec![bytes];
+                        }
+                    }
+                    _ => {
+                        let bytes = rng.bytes(512);
+                        open.disk.write(at, &bytes).await.unwrap();
+                        mine[which] = vec![bytes];
+                    }
+                }
+            }
+            mine
+        })
+    });
+    let all = futures::future::join_all(writers).await;
+    let found = whole(&open).await;
+    for (writer, mine) in all.into_iter().enumerate() {
+        for (which, may_hold) in mine.unwrap().into_iter().enumerate() {
+            let at = (which * WRITERS + writer) * 512;
+            assert!(may_hold.iter().any(|bytes| *bytes == found[at..at + 512]), "sector at {at}");
+        }
+    }
+    open.save(Saved::PoweredOff);
+    world.commit(&open).await.unwrap();
+    assert!(whole(&world.open(2, false).await).await == found);
+}

@@ -359,3 +359,65 @@ async fn one_front_end_follows_another() {
     open.disk.read(3 * 512, &mut sector).await.unwrap();
     assert_eq!(sector, [7; 512]);
 }
+
+/// Requests come and go while the server does; the ring is stopped and started at any time. Each slot works on a chunk
+/// of its own, and two only read, so that theirs has to be fetched again.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_request_is_lost_or_answered_twice() {
+    const SLOTS: u16 = 5;
+    for seed in 1..=2 {
+        let mut disk = Rng(5).bytes(DISK);
+        let world = World::new(&disk, 64).await;
+        world.server.flaky.store(3, SeqCst);
+        let open = world.try_open(1, false, 1).await.unwrap();
+        let mut guest = Guest::start(&world, &open);
+        let mut rng = Rng(seed);
+        // What a slot waits for: where, and what was read or written there.
+        let mut asked: [Option<(usize, Option<Vec<u8>>)>; SLOTS as usize] = Default::default();
+        let mut given_back = 0;
+        for round in 0..80 {
+            let slot = rng.next() as u16 % SLOTS;
+            if asked[usize::from(slot)].is_none() {
+                let sector = rng.next() as usize % 200;
+                let at = usize::from(slot) * CHUNK_SIZE + sector * 512;
+                let len = (1 + rng.next() as usize % 4) * 512;
+                let out = (slot < 3 && rng.next() % 2 == 0).then(|| rng.bytes(len));
+                let (kind, room) = if out.is_some() { (OUT, 0) } else { (IN, len as u32) };
+                let sector = at as u64 / 512;
+                guest.send(slot, &Request { kind, sector, out: out.clone().unwrap_or_default(), room });
+                let expected = out.clone().unwrap_or_else(|| disk[at..at + len].to_vec());
+                asked[usize::from(slot)] = Some((at, Some(expected).filter(|_| out.is_none())));
+                if let Some(bytes) = out {
+                    disk[at..at + len].copy_from_slice(&bytes);
+                }
+            }
+            if round % 40 == 20 {
+                world.server.down.store(true, SeqCst);
+                world.engine.forget();
+                world.engine.store().give_up(u64::MAX);
+            }
+            if round % 40 == 30 {
+                let base = guest.frontend.get_vring_base(0).unwrap() as u16;
+                given_back += guest.available.wrapping_sub(base);
+                world.server.down.store(false, SeqCst);
+                guest = guest.connect(base);
+            }
+            // The device gets to work on some, and not on others.
+            tokio::time::sleep(Duration::from_millis(rng.next() % 8)).await;
+            while guest.u16_at(USED + 2) != guest.used {
+                let (slot, _) = guest.answered().await;
+                let (_, expected) = asked[usize::from(slot)].take().expect("it was asked, and once");
+                let data = Guest::place(slot) + 0x8_0000;
+                let len = expected.as_ref().map_or(0, Vec::len);
+                assert_eq!(guest.get(data + len as u64, 1), [0]);
+                assert!(expected.is_none_or(|bytes| bytes == guest.get(data, len)));
+            }
+        }
+        for _ in 0..asked.iter().flatten().count() {
+            let (slot, _) = guest.answered().await;
+            assert!(asked[usize::from(slot)].take().is_some());
+        }
+        assert!(crate::support::whole(&open).await == disk);
+        assert!(given_back > 0, "seed {seed} tests less than it should");
+    }
+}
