@@ -108,12 +108,12 @@ impl Control {
                         if control.lock().session != session || !hear(command) {
                             return;
                         }
-                        std::thread::sleep(PACE);
                     }
                     // One that is not understood comes from a mixed image; the next may be.
                     Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
                     Err(_) => return,
                 }
+                std::thread::sleep(PACE);
             }
         })?;
         Ok(())
@@ -125,7 +125,14 @@ impl Control {
         line.push(b'\n');
         let mut clients = self.lock();
         // Whoever does not read for a second is gone or stuck; it may connect again.
-        clients.streams.retain_mut(|stream| stream.write_all(&line).is_ok());
+        clients.streams.retain_mut(|stream| {
+            let sent = stream.write_all(&line).is_ok();
+            if !sent {
+                // Its commands are not waited for either.
+                let _ = stream.shutdown(std::net::Shutdown::Both);
+            }
+            sent
+        });
         clients.last = Some(line);
     }
 

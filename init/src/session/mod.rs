@@ -3,12 +3,15 @@
 //! `steps` holds what each phase does, `wait` how it waits without ever wedging, and this file how phases follow
 //! each other. Nothing here touches the machine but through [`System`].
 
+mod console;
 mod steps;
 mod wait;
 mod words;
 
 pub use steps::{SESSION, Step, Undo};
 pub use words::{cached_died, vmm_died};
+
+use console::ConsoleSize;
 
 use crate::{
     backoff::Backoff,
@@ -28,6 +31,8 @@ use std::{
     time::Duration,
 };
 
+/// Codes that are over when the kiosk is ready after all.
+const NOT_READY: [&str; 2] = ["no-cache", "no-guest-network"];
 /// How long a fresh `cached` may take before the login screen is shown without it.
 const READY_LIMIT: Duration = Duration::from_secs(10);
 
@@ -81,7 +86,7 @@ pub struct Kiosk<'a> {
     cold_boot: bool,
     break_lock: bool,
     guest: Option<GuestState>,
-    console_size: Option<(u16, u16)>,
+    console: ConsoleSize,
     live: Live,
     committed: Option<Version>,
     /// Undos are being run on the way to login, not back to the running machine.
@@ -123,7 +128,7 @@ impl<'a> Kiosk<'a> {
             cold_boot: false,
             break_lock: false,
             guest: None,
-            console_size: None,
+            console: ConsoleSize::default(),
             live: Live::NOTHING,
             committed: None,
             walking: false,
@@ -214,7 +219,7 @@ impl<'a> Kiosk<'a> {
         self.retrying = None;
         self.parcel = None;
         self.inventory = None;
-        self.console_size = None;
+        self.console = ConsoleSize::default();
         self.cold_boot = false;
         self.break_lock = false;
         self.guest = None;
@@ -372,14 +377,25 @@ impl<'a> Kiosk<'a> {
         let now = self.sys.now();
         self.prepare_backoff.started(now);
         match self.sys.prepare() {
-            Ok(()) => self.start(Role::Cached),
+            Ok(()) => {
+                if self.state.notice.as_ref().is_some_and(|notice| NOT_READY.contains(&notice.code.as_str()))
+                {
+                    self.state.notice = None;
+                }
+                self.start(Role::Cached);
+            }
             Err(error) => {
                 self.sys.log(&format!("this kiosk is not ready for a session: {error}"));
-                self.state.notice = Some(error);
                 self.prepare_due = Some(now + self.prepare_backoff.ended(now));
+                self.not_ready(error);
             }
         }
         self.publish();
+    }
+
+    /// Says that nobody can log in, but not in the place of what the last user has not read yet.
+    fn not_ready(&mut self, error: WireError) {
+        self.state.notice.get_or_insert(error);
     }
 
     /// Waits for the first that `cached` tells of itself, but not for ever: a kiosk that is not ready says so at login.
@@ -412,6 +428,7 @@ impl<'a> Kiosk<'a> {
             Err(error) => {
                 self.sys.log(&format!("{} cannot be started: {error}", role.name()));
                 self.restart_later(role);
+                self.not_ready(error);
             }
         }
     }

@@ -280,9 +280,7 @@ fn restore(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
     while !matches!(kiosk.guest, Some(GuestState::Running | GuestState::PoweredOff)) {
         kiosk.next(None)?;
     }
-    if let Some((cols, rows)) = kiosk.console_size {
-        kiosk.sys.ask_vmm(vmm::Request::ConsoleSize { cols, rows });
-    }
+    kiosk.tell_size();
     Ok(())
 }
 

@@ -79,6 +79,10 @@ impl Kiosk<'_> {
                 Ok(Some(Event::Guest(state)))
             }
             Event::Exited { role, how } => self.exited(role, &how),
+            Event::Vmm(ticket, _) if self.console.is_about(ticket) => {
+                self.tell_size();
+                Ok(None)
+            }
             Event::Command(command) => self.command(command),
             other => Ok(Some(other)),
         }
@@ -119,9 +123,9 @@ impl Kiosk<'_> {
                 self.publish();
             }
             Command::ConsoleSize { cols, rows } => {
-                self.console_size = Some((cols, rows));
+                self.console.want(cols, rows);
                 if self.state.console {
-                    self.sys.ask_vmm(vmm::Request::ConsoleSize { cols, rows });
+                    self.tell_size();
                 }
             }
             Command::GiveUp | Command::LogOut if phase == Phase::Choose => return Err(Stop::LoggedOut),

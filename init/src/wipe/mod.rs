@@ -123,8 +123,9 @@ fn clear_keys(_: &Scene<'_>, _: &mut Outcome) -> io::Result<()> {
     keys::clear()
 }
 
-/// Nothing is written back first: what is on a disk here is noise by now, and a disk that hangs would hang the wipe.
+/// A page that is still to be written back cannot be dropped. A disk that hangs here is the watchdog's.
 fn drop_caches(_: &Scene<'_>, _: &mut Outcome) -> io::Result<()> {
+    nix::unistd::sync();
     fs::write("/proc/sys/vm/drop_caches", "3")
 }
 

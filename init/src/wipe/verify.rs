@@ -79,7 +79,9 @@ pub fn verify(scene: &Scene<'_>, outcome: &Outcome, before: Evidence) -> Vec<Wip
 
 fn check(what: &str, found: Found) -> WipeCheck {
     let found = found.unwrap_or_else(|error| vec![format!("nobody could look: {error}")]);
-    let mut shown = found.iter().take(8).cloned().collect::<Vec<_>>().join(", ");
+    // Names are the session's choice: no room for a text.
+    let short = |name: &String| name.chars().take(80).collect::<String>();
+    let mut shown = found.iter().take(8).map(short).collect::<Vec<_>>().join(", ");
     if found.len() > 8 {
         shown.push_str(&format!(" and {} more", found.len() - 8));
     }

@@ -2,6 +2,7 @@
 //! login screen.
 
 mod fake;
+mod giving_up;
 mod random;
 
 use fake::{Fake, Go, resume, wrong};
@@ -221,120 +222,6 @@ fn a_commit_waits_for_the_server_and_says_why() {
 }
 
 #[test]
-fn only_the_user_gives_a_commit_up() {
-    let mut fake = Fake::with_user();
-    for _ in 0..4 {
-        fake.goes("commit", wrong("server-unreachable"));
-    }
-    fake.goes("commit", Go::Silent);
-    fake.goes("unlock", wrong("server-unreachable"));
-    fake.patience.push_back(Event::Command(Command::GiveUp));
-    let notice = two(&mut fake).notice.expect("the user is told");
-    assert_eq!(notice.code, "gave-up");
-    assert_eq!(
-        notice.message,
-        "You gave the session up. What changed since version 2 is lost; the machine resumes as it was then. The \
-         server did not confirm that it is unlocked. It probably still holds it locked for this kiosk; then take \
-         the lock over at the next log-in."
-    );
-}
-
-/// The server is down all the while: it answers neither the commit, nor the unlock, nor what became of them.
-#[test]
-fn a_commit_given_up_while_the_server_is_down_ends_soon_and_tells_what_is_lost() {
-    for (all_sent, words) in [
-        (false, "What changed since version 2 is lost; the machine resumes as it was then."),
-        (
-            true,
-            "Whether the server took your last changes is not known: the machine resumes as you left it, or as in \
-             version 2.",
-        ),
-    ] {
-        let mut fake = Fake { all_sent, ..Fake::with_user() };
-        for what in ["commit", "unlock", "parcels"] {
-            fake.goes(what, Go::Silent);
-        }
-        fake.patience.push_back(Event::Command(Command::GiveUp));
-        let login = two(&mut fake);
-        let notice = login.notice.expect("the user is told");
-        assert_eq!(notice.code, "gave-up");
-        assert!(notice.message.contains(words), "{notice}");
-        assert!(notice.message.contains("probably still holds it locked for this kiosk"), "{notice}");
-        // What the screen shows between the giving up and the wipe.
-        let releasing = fake.states.iter().find(|state| state.phase == Phase::Unlock).expect("it is shown");
-        assert_eq!(releasing.doing, "Giving the lock back; that is tried for 10 seconds");
-        assert!(fake.clock < Duration::from_secs(30), "{:?}", fake.clock);
-        let done: Vec<&str> = fake.calls.iter().map(String::as_str).collect();
-        let at = |what: &str| done.iter().position(|call| *call == what).expect("it was done");
-        assert!(at("cancel") < at("unlock") && at("unlock") < at("quit") && at("quit") < at("wipe"));
-        let report = login.report.expect("a report is shown");
-        assert!(report.verified && report.committed.is_none());
-    }
-}
-
-#[test]
-fn what_became_of_a_commit_is_asked_when_the_server_answers_again() {
-    for (version, notice) in [(3, None), (2, Some("What changed since version 2 is lost"))] {
-        let mut fake = Fake { all_sent: true, remote: Some((version, None)), ..Fake::with_user() };
-        fake.goes("commit", Go::Silent);
-        fake.patience.push_back(Event::Command(Command::GiveUp));
-        let login = two(&mut fake);
-        let told = login.notice.map(|notice| notice.message);
-        assert_eq!(told.is_some(), notice.is_some(), "{told:?}");
-        assert!(notice.is_none_or(|notice| told.is_some_and(|told| told.contains(notice))));
-        let committed = login.report.and_then(|report| report.committed);
-        assert_eq!(committed, (version == 3).then_some(Version(3)));
-    }
-}
-
-#[test]
-fn an_engine_that_dies_in_a_commit_leaves_it_in_doubt() {
-    let mut fake = Fake::with_user();
-    fake.goes("commit", Go::Dies);
-    let notice = two(&mut fake).notice.expect("the user is told");
-    assert_eq!(notice.code, "cached-died");
-    assert!(notice.message.contains("is not known"), "{notice}");
-    assert!(notice.message.contains("take the lock over"), "{notice}");
-}
-
-#[test]
-fn a_lock_that_was_asked_for_in_vain_is_looked_for() {
-    for (holder, told) in [(None, None), (Some("B"), None), (Some("A"), Some("still holds it locked"))] {
-        let mut fake = Fake { remote: Some((2, holder)), ..Fake::with_user() };
-        fake.goes("lock", Go::Silent);
-        fake.patience.push_back(Event::Command(Command::GiveUp));
-        let notice = two(&mut fake).notice.map(|notice| notice.message);
-        assert_eq!(notice.is_some(), told.is_some(), "{notice:?}");
-        assert!(told.is_none_or(|told| notice.is_some_and(|notice| notice.contains(told))));
-    }
-    let mut fake = Fake::with_user();
-    fake.goes("lock", wrong("server-unreachable"));
-    fake.goes("parcels", wrong("server-unreachable"));
-    let notice = two(&mut fake).notice.expect("the user is told");
-    assert!(notice.message.contains("Should it be in use by this kiosk"), "{notice}");
-}
-
-#[test]
-fn when_all_is_home_the_kiosk_does_not_wait_for_the_unlock_for_ever() {
-    let mut fake = Fake::with_user();
-    for _ in 0..40 {
-        fake.goes("unlock", wrong("still-locked"));
-    }
-    let login = two(&mut fake);
-    let notice = login.notice.expect("the user is told");
-    assert_eq!(notice.code, "still-locked");
-    assert!(notice.message.contains("Version 3 of your machine is on the server, whole."), "{notice}");
-    assert!(notice.message.contains("take the lock over"), "{notice}");
-    assert!(!notice.message.contains("lost"), "{notice}");
-    assert_eq!(login.report.and_then(|report| report.committed), Some(Version(3)));
-    assert!(fake.states.iter().any(|state| {
-        state.phase == Phase::Unlock
-            && state.waiting.as_ref().is_some_and(|waiting| waiting.code == "still-locked")
-    }));
-    assert!(fake.clock < Duration::from_secs(180), "{:?}", fake.clock);
-}
-
-#[test]
 fn a_guest_that_is_off_is_committed_even_if_its_vmm_dies_while_it_is_saved() {
     let mut fake = Fake::with_user();
     fake.on(Phase::Save, vec![Event::Guest(GuestState::PoweredOff), died(Role::Vmm)]);
@@ -342,31 +229,6 @@ fn a_guest_that_is_off_is_committed_even_if_its_vmm_dies_while_it_is_saved() {
     let login = two(&mut fake);
     assert_eq!(login.report.and_then(|report| report.committed), Some(Version(3)));
     assert_eq!(fake.asked("commit"), 1);
-}
-
-#[test]
-fn a_long_error_does_not_crowd_out_what_was_lost() {
-    let mut fake = Fake::with_user();
-    fake.goes("commit", Go::Wrong(WireError::new("stale-epoch", "x".repeat(1 << 20))));
-    fake.goes("unlock", wrong("server-unreachable"));
-    let notice = two(&mut fake).notice.expect("the user is told");
-    // The screens show 400 characters of a sentence.
-    assert!(notice.message.chars().count() <= 400, "{}", notice.message.len());
-    assert!(notice.message.contains("since version 2 is lost"), "{notice}");
-}
-
-#[test]
-fn what_was_given_up_is_hung_up_on_before_the_lock_is_released() {
-    let mut fake = Fake::with_user();
-    fake.goes("commit", Go::Silent);
-    fake.goes("unlock", wrong("busy"));
-    fake.goes("unlock", wrong("busy"));
-    fake.patience.push_back(Event::Command(Command::GiveUp));
-    let notice = two(&mut fake).notice.expect("the user is told");
-    let told: Vec<&String> =
-        fake.calls.iter().filter(|call| ["cancel", "unlock"].contains(&call.as_str())).collect();
-    assert_eq!(told[..4], ["cancel", "unlock", "unlock", "unlock"]);
-    assert!(!notice.message.contains("still holds it locked"), "{notice}");
 }
 
 #[test]
@@ -407,29 +269,6 @@ fn a_guest_that_powers_off_is_a_suspend_without_memory() {
     let login = two(&mut fake);
     assert_eq!((fake.asked("save"), fake.asked("commit"), fake.asked("end vmm")), (0, 1, 1));
     assert_eq!(login.report.and_then(|report| report.committed), Some(Version(3)));
-}
-
-#[test]
-fn giving_up_while_nothing_answers_ends_every_phase() {
-    for (what, phase) in [
-        ("inventory", Phase::Check),
-        ("lock", Phase::Lock),
-        ("open", Phase::Open),
-        ("start vmm", Phase::Restore),
-        ("save", Phase::Save),
-        ("commit", Phase::Commit),
-        ("unlock", Phase::Unlock),
-    ] {
-        let mut fake = Fake::with_user();
-        fake.goes(what, Go::Silent);
-        fake.patience.push_back(Event::Command(Command::GiveUp));
-        let login = two(&mut fake);
-        let last = login.timeline.iter().rfind(|record| record.phase < Phase::Wipe).expect("recorded");
-        assert_eq!((last.phase, last.ok), (phase, false), "{what}");
-        // Before the machine runs there is nothing to lose, and once it is committed neither.
-        let loses = matches!(phase, Phase::Save | Phase::Commit);
-        assert_eq!(login.notice.is_some(), loses, "{what}: {:?}", login.notice);
-    }
 }
 
 #[test]
@@ -489,6 +328,43 @@ fn a_cache_that_fails_is_shown_and_tried_again() {
     assert!(
         fake.states.iter().any(|state| state.notice.as_ref().is_some_and(|notice| notice.code == "no-cache"))
     );
+    assert_eq!(fake.asked("commit"), 1);
+}
+
+/// Whoever lost something reads that before the kiosk's own trouble.
+#[test]
+fn trouble_of_the_kiosk_does_not_hide_what_a_user_lost() {
+    let mut fake = Fake::with_user();
+    for how in [Go::Well, wrong("no-cache"), wrong("no-cache")] {
+        fake.goes("prepare", how);
+    }
+    fake.goes("commit", wrong("stale-epoch"));
+    let login = two(&mut fake);
+    assert_eq!(login.notice.map(|notice| notice.code).as_deref(), Some("stale-epoch"));
+    assert_eq!(fake.asked("prepare"), 4);
+}
+
+/// And a kiosk that is ready after all says no more that it is not.
+#[test]
+fn trouble_that_is_over_is_not_shown_any_more() {
+    let mut fake = Fake::default();
+    fake.goes("prepare", wrong("no-cache"));
+    fake.patience.push_back(Event::Command(Command::PowerOff));
+    assert_eq!(cycle(&mut fake), Some(Power::Off));
+    let shown = |state: &State| state.notice.as_ref().map(|notice| notice.code.clone());
+    assert!(fake.states.iter().any(|state| shown(state).as_deref() == Some("no-cache")));
+    assert_eq!(fake.last().notice, None);
+}
+
+#[test]
+fn a_console_that_changes_its_size_all_the_time_is_told_one_at_a_time() {
+    let mut fake = Fake::with_user();
+    fake.script.remove(&Phase::Run);
+    let size = |cols| Event::Command(Command::ConsoleSize { cols, rows: 25 });
+    fake.on(Phase::Run, (80..180).map(size).chain([Event::Command(Command::Suspend)]).collect());
+    fake.goes("console size", Go::Silent);
+    assert_eq!(cycle(&mut fake), None);
+    assert_eq!(fake.asked("console size"), 1);
     assert_eq!(fake.asked("commit"), 1);
 }
 

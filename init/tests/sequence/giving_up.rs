@@ -1,0 +1,177 @@
+//! What is given up, and what nobody answers: it ends soon, and the user is told what is known of it.
+
+use crate::{
+    fake::{Fake, Go, wrong},
+    two,
+};
+use parcel::{
+    id::Version,
+    wire::{
+        WireError,
+        session::{Command, Phase},
+    },
+};
+use std::time::Duration;
+use waystation_init::system::Event;
+
+#[test]
+fn only_the_user_gives_a_commit_up() {
+    let mut fake = Fake::with_user();
+    for _ in 0..4 {
+        fake.goes("commit", wrong("server-unreachable"));
+    }
+    fake.goes("commit", Go::Silent);
+    fake.goes("unlock", wrong("server-unreachable"));
+    fake.patience.push_back(Event::Command(Command::GiveUp));
+    let notice = two(&mut fake).notice.expect("the user is told");
+    assert_eq!(notice.code, "gave-up");
+    assert_eq!(
+        notice.message,
+        "You gave the session up. What changed since version 2 is lost; the machine resumes as it was then. The \
+         server did not confirm that it is unlocked. It probably still holds it locked for this kiosk; then take \
+         the lock over at the next log-in."
+    );
+}
+
+/// The server is down all the while: it answers neither the commit, nor the unlock, nor what became of them.
+#[test]
+fn a_commit_given_up_while_the_server_is_down_ends_soon_and_tells_what_is_lost() {
+    for (all_sent, words) in [
+        (false, "What changed since version 2 is lost; the machine resumes as it was then."),
+        (
+            true,
+            "Whether the server took your last changes is not known: the machine resumes as you left it, or as in \
+             version 2.",
+        ),
+    ] {
+        let mut fake = Fake { all_sent, ..Fake::with_user() };
+        for what in ["commit", "unlock", "parcels"] {
+            fake.goes(what, Go::Silent);
+        }
+        fake.patience.push_back(Event::Command(Command::GiveUp));
+        let login = two(&mut fake);
+        let notice = login.notice.expect("the user is told");
+        assert_eq!(notice.code, "gave-up");
+        assert!(notice.message.contains(words), "{notice}");
+        assert!(notice.message.contains("probably still holds it locked for this kiosk"), "{notice}");
+        // What the screen shows between the giving up and the wipe.
+        let releasing = fake.states.iter().find(|state| state.phase == Phase::Unlock).expect("it is shown");
+        assert_eq!(releasing.doing, "Giving the lock back; that is tried for 10 seconds");
+        assert!(fake.clock < Duration::from_secs(30), "{:?}", fake.clock);
+        let done: Vec<&str> = fake.calls.iter().map(String::as_str).collect();
+        let at = |what: &str| done.iter().position(|call| *call == what).expect("it was done");
+        assert!(at("cancel") < at("unlock") && at("unlock") < at("quit") && at("quit") < at("wipe"));
+        let report = login.report.expect("a report is shown");
+        assert!(report.verified && report.committed.is_none());
+    }
+}
+
+#[test]
+fn what_became_of_a_commit_is_asked_when_the_server_answers_again() {
+    for (version, notice) in [(3, None), (2, Some("What changed since version 2 is lost"))] {
+        let mut fake = Fake { all_sent: true, remote: Some((version, None)), ..Fake::with_user() };
+        fake.goes("commit", Go::Silent);
+        fake.patience.push_back(Event::Command(Command::GiveUp));
+        let login = two(&mut fake);
+        let told = login.notice.map(|notice| notice.message);
+        assert_eq!(told.is_some(), notice.is_some(), "{told:?}");
+        assert!(notice.is_none_or(|notice| told.is_some_and(|told| told.contains(notice))));
+        let committed = login.report.and_then(|report| report.committed);
+        assert_eq!(committed, (version == 3).then_some(Version(3)));
+    }
+}
+
+#[test]
+fn an_engine_that_dies_in_a_commit_leaves_it_in_doubt() {
+    let mut fake = Fake::with_user();
+    fake.goes("commit", Go::Dies);
+    let notice = two(&mut fake).notice.expect("the user is told");
+    assert_eq!(notice.code, "cached-died");
+    assert!(notice.message.contains("is not known"), "{notice}");
+    assert!(notice.message.contains("take the lock over"), "{notice}");
+}
+
+#[test]
+fn a_lock_that_was_asked_for_in_vain_is_looked_for() {
+    for (holder, told) in [(None, None), (Some("B"), None), (Some("A"), Some("still holds it locked"))] {
+        let mut fake = Fake { remote: Some((2, holder)), ..Fake::with_user() };
+        fake.goes("lock", Go::Silent);
+        fake.patience.push_back(Event::Command(Command::GiveUp));
+        let notice = two(&mut fake).notice.map(|notice| notice.message);
+        assert_eq!(notice.is_some(), told.is_some(), "{notice:?}");
+        assert!(told.is_none_or(|told| notice.is_some_and(|notice| notice.contains(told))));
+    }
+    let mut fake = Fake::with_user();
+    fake.goes("lock", wrong("server-unreachable"));
+    fake.goes("parcels", wrong("server-unreachable"));
+    let notice = two(&mut fake).notice.expect("the user is told");
+    assert!(notice.message.contains("Should it be in use by this kiosk"), "{notice}");
+}
+
+#[test]
+fn when_all_is_home_the_kiosk_does_not_wait_for_the_unlock_for_ever() {
+    let mut fake = Fake::with_user();
+    for _ in 0..40 {
+        fake.goes("unlock", wrong("still-locked"));
+    }
+    let login = two(&mut fake);
+    let notice = login.notice.expect("the user is told");
+    assert_eq!(notice.code, "still-locked");
+    assert!(notice.message.contains("Version 3 of your machine is on the server, whole."), "{notice}");
+    assert!(notice.message.contains("take the lock over"), "{notice}");
+    assert!(!notice.message.contains("lost"), "{notice}");
+    assert_eq!(login.report.and_then(|report| report.committed), Some(Version(3)));
+    assert!(fake.states.iter().any(|state| {
+        state.phase == Phase::Unlock
+            && state.waiting.as_ref().is_some_and(|waiting| waiting.code == "still-locked")
+    }));
+    assert!(fake.clock < Duration::from_secs(180), "{:?}", fake.clock);
+}
+
+#[test]
+fn a_long_error_does_not_crowd_out_what_was_lost() {
+    let mut fake = Fake::with_user();
+    fake.goes("commit", Go::Wrong(WireError::new("stale-epoch", "x".repeat(1 << 20))));
+    fake.goes("unlock", wrong("server-unreachable"));
+    let notice = two(&mut fake).notice.expect("the user is told");
+    // The screens show 400 characters of a sentence.
+    assert!(notice.message.chars().count() <= 400, "{}", notice.message.len());
+    assert!(notice.message.contains("since version 2 is lost"), "{notice}");
+}
+
+#[test]
+fn what_was_given_up_is_hung_up_on_before_the_lock_is_released() {
+    let mut fake = Fake::with_user();
+    fake.goes("commit", Go::Silent);
+    fake.goes("unlock", wrong("busy"));
+    fake.goes("unlock", wrong("busy"));
+    fake.patience.push_back(Event::Command(Command::GiveUp));
+    let notice = two(&mut fake).notice.expect("the user is told");
+    let told: Vec<&String> =
+        fake.calls.iter().filter(|call| ["cancel", "unlock"].contains(&call.as_str())).collect();
+    assert_eq!(told[..4], ["cancel", "unlock", "unlock", "unlock"]);
+    assert!(!notice.message.contains("still holds it locked"), "{notice}");
+}
+
+#[test]
+fn giving_up_while_nothing_answers_ends_every_phase() {
+    for (what, phase) in [
+        ("inventory", Phase::Check),
+        ("lock", Phase::Lock),
+        ("open", Phase::Open),
+        ("start vmm", Phase::Restore),
+        ("save", Phase::Save),
+        ("commit", Phase::Commit),
+        ("unlock", Phase::Unlock),
+    ] {
+        let mut fake = Fake::with_user();
+        fake.goes(what, Go::Silent);
+        fake.patience.push_back(Event::Command(Command::GiveUp));
+        let login = two(&mut fake);
+        let last = login.timeline.iter().rfind(|record| record.phase < Phase::Wipe).expect("recorded");
+        assert_eq!((last.phase, last.ok), (phase, false), "{what}");
+        // Before the machine runs there is nothing to lose, and once it is committed neither.
+        let loses = matches!(phase, Phase::Save | Phase::Commit);
+        assert_eq!(login.notice.is_some(), loses, "{what}: {:?}", login.notice);
+    }
+}
