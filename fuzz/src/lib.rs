@@ -1,6 +1,8 @@
-//! What the fuzz targets call: the entries that the ordinary tests of `parcel` run in small.
+//! What the fuzz targets call: the entries that the ordinary tests of `parcel` and `vmm-glue` run in small.
 
 #[path = "../../parcel/tests/formats/entries.rs"]
 pub mod entries;
 #[path = "../../parcel/tests/formats/oracle.rs"]
 pub mod oracle;
+#[path = "../../vmm-glue/tests/hostile/entries/mod.rs"]
+pub mod vmm_entries;
