@@ -62,8 +62,8 @@ pub fn build(job: &Job, progress: &Progress) -> Result<Manifest, BuildError> {
     fs::create_dir_all(&job.cache).map_err(BuildError::io(&job.cache, "making the package cache"))?;
     let staging = Staging::begin(&job.out)?;
     let temporary = std::env::temp_dir();
-    let scratch =
-        Scratch::new_in(&temporary, "image-build-").map_err(BuildError::io(&temporary, "making a folder"))?;
+    let scratch = Scratch::new_in(&temporary, "waystation-image-build-")
+        .map_err(BuildError::io(&temporary, "making a folder for temporary files (TMPDIR)"))?;
 
     let firmware = config.firmware.iter().map(|name| name.value.as_str());
     let wanted: Vec<&str> = PACKAGES.into_iter().chain(firmware).collect();

@@ -106,7 +106,7 @@ pub enum BuildError {
         path: PathBuf,
     },
     /// A file or folder could not be read or written.
-    #[error("{path}: {doing} failed ({source}){remedy}", remedy = full(.source))]
+    #[error("{path}: {doing} failed ({source}){remedy}", remedy = what_to_do(.source))]
     Io {
         /// Which.
         path: PathBuf,
@@ -132,7 +132,7 @@ impl BuildError {
     }
 }
 
-fn full(error: &io::Error) -> &'static str {
+fn what_to_do(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             ": make room there or name another place; a build takes about 100 MB each for packages (--cache) and \
@@ -141,6 +141,7 @@ fn full(error: &io::Error) -> &'static str {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             ": name a folder that this user may write"
         }
+        io::ErrorKind::NotFound => ": see that this folder exists, or name another",
         io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
             ": there is a file where a folder belongs, name another folder"
         }
@@ -151,6 +152,6 @@ fn full(error: &io::Error) -> &'static str {
 fn space(error: &firmware::disk::DiskError) -> &'static str {
     use firmware::disk::DiskError::{Esp, Table, Write};
     match error {
-        Esp(source) | Table(source) | Write(source) => full(source),
+        Esp(source) | Table(source) | Write(source) => what_to_do(source),
     }
 }

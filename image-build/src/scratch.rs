@@ -41,6 +41,7 @@ impl Scratch {
         loop {
             let folder = tempfile::Builder::new()
                 .prefix(prefix)
+                .rand_bytes(RANDOM)
                 .permissions(fs::Permissions::from_mode(0o755))
                 .tempdir_in(parent)?;
             let registered = std::path::absolute(folder.path())?;
@@ -73,10 +74,17 @@ fn lock(folder: &Path, how: FlockArg) -> Option<Flock<fs::File>> {
     Flock::lock(fs::File::open(folder).ok()?, how).ok()
 }
 
-/// Deletes folders of this name that no build is using.
+/// Characters that [`tempfile`] adds to the prefix.
+const RANDOM: usize = 6;
+
+/// Deletes folders whose names are made as here and that no build is using.
 fn sweep(parent: &Path, prefix: &OsStr) {
+    let ours = |name: &OsStr| {
+        let random = name.as_bytes().strip_prefix(prefix.as_bytes());
+        random.is_some_and(|random| random.len() == RANDOM && random.iter().all(u8::is_ascii_alphanumeric))
+    };
     let entries = fs::read_dir(parent).into_iter().flatten().flatten();
-    for entry in entries.filter(|entry| entry.file_name().as_bytes().starts_with(prefix.as_bytes())) {
+    for entry in entries.filter(|entry| ours(&entry.file_name())) {
         if entry.file_type().is_ok_and(|kind| kind.is_dir())
             && let Some(_left_behind) = lock(&entry.path(), FlockArg::LockExclusiveNonblock)
         {
@@ -129,13 +137,16 @@ mod tests {
     fn what_a_killed_build_left_is_swept_and_what_is_in_use_is_not() {
         let base = tempfile::tempdir().unwrap();
         let used = Scratch::new_in(base.path(), ".x-").unwrap();
-        for name in [".x-left", ".y-other"] {
+        for name in [".x-aB3lft", ".x-a left", ".x-aB3le", ".y-aB3left"] {
             fs::create_dir_all(base.path().join(name).join("netboot")).unwrap();
         }
-        fs::write(base.path().join(".x-file"), b"").unwrap();
+        fs::write(base.path().join(".x-aafile"), b"").unwrap();
         let next = Scratch::new_in(base.path(), ".x-").unwrap();
         assert!(used.path().exists() && next.path().exists());
-        assert!(!base.path().join(".x-left").exists());
-        assert!(base.path().join(".y-other").exists() && base.path().join(".x-file").exists());
+        let left = fs::read_dir(base.path()).unwrap().map(|entry| entry.unwrap().path());
+        let mut left: Vec<_> = left.filter(|path| path != used.path() && path != next.path()).collect();
+        left.sort();
+        let expected = [".x-a left", ".x-aB3le", ".x-aafile", ".y-aB3left"];
+        assert_eq!(left, expected.map(|name| base.path().join(name)));
     }
 }

@@ -29,6 +29,14 @@ pub(super) fn read_text(path: &Path) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|_| "is not UTF-8 text: save it as UTF-8".to_owned())
 }
 
+/// Where a named file is, from the folder of the kiosk.toml.
+pub(super) fn place(folder: &Path, name: &str) -> Result<PathBuf, String> {
+    if name.is_empty() {
+        return Err("is empty: write the path of a file, from the folder of the kiosk.toml".to_owned());
+    }
+    Ok(folder.join(name))
+}
+
 /// A file of one or more CA certificates, as it goes into the image.
 pub(super) fn ca(path: &Path) -> Result<Vec<u8>, String> {
     let name = path.display();

@@ -88,7 +88,7 @@ fn read(root: &Section<'_, '_>, folder: &Path) -> Option<Config> {
         .and_then(|found| checked(&server, found, check::server_url));
     let ca_pem = server
         .required_string("ca", "\"ca.pem\"")
-        .and_then(|found| checked(&server, found, |name| files::ca(&folder.join(name))));
+        .and_then(|found| checked(&server, found, |name| files::ca(&files::place(folder, name)?)));
 
     let hosts = read_hosts(&root.section("hosts"));
     let (console, log) = read_console(&root.section("console"));
@@ -278,11 +278,11 @@ fn read_secure_boot(section: &Section<'_, '_>, folder: &Path) -> Option<SecureBo
     }
     let key = section.required_string("key", "\"db.key\"").and_then(|found| {
         let (offset, key) = (found.offset, found.key.clone());
-        let path = checked(section, found, |name| files::private_key(&folder.join(name)))?;
+        let path = checked(section, found, |name| files::private_key(&files::place(folder, name)?))?;
         Some(section.placed(path, offset, &key))
     });
     let cert = section
         .required_string("cert", "\"db.pem\"")
-        .and_then(|found| checked(section, found, |name| files::certificate(&folder.join(name))));
+        .and_then(|found| checked(section, found, |name| files::certificate(&files::place(folder, name)?)));
     Some(SecureBoot { key: key?, cert: cert? })
 }

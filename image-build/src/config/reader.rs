@@ -207,7 +207,8 @@ impl<'d, 't> Section<'d, 't> {
 
     /// A table of this table; an absent one reads as empty.
     pub(super) fn section(&self, key: &str) -> Section<'d, 't> {
-        let found = self.typed(key, "a table", |value| value.as_table());
+        let kind = format!("a table, [{}] on a line of its own,", self.full(key));
+        let found = self.typed(key, &kind, |value| value.as_table());
         Section {
             doc: self.doc,
             path: self.full(key),
