@@ -282,10 +282,35 @@ mod tests {
         assert!(text.chars().all(|c| in_font(c) == Some(c)), "{text:?}");
     }
 
+    /// What programs write to a terminal, and what none should.
+    fn output() -> impl Strategy<Value = Vec<u8>> {
+        let number = prop_oneof![0u32..6, 0u32..300, Just(65_535)];
+        let last = prop::sample::select(&b"@ABCDEFGHJKLMPSTXdmrhlnabefsu`"[..]);
+        let mark = prop::sample::select(vec!["", "", "", "?", ">"]);
+        let control = (mark, prop::collection::vec(number, 0..4), last).prop_map(|(mark, numbers, last)| {
+            let numbers: Vec<_> = numbers.iter().map(u32::to_string).collect();
+            format!("\x1b[{mark}{}{}", numbers.join(";"), char::from(last)).into_bytes()
+        });
+        let mode = (prop::sample::select(vec![1, 6, 7, 25, 47, 1049]), prop::sample::select(vec!['h', 'l']))
+            .prop_map(|(mode, set)| format!("\x1b[?{mode}{set}").into_bytes());
+        let other = prop::sample::select(vec![
+            "\n", "\r", "\t", "\x08", "\x1bM", "\x1bD", "\x1b7", "\x1b8", "\x1bc", "\x1b(0", "\x1b(B",
+            "日本", "e\u{301}",
+        ]);
+        let part = prop_oneof![
+            4 => control,
+            2 => mode,
+            2 => other.prop_map(|text| text.as_bytes().to_vec()),
+            2 => "[a-z日]{1,90}".prop_map(String::into_bytes),
+            1 => prop::collection::vec(any::<u8>(), 0..100),
+        ];
+        prop::collection::vec(part, 0..12).prop_map(|parts| parts.concat())
+    }
+
     proptest! {
         #[test]
         fn any_output_at_any_size_is_drawn(
-            writes in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..200), 0u16..200, 0u16..100), 0..8)
+            writes in prop::collection::vec((output(), 0u16..200, 0u16..100), 0..8)
         ) {
             let mut guest = Guest::new(Glyphs::Font);
             for (bytes, cols, rows) in writes {

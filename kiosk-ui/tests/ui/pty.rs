@@ -133,6 +133,25 @@ fn it_finds_init_again_and_leaves_the_terminal_as_it_was() {
 }
 
 #[test]
+fn a_guest_that_prints_without_end_keeps_nobody_from_the_menu() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let init = Init::listen(dir.path());
+    let console = Console::listen(dir.path());
+    let kiosk = Kiosk::start(dir.path(), NOWHERE, Some((80, 25)));
+    init.say(running());
+    console.say(b"ready");
+    kiosk.wait_for("ready");
+    assert_eq!(init.next(), Command::ConsoleSize { cols: 80, rows: 24 });
+    for _ in 0..64 {
+        console.say(&b"\x1b[65535@\x1b[65535L\x1b[6n".repeat(4096));
+    }
+    kiosk.keys("\x1d");
+    kiosk.wait_for("Suspend: save it");
+    kiosk.keys("s");
+    assert_eq!(init.next(), Command::Suspend);
+}
+
+#[test]
 fn a_terminal_that_is_gone_ends_it() {
     let dir = tempfile::tempdir().expect("a folder");
     let init = Init::listen(dir.path());
