@@ -4,7 +4,7 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use kiosk_ui::{
     app::{About, App},
     effects::{Effects, Unlock},
-    event::{Event, Session},
+    event::{Event, OpenError, Session},
     glyph::Glyphs,
     input::{Decoder, Input},
     password::Password,
@@ -42,6 +42,10 @@ pub enum Did {
     Console(bool),
     Typed(Vec<u8>),
     Status,
+}
+
+pub fn command(command: Command) -> Did {
+    Did::Command(command)
 }
 
 /// A world that writes down what is wanted of it, whether the console is, and for which attempt parcels were.
@@ -154,6 +158,13 @@ impl Desk {
     /// `cached` answers with the user's parcels.
     pub fn list(&mut self, result: Result<Vec<ParcelInfo>, Trouble>) {
         self.event(Event::Parcels { attempt: self.world.2, result });
+    }
+
+    /// The last try to have a parcel's key ends so.
+    pub fn opened(&mut self, parcel: ParcelId, result: Result<(), OpenError>) {
+        let attempt = self.last_attempt();
+        self.did();
+        self.event(Event::Opened { attempt, parcel, result });
     }
 
     /// Seconds pass in which nobody presses a key.

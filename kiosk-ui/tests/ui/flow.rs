@@ -14,18 +14,8 @@ use parcel::{
     },
 };
 
-fn command(command: Command) -> Did {
-    Did::Command(command)
-}
-
 fn resume(parcel: ParcelId, name: &str, cold_boot: bool, break_lock: bool) -> Did {
     command(Command::Resume { parcel, name: name.into(), cold_boot, break_lock })
-}
-
-fn opened(desk: &mut Desk, parcel: ParcelId, result: Result<(), OpenError>) {
-    let attempt = desk.last_attempt();
-    desk.did();
-    desk.event(Event::Opened { attempt, parcel, result });
 }
 
 #[test]
@@ -48,7 +38,7 @@ fn the_whole_path() {
     let parcel = parcels()[0].id;
     let login = Some(PASSWORD.to_owned());
     assert_eq!(desk.world.0, [Did::Open { attempt: 3, parcel, login, typed: None }]);
-    opened(&mut desk, parcel, Ok(()));
+    desk.opened(parcel, Ok(()));
     assert_eq!(desk.did(), [resume(parcel, "desk", false, false)]);
 
     for phase in [Phase::Check, Phase::Lock, Phase::Open, Phase::Restore] {
@@ -163,16 +153,16 @@ fn a_changed_password_costs_one_question() {
     let mut desk = Desk::at_list();
     desk.keys("\r");
     let parcel = parcels()[0].id;
-    opened(&mut desk, parcel, Err(OpenError::Wrong));
+    desk.opened(parcel, Err(OpenError::Wrong));
     assert!(desk.text().contains("recovery key"));
     desk.keys("the old one\r");
     let open =
         Did::Open { attempt: 4, parcel, login: Some(PASSWORD.into()), typed: Some("the old one".into()) };
     assert_eq!(desk.world.0, [open]);
-    opened(&mut desk, parcel, Err(OpenError::Wrong));
+    desk.opened(parcel, Err(OpenError::Wrong));
     assert!(desk.text().contains("That does not open it"));
     desk.keys("older\r");
-    opened(&mut desk, parcel, Ok(()));
+    desk.opened(parcel, Ok(()));
     assert_eq!(desk.did(), [resume(parcel, "desk", false, false)]);
 }
 
@@ -181,7 +171,7 @@ fn opening_can_be_left() {
     let mut desk = Desk::at_list();
     desk.keys("\r\x1b");
     let parcel = parcels()[0].id;
-    opened(&mut desk, parcel, Ok(()));
+    desk.opened(parcel, Ok(()));
     assert_eq!(desk.did(), []);
     assert_eq!(desk.app.view(), View::List);
 }
@@ -196,7 +186,7 @@ fn a_cold_boot_and_a_broken_lock_are_confirmed() {
     desk.keys("ccc\r");
     assert_eq!(desk.did(), [], "a key that repeats itself confirms nothing");
     desk.keys("y");
-    opened(&mut desk, list[0].id, Ok(()));
+    desk.opened(list[0].id, Ok(()));
     assert_eq!(desk.did(), [resume(list[0].id, "desk", true, false)]);
 
     let mut desk = Desk::at_list();
@@ -206,7 +196,7 @@ fn a_cold_boot_and_a_broken_lock_are_confirmed() {
     desk.keys("\r");
     assert_eq!(desk.did(), [], "Enter alone breaks no lock");
     desk.keys("b");
-    opened(&mut desk, list[1].id, Ok(()));
+    desk.opened(list[1].id, Ok(()));
     assert_eq!(desk.did(), [resume(list[1].id, "travel", false, true)]);
 
     // What that costs is said, too.
@@ -214,13 +204,13 @@ fn a_cold_boot_and_a_broken_lock_are_confirmed() {
     desk.keys("jc");
     assert!(desk.text().contains("what they had not written is lost"), "{}", desk.text());
     desk.keys("b");
-    opened(&mut desk, list[1].id, Ok(()));
+    desk.opened(list[1].id, Ok(()));
     assert_eq!(desk.did(), [resume(list[1].id, "travel", true, true)]);
 
     // What was never started has no memory to lose.
     let mut desk = Desk::at_list();
     desk.keys("jjc");
-    opened(&mut desk, list[2].id, Ok(()));
+    desk.opened(list[2].id, Ok(()));
     assert_eq!(desk.did(), [resume(list[2].id, "new machine", false, false)]);
 }
 
@@ -258,7 +248,7 @@ fn a_failed_save_is_told_over_the_machine_that_goes_on() {
 fn missing_hardware_leads_back_to_the_list_if_init_stays_there() {
     let mut desk = Desk::at_list();
     desk.keys("\r");
-    opened(&mut desk, parcels()[0].id, Ok(()));
+    desk.opened(parcels()[0].id, Ok(()));
     desk.state(state(Phase::Check));
     let mut error = WireError::new("hardware", "This kiosk cannot run desk.");
     error.misses = misses();
@@ -277,7 +267,7 @@ fn missing_hardware_leads_back_to_the_list_if_init_stays_there() {
 fn the_password_is_gone_when_the_machine_is_open() {
     let mut desk = Desk::at_list();
     desk.keys("\r");
-    opened(&mut desk, parcels()[0].id, Ok(()));
+    desk.opened(parcels()[0].id, Ok(()));
     desk.state(state(Phase::Restore));
     desk.state(state(Phase::Choose));
     desk.list(Ok(parcels()));
@@ -360,151 +350,6 @@ fn a_window_closes_when_what_it_is_about_has_passed() {
     desk.did();
     desk.keys("y");
     assert_eq!(desk.did(), []);
-}
-
-/// The window about one parcel is there; then a list comes in which the cursor is on another.
-#[test]
-fn a_question_about_one_parcel_is_not_answered_for_another() {
-    let mut desk = Desk::at_list();
-    desk.keys("jr\r");
-    assert_eq!(desk.app.dialog, Some(Dialog::BreakLock { cold_boot: false }));
-    let mut moved = parcels();
-    moved.rotate_left(1);
-    desk.list(Ok(moved.clone()));
-    // It is the same parcel, elsewhere in the list.
-    assert_eq!(desk.app.list.current().map(|parcel| parcel.id), Some(parcels()[1].id));
-    assert!(desk.app.dialog.is_some());
-    desk.keys("qr\r");
-    desk.list(Ok(moved[1..].to_vec()));
-    assert_eq!(desk.app.dialog, None, "it is gone, and so is the question");
-    desk.did();
-    desk.keys("b");
-    assert_eq!(desk.did(), []);
-}
-
-#[test]
-fn a_list_for_somebody_else_is_not_shown() {
-    let mut desk = Desk::at_list();
-    desk.keys("rl");
-    let late = desk.world.2;
-    desk.state(state(Phase::Wipe));
-    desk.state(state(Phase::Login));
-    desk.log_in();
-    desk.state(state(Phase::Choose));
-    desk.event(Event::Parcels { attempt: late, result: Ok(parcels()) });
-    assert!(desk.app.list.parcels.is_none());
-    desk.list(Ok(parcels()));
-    assert!(desk.text().contains("travel"));
-}
-
-#[test]
-fn nothing_is_resumed_from_behind_an_error() {
-    let mut desk = Desk::at_list();
-    desk.keys("r");
-    desk.list(Err(Trouble::new("It did not work.", "code")));
-    desk.did();
-    desk.keys("\rc");
-    assert_eq!(desk.did(), []);
-    desk.keys("r");
-    assert_eq!(desk.did(), [Did::Parcels]);
-}
-
-#[test]
-fn an_init_that_does_not_take_it_up_leaves_no_screen_stuck() {
-    // Whether it is silent or gone.
-    let silences: [fn(&mut Desk); 2] = [|desk| desk.wait(30), |desk| desk.event(Event::InitLost)];
-    for silence in silences {
-        let mut desk = Desk::at_login();
-        desk.keys("\x0fp");
-        assert!(desk.text().contains("As you wish"));
-        silence(&mut desk);
-        desk.state(state(Phase::Login));
-        assert!(desk.text().contains("manager-silent"), "{}", desk.text());
-        desk.log_in();
-        assert!(desk.text().contains("Welcome"));
-        silence(&mut desk);
-        desk.state(state(Phase::Login));
-        assert!(desk.text().contains("manager-silent") && desk.app.login.password.is_empty());
-
-        let mut desk = Desk::at_list();
-        desk.keys("\r");
-        opened(&mut desk, parcels()[0].id, Ok(()));
-        silence(&mut desk);
-        desk.state(state(Phase::Choose));
-        assert!(desk.text().contains("manager-silent"));
-        desk.keys("\r");
-        assert_eq!(desk.app.view(), View::List);
-    }
-}
-
-#[test]
-fn a_user_who_went_away_is_logged_out() {
-    let mut desk = Desk::at_list();
-    desk.wait(550);
-    assert!(desk.text().contains("Logging out in 50 s"));
-    desk.did();
-    // The key that says "I am here" does nothing else.
-    desk.keys("\r");
-    assert_eq!(desk.did(), []);
-    assert!(!desk.text().contains("Logging out"));
-    desk.keys("\r");
-    opened(&mut desk, parcels()[0].id, Err(OpenError::Wrong));
-    desk.wait(599);
-    assert_eq!(desk.did(), []);
-    desk.wait(1);
-    assert_eq!(desk.did(), [command(Command::LogOut)]);
-
-    // A form that was left half typed is empty for the next one.
-    let mut desk = Desk::at_login();
-    desk.keys("shanta\tTr0ub");
-    desk.wait(119);
-    assert!(!desk.app.login.is_blank());
-    desk.wait(1);
-    assert!(desk.app.login.is_blank());
-    // A session is the guest's affair.
-    let mut desk = Desk::at_run();
-    desk.did();
-    desk.wait(2000);
-    assert_eq!(desk.did(), []);
-}
-
-#[test]
-fn what_is_meant_for_a_window_never_reaches_the_guest() {
-    let mut desk = Desk::at_run();
-    desk.did();
-    // An impatient second stroke.
-    desk.keys("\x1dss\r");
-    assert_eq!(desk.did(), [command(Command::Suspend)]);
-    // It cannot be done now: the session goes on, and so do its keys.
-    desk.wait(30);
-    desk.keys("x");
-    assert_eq!(desk.did(), [Did::Typed(b"x".to_vec())]);
-
-    // The session begins while somebody answers whether to give up.
-    let mut desk = Desk::new();
-    desk.state(state(Phase::Restore));
-    desk.keys("c");
-    desk.state(running());
-    desk.event(Event::Console(Vec::new()));
-    desk.did();
-    desk.keys("n");
-    assert_eq!(desk.did(), []);
-    desk.wait(2);
-    desk.keys("n");
-    assert_eq!(desk.did(), [Did::Typed(b"n".to_vec())]);
-}
-
-#[test]
-fn output_of_a_session_that_is_over_is_dropped() {
-    let mut desk = Desk::at_run();
-    desk.state(state(Phase::Save));
-    desk.did();
-    desk.event(Event::Console(b"secret\x1b[6n".to_vec()));
-    assert_eq!(desk.did(), []);
-    assert!(!desk.app.guest_connected);
-    desk.state(running());
-    desk.event(Event::Console(Vec::new()));
-    assert!(!desk.text().contains("secret"));
 }
 
 #[test]

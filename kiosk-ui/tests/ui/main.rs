@@ -10,3 +10,4 @@ mod pty;
 mod random;
 mod realm;
 mod screens;
+mod tolerance;
