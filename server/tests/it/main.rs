@@ -3,8 +3,10 @@
 mod auth;
 mod client;
 mod command;
+mod commands;
 mod commit;
 mod crash;
+mod desk;
 mod discard;
 mod limits;
 mod locks;
