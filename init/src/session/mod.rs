@@ -154,12 +154,10 @@ impl<'a> Kiosk<'a> {
             let left = self.sys.recall();
             self.sys.log(&format!("the session manager ended ({how}); starting from a wipe"));
             if let Some(live) = left {
-                self.live = live;
-                let error = WireError::new(
-                    "kiosk-restarted",
-                    "This kiosk had to restart its software during your session.",
-                );
-                self.state.notice = Some(self.with_losses(error));
+                let home = Some(live.version).filter(|version| *version > Version(0));
+                let losses = words::losses(&live, home);
+                let text = format!("This kiosk had to restart its software during your session.{losses}");
+                self.state.notice = Some(WireError::new("kiosk-restarted", text));
             }
             return self.wipe_and_verify();
         }

@@ -134,6 +134,8 @@ fn login(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
         if let Some(Event::Command(Command::LoggedIn { .. })) = kiosk.next(None)? {
             kiosk.state.report = None;
             kiosk.state.notice = None;
+            // From here on somebody is there to whom a crash has to be explained.
+            kiosk.sys.remember(Some(&kiosk.live));
             return Ok(());
         }
     }
@@ -202,7 +204,7 @@ fn lock(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
             // Refused is not held. A request that broke off may have been heard all the same.
             if !UNHEARD.contains(&error.code.as_str()) {
                 kiosk.live.lock = Lock::None;
-                kiosk.sys.remember(None);
+                kiosk.sys.remember(Some(&kiosk.live));
             }
             Err(Stop::Failed(error))
         }
@@ -357,7 +359,7 @@ fn unlock(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
     let until = kiosk.sys.now() + UNLOCK_LIMIT;
     until_it_works(kiosk, || daemon::Request::Unlock, Some(until))?;
     kiosk.live.lock = Lock::None;
-    kiosk.sys.remember(None);
+    kiosk.sys.remember(Some(&kiosk.live));
     Ok(())
 }
 

@@ -52,6 +52,8 @@ pub struct Fake {
     pub log: Vec<String>,
     pub states: Vec<State>,
     pub live: Option<Live>,
+    /// Every change of it, and the phase in which it was made.
+    pub kept: Vec<(Phase, Option<Live>)>,
     /// What the verification finds after the nth wipe.
     pub findings: VecDeque<Vec<WipeCheck>>,
     /// Version of the parcel before the session.
@@ -134,6 +136,7 @@ impl Fake {
         match &event {
             Event::Exited { role, .. } => {
                 self.alive.remove(role);
+                self.calls.push(format!("lost {}", role.name()));
             }
             Event::Guest(state) => self.guest = Some(*state),
             _ => {}
@@ -319,6 +322,8 @@ impl System for Fake {
 
     fn remember(&mut self, live: Option<&Live>) {
         self.live = live.cloned();
+        let phase = self.states.last().map_or(Phase::Boot, |state| state.phase);
+        self.kept.push((phase, live.cloned()));
     }
 
     fn recall(&mut self) -> Option<Live> {

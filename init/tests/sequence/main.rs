@@ -392,6 +392,39 @@ fn a_manager_after_a_crash_wipes_first_and_tells_what_was_lost() {
 }
 
 #[test]
+fn a_manager_after_a_crash_tells_only_what_is_so() {
+    let live = |version, changes| Live { version: Version(version), changes, lock: Lock::None };
+    for (live, words) in [
+        (live(0, Changes::None), "during your session."),
+        (live(4, Changes::None), "Version 4 of your machine is on the server, whole."),
+        (live(4, Changes::InDoubt), "resumes as you left it, or as in version 4."),
+    ] {
+        let mut fake = Fake { live: Some(live.clone()), ..Fake::default() };
+        let crashed = Settings { crashed: Some("signal 9".into()), ..settings() };
+        assert_eq!(Kiosk::new(&mut fake, crashed, Network::default()).boot(), None);
+        let notice = fake.last().notice.clone().expect("the user is told");
+        assert!(notice.message.ends_with(words), "{notice}");
+    }
+}
+
+/// In every phase of a session, what a crashed manager would leave behind is what is so.
+#[test]
+fn what_is_at_stake_is_kept_from_login_to_wipe() {
+    let mut fake = Fake::with_user();
+    assert_eq!(cycle(&mut fake), None);
+    let kept = |phase| fake.kept.iter().rfind(|(of, _)| *of == phase).map(|(_, live)| live.clone());
+    let stake = |phase| kept(phase).flatten().map(|live| (live.version.0, live.changes, live.lock));
+    assert_eq!(stake(Phase::Login), Some((0, Changes::None, Lock::None)));
+    assert_eq!(stake(Phase::Lock), Some((2, Changes::None, Lock::Held)));
+    assert_eq!(stake(Phase::Run), Some((2, Changes::Unsaved, Lock::Held)));
+    assert_eq!(stake(Phase::Commit), Some((3, Changes::None, Lock::Held)));
+    assert_eq!(stake(Phase::Unlock), Some((3, Changes::None, Lock::None)));
+    assert_eq!(kept(Phase::Wipe), Some(None));
+    let sending = fake.kept.iter().find(|(of, _)| *of == Phase::Commit).and_then(|(_, live)| live.clone());
+    assert_eq!(sending.map(|live| live.changes), Some(Changes::InDoubt));
+}
+
+#[test]
 fn the_first_boot_wipes_before_anyone_can_log_in() {
     let mut fake = Fake::default();
     fake.patience.push_back(Event::Command(Command::PowerOff));

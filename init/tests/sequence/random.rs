@@ -12,7 +12,7 @@ use waystation_init::{
     system::{Event, Network, Power, Role},
 };
 
-const ASKED: [&str; 12] = [
+const ASKED: [&str; 14] = [
     "prepare",
     "start cached",
     "start kiosk-ui",
@@ -25,6 +25,8 @@ const ASKED: [&str; 12] = [
     "commit",
     "unlock",
     "status",
+    "parcels",
+    "console size",
 ];
 const PHASES: [Phase; 12] = [
     Phase::Login,
@@ -108,7 +110,7 @@ proptest! {
         prop_assert!(fake.live.is_none());
 
         // Between two wipes: no commit without a save before it or a guest that was off, no machine without a lock,
-        // and a lock that was given is given back, unless the engine that held it died or the user gave up on it.
+        // and a lock that was given is given back, unless the engine that held it died.
         for session in done.split(|call| *call == "wipe") {
             let at = |what: &str| session.iter().position(|call| *call == what);
             if let Some(commit) = at("commit") {
@@ -118,6 +120,10 @@ proptest! {
             if let Some(start) = at("start vmm") {
                 prop_assert!(at("open").is_some_and(|open| open < start) && at("lock") < at("open"));
                 prop_assert!(session.contains(&"stop vmm"), "{:?}", session);
+            }
+            if let Some(open) = at("open") {
+                let back = session.iter().rposition(|call| *call == "unlock").is_some_and(|back| back > open);
+                prop_assert!(back || session.contains(&"lost cached"), "{:?}", session);
             }
         }
     }
