@@ -185,4 +185,24 @@ mod tests {
         assert_eq!(store.give_up(10_000), 600);
         assert_eq!(store.bytes(), 0);
     }
+
+    #[test]
+    fn what_should_not_be_in_the_folder_is_not_believed() {
+        let folder = tempfile::tempdir().unwrap();
+        let objects = folder.path().join(FOLDER);
+        let name = |i: u8| ChunkName([i; 20]);
+        let place = |i: u8| objects.join(name(i).to_string().split_at(2).0).join(&name(i).to_string()[2..]);
+        for i in 1..=3 {
+            std::fs::create_dir_all(place(i).parent().unwrap()).unwrap();
+        }
+        std::fs::write(objects.join("a file"), b"x").unwrap();
+        std::fs::create_dir(place(1)).unwrap();
+        nix::unistd::mkfifo(&place(2), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        File::create(place(3)).unwrap().set_len(1 << 40).unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        assert!((1..=3).all(|i| store.get(&name(i)).is_none()));
+        assert!(!place(3).exists());
+        store.put(&name(2), b"sealed");
+        assert_eq!(store.get(&name(2)).as_deref(), Some(&b"sealed"[..]));
+    }
 }

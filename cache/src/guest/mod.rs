@@ -32,8 +32,8 @@ use std::{
 use tokio::{net::UnixListener, task::AbortHandle};
 use zeroize::Zeroizing;
 
-/// The largest saved state that is accepted, in bytes.
-const MAX_STATE: u64 = 256 << 20;
+/// The largest saved state that is accepted, in bytes: the VMM takes no larger one back.
+const MAX_STATE: u64 = 32 << 20;
 
 /// A parcel on the VMM's socket; closed when dropped.
 pub struct GuestServer {

@@ -381,7 +381,7 @@ async fn no_request_is_lost_or_answered_twice() {
                 let sector = rng.next() as usize % 200;
                 let at = usize::from(slot) * CHUNK_SIZE + sector * 512;
                 let len = (1 + rng.next() as usize % 4) * 512;
-                let out = (slot < 3 && rng.next() % 2 == 0).then(|| rng.bytes(len));
+                let out = (slot < 3 && rng.next().is_multiple_of(2)).then(|| rng.bytes(len));
                 let (kind, room) = if out.is_some() { (OUT, 0) } else { (IN, len as u32) };
                 let sector = at as u64 / 512;
                 guest.send(slot, &Request { kind, sector, out: out.clone().unwrap_or_default(), room });
