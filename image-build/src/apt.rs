@@ -42,9 +42,10 @@ pub fn fetch(cache: &Path, wanted: &[&str], progress: &Progress) -> Result<Vec<P
     let apt = Apt { cache };
     let state = cache.join("apt");
     fs::create_dir_all(&state).map_err(BuildError::io(&state, "making the package cache"))?;
-    let names: Vec<String> = apt.resolve(wanted)?;
-    let records = apt.records(&names)?;
-    let missing: Vec<&Record> = records.iter().filter(|record| !is_cached(cache, record)).collect();
+    let records = progress.step("Asking apt what is needed", || apt.records(&apt.resolve(wanted)?))?;
+    let missing: Vec<&Record> = progress.step("Checking the packages that are kept", || {
+        records.iter().filter(|record| !is_cached(cache, record)).collect()
+    });
     if !missing.is_empty() {
         apt.download(&missing, progress)?;
     }

@@ -206,6 +206,11 @@ fn stick_and_network_boot_the_same(site: &Site, manifest: &Value) {
     let script = fs::read_to_string(site.path("out/netboot/boot.ipxe")).unwrap();
     assert!(script.starts_with("#!ipxe\n"));
     assert!(script.contains(&format!("kernel vmlinuz initrd=initrd {cmdline} ||")), "{script}");
+    assert!(boot_file_of_stick(site) == efi);
+}
+
+/// By mtools.
+fn boot_file_of_stick(site: &Site) -> Vec<u8> {
     let copy = site.path("copy.efi");
     let drive = format!("{}@@1048576", site.path("out/kiosk.img").display());
     let status = Command::new("mcopy")
@@ -214,7 +219,7 @@ fn stick_and_network_boot_the_same(site: &Site, manifest: &Value) {
         .status()
         .unwrap();
     assert!(status.success());
-    assert!(fs::read(copy).unwrap() == efi);
+    fs::read(copy).unwrap()
 }
 
 fn the_manifest_names_packages_and_files(site: &Site, manifest: &Value) {
@@ -313,6 +318,32 @@ fn no_space_leaves_nothing_half_made() {
             "earlier".to_owned()
         ]
     );
+}
+
+/// What IT boots with Secure Boot: the file verifies with the certificate, and the stick carries it.
+#[test]
+fn a_signed_build_verifies() {
+    let site = Site::new();
+    // As docs/images.md says.
+    let made = Command::new("openssl")
+        .current_dir(site.folder.path())
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=Kiosks"])
+        .args(["-keyout", "db.key", "-out", "db.pem"])
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", stderr(&made));
+    let text = format!("{CONFIG}[secure_boot]\nkey = \"db.key\"\ncert = \"db.pem\"\n");
+    fs::write(site.path("kiosk.toml"), text).unwrap();
+    let manifest = build(&site, "out", &[]);
+    assert_eq!(manifest["signed"], true);
+    let verified = Command::new("sbverify")
+        .arg("--cert")
+        .arg(site.path("db.pem"))
+        .arg(site.path("out/kiosk.efi"))
+        .output()
+        .unwrap();
+    assert!(verified.status.success(), "{}", stderr(&verified));
+    assert!(boot_file_of_stick(&site) == fs::read(site.path("out/kiosk.efi")).unwrap());
 }
 
 /// The key of one pair and the certificate of another: only signing can tell.

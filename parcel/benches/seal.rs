@@ -43,6 +43,10 @@ fn main() -> std::io::Result<()> {
     }
     let chunks = read_input(inputs)?;
     let threads = std::thread::available_parallelism()?.get();
+    if chunks.len() < threads {
+        let few = format!("the input is too short: name files of {threads} times {CHUNK_SIZE} bytes or more");
+        return Err(std::io::Error::other(few));
+    }
     let results: Vec<_> = LEVELS.iter().map(|level| measure(&chunks, *level, threads, rounds)).collect();
     let text = serde_json::to_string_pretty(&serde_json::json!({ "bench": "seal", "levels": results }))?;
     println!("{text}");
