@@ -254,6 +254,20 @@ mod tests {
         assert!(!blind.ok && blind.found.contains("no descriptor is left"), "{}", blind.found);
     }
 
+    /// On this machine, with all that comes and goes on it: the tables have the form that is expected.
+    #[test]
+    fn a_real_kernel_can_be_asked() {
+        processes().unwrap();
+        mounted().unwrap();
+        key_names().unwrap();
+        media::mapped(Path::new("/sys/class/block")).unwrap();
+        media::partitions(Path::new("/sys/class/block")).unwrap();
+        net::guest::exists().unwrap();
+        for table in ["/proc/swaps", "/proc/net/unix", "/proc/sysvipc/shm", "/proc/sysvipc/msg"] {
+            text(table).unwrap();
+        }
+    }
+
     #[test]
     fn what_outlives_its_maker_is_found() {
         let text = "       key      shmid perms                  size  cpid\n         0          5   600   4096  77\n";
