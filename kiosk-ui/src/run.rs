@@ -113,6 +113,7 @@ fn tick(events: mpsc::Sender<Event>) {
         seconds.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             seconds.tick().await;
+            terminal::release_scroll_lock();
             if events.send(Event::Tick(now())).await.is_err() {
                 return;
             }

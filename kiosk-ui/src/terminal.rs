@@ -14,7 +14,10 @@ use crossterm::{
         window_size,
     },
 };
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::termios::{FlowArg, tcflow},
+};
 use ratatui::{Terminal, TerminalOptions, Viewport, backend::CrosstermBackend, layout::Rect};
 use std::{
     io::{self, BufWriter, Stdin, Stdout, Write},
@@ -123,14 +126,32 @@ mod ioctl {
     );
 }
 
-/// `true` when Caps Lock is on, as far as the terminal knows: a virtual console does, a line does not.
-pub fn caps_lock() -> bool {
-    const K_CAPSLOCK: u8 = 0x04;
+/// The locks that are on, as bits; none where the terminal does not know, as a line does not.
+fn locks() -> u8 {
     let mut locks = 0;
     // SAFETY: KDGKBLED writes one byte to where its argument points, which is a byte that lives here; any terminal
     // that is no virtual console refuses it.
     let known = unsafe { ioctl::kdgkbled(io::stdin().as_raw_fd(), &mut locks) };
-    known.is_ok() && locks & K_CAPSLOCK != 0
+    known.map_or(0, |_| locks)
+}
+
+/// `true` when Caps Lock is on, as far as the terminal knows.
+pub fn caps_lock() -> bool {
+    const K_CAPSLOCK: u8 = 0x04;
+    locks() & K_CAPSLOCK != 0
+}
+
+/// Lets a virtual console's output go on that Scroll Lock has stopped: a traveller who strikes that key takes the kiosk
+/// for dead. Not to be called where the screen is drawn, which is what waits.
+pub fn release_scroll_lock() {
+    const K_SCROLLLOCK: u8 = 0x01;
+    if locks() & K_SCROLLLOCK != 0 {
+        // What the key stopped is started only by what the same call has stopped (tty_ioctl(4)).
+        let again = tcflow(io::stdout(), FlowArg::TCOOFF).and_then(|()| tcflow(io::stdout(), FlowArg::TCOON));
+        if let Err(error) = again {
+            tracing::debug!(%error, "Scroll Lock could not be released");
+        }
+    }
 }
 
 /// What the terminal can show.

@@ -49,7 +49,9 @@ impl Decoder {
         for &byte in bytes {
             if self.skipping {
                 self.skipping = !(0x40..=0x7e).contains(&byte) && byte != 0x1b;
-                continue;
+                if byte != 0x1b {
+                    continue;
+                }
             }
             self.held.push(byte);
             self.drain(out);
@@ -302,6 +304,8 @@ mod tests {
         assert_eq!(all(b"\xff\xc0"), []);
         let long = [&b"\x1b["[..], &[b'1'; 200], b"~z"].concat();
         assert_eq!(all(&long), [plain(KeyCode::Char('z'))]);
+        let broken = [&b"\x1b["[..], &[b'1'; 200], b"\x1b[A"].concat();
+        assert_eq!(all(&broken), [plain(KeyCode::Up)]);
     }
 
     proptest! {
