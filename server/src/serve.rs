@@ -13,6 +13,7 @@ use axum_server::{
     accept::NoDelayAcceptor,
     tls_rustls::{RustlsAcceptor, RustlsConfig},
 };
+use nix::sys::socket::{setsockopt, sockopt};
 use rustls::{
     ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
@@ -58,6 +59,10 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
             config.file.display()
         )
     })?;
+    // Connections inherit it: one on which nothing sent is taken any more ends, whether its peer is dead or only does not
+    // read.
+    let idle = u32::try_from(config.limits.idle_timeout.as_millis()).unwrap_or(u32::MAX);
+    setsockopt(&listener, sockopt::TcpUserTimeout, &idle).context("cannot set up the listening socket")?;
     let store = LocalStore::open(&config.store)?;
     let tokens = TokenKey::load_or_create(&config.token_key_file).context("token_key_file")?;
     let acceptor = Acceptor::new(&config.keytab, &config.replay_cache, &config.service).map_err(|e| {

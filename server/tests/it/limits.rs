@@ -4,7 +4,7 @@ use crate::{
     client::{Client, Code, send},
     machine::{Machine, random_id, wants},
     realm::HOST,
-    server::Setup,
+    server::{Server, Setup},
 };
 use parcel::{
     chunk,
@@ -15,7 +15,7 @@ use std::{
     io::{Read, Write},
     net::TcpStream,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 #[tokio::test]
@@ -71,6 +71,54 @@ async fn objects_have_their_names_and_no_more_than_their_size() {
     assert_eq!(send(shanta.request(Method::PATCH, &format!("parcels/{id}"))).await.code(), "405 bad-method");
 }
 
+/// A connection without an HTTP client.
+fn connect(setup: &Setup, server: &Server) -> rustls::StreamOwned<rustls::ClientConnection, TcpStream> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(rustls::pki_types::pem::PemObject::from_pem_slice(setup.ca.as_bytes()).unwrap()).unwrap();
+    let config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let tcp = TcpStream::connect(server.addr).unwrap();
+    tcp.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let session = rustls::ClientConnection::new(Arc::new(config), HOST.try_into().unwrap()).unwrap();
+    rustls::StreamOwned::new(session, tcp)
+}
+
+#[test]
+fn a_client_that_takes_no_answer_is_given_up() {
+    let setup = Setup::with_limits("idle_timeout_s = 1");
+    let server = setup.start();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let client = runtime.block_on(Client::of("shanta", &setup, &server));
+    let token = client.token.clone().unwrap();
+    let bytes = vec![7; parcel::MAX_OBJECT];
+    let name = chunk::name_of(&bytes);
+    runtime.block_on(async {
+        let machine = Machine::new();
+        let epoch = client.create(machine.id, "work", "shanta", "a").await.unwrap().epoch;
+        let first = machine.record(1, 0, Vec::new(), wants(1));
+        client.commit(machine.id, epoch, Version(1), &first).await.unwrap();
+        client.put_chunk(machine.id, epoch, name, &bytes).await.unwrap();
+    });
+
+    // Far more than the sockets between the two hold.
+    let mut greedy = connect(&setup, &server);
+    let ask =
+        format!("GET /v1/chunks/{name} HTTP/1.1\r\nHost: {HOST}\r\nAuthorization: Bearer {token}\r\n\r\n");
+    greedy.write_all(ask.repeat(64).as_bytes()).unwrap();
+    greedy.flush().unwrap();
+    let ends = format!(
+        "0100007F:{:04X} 0100007F:{:04X} 01",
+        server.addr.port(),
+        greedy.sock.local_addr().unwrap().port()
+    );
+    let begun = Instant::now();
+    while std::fs::read_to_string("/proc/net/tcp").unwrap().contains(&ends) {
+        assert!(begun.elapsed() < Duration::from_secs(60), "the server holds on to it");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    // Others are served meanwhile and afterwards.
+    assert_eq!(runtime.block_on(client.list()).len(), 1);
+}
+
 #[test]
 fn a_client_that_stalls_is_given_up() {
     let setup = Setup::with_limits("idle_timeout_s = 1");
@@ -79,16 +127,6 @@ fn a_client_that_stalls_is_given_up() {
     let client = runtime.block_on(Client::of("shanta", &setup, &server));
     let token = client.token.clone().unwrap();
 
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(rustls::pki_types::pem::PemObject::from_pem_slice(setup.ca.as_bytes()).unwrap()).unwrap();
-    let config =
-        Arc::new(rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth());
-    let connect = || {
-        let tcp = TcpStream::connect(server.addr).unwrap();
-        tcp.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        let session = rustls::ClientConnection::new(Arc::clone(&config), HOST.try_into().unwrap()).unwrap();
-        rustls::StreamOwned::new(session, tcp)
-    };
     let answer = |mut stream: rustls::StreamOwned<_, _>| {
         let mut text = String::new();
         // A peer that closes without saying so is as good an end.
@@ -96,14 +134,14 @@ fn a_client_that_stalls_is_given_up() {
         text
     };
     // In the middle of a body; in the middle of the first headers; before the first byte.
-    let mut body = connect();
+    let mut body = connect(&setup, &server);
     let head = format!(
         "POST /v1/parcels HTTP/1.1\r\nHost: {HOST}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\nContent-Length: 100\r\n\r\n{{"
     );
     body.write_all(head.as_bytes()).unwrap();
-    let mut headers = connect();
+    let mut headers = connect(&setup, &server);
     headers.write_all(b"GET /v1/health HTTP/1.1\r\nHost:").unwrap();
-    let mut silent = connect();
+    let mut silent = connect(&setup, &server);
     silent.flush().unwrap();
     let text = answer(body);
     assert!(text.starts_with("HTTP/1.1 408") && text.contains("too-slow"), "{text}");
