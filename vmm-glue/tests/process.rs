@@ -1,0 +1,353 @@
+//! The whole process, `vmm run`, between a stand-in for `cached` and one for `init`, with guests of a few bytes. Needs
+//! `/dev/kvm`, if only a software one.
+
+use parcel::wire::{
+    guest::{Machine, Reply as GuestReply, Request as GuestRequest, Start},
+    vmm::{GuestState, Reply, Request},
+};
+use std::{
+    fs::File,
+    io::{BufRead, BufReader, Write},
+    os::{
+        fd::AsFd,
+        unix::{
+            fs::FileExt,
+            net::{UnixListener, UnixStream},
+        },
+    },
+    path::PathBuf,
+    process::{Child, Command},
+    sync::{Arc, Mutex},
+    thread::{sleep, spawn},
+    time::{Duration, Instant},
+};
+use vmm_glue::{memory::dirty::memfd_of, wire::line::LineSocket};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const COUNTER: u64 = 0x1_0000;
+
+/// 64-bit code: inc dword [0x10000]; out 0x80, al; jmp back
+const COUNT: &[u8] = &[0xff, 0x04, 0x25, 0, 0, 1, 0, 0xe6, 0x80, 0xeb, 0xf5];
+/// inc dword [0x10000]; mov dx, 0x602; mov al, 1; out dx, al (the reset register); hlt
+const RESET: &[u8] = &[0xff, 0x04, 0x25, 0, 0, 1, 0, 0x66, 0xba, 0x02, 0x06, 0xb0, 0x01, 0xee, 0xf4];
+/// mov dx, 0x600; mov al, 0x34 (soft off); out dx, al; hlt
+const POWER_OFF: &[u8] = &[0x66, 0xba, 0x00, 0x06, 0xb0, 0x34, 0xee, 0xf4];
+
+/// The least that is taken for a kernel, with this code at its 64-bit entry.
+fn kernel(code: &[u8]) -> Vec<u8> {
+    let mut image = vec![0; 1024];
+    image[0x1f1] = 1;
+    image[0x1fe..0x200].copy_from_slice(&0xaa55u16.to_le_bytes());
+    image[0x202..0x206].copy_from_slice(b"HdrS");
+    image[0x206..0x208].copy_from_slice(&0x020fu16.to_le_bytes());
+    image[0x211] = 1;
+    image[0x214..0x218].copy_from_slice(&0x10_0000u32.to_le_bytes());
+    image[0x22c..0x230].copy_from_slice(&0x7fff_ffffu32.to_le_bytes());
+    image[0x236] = 1;
+    image[0x260..0x264].copy_from_slice(&(8u32 << 20).to_le_bytes());
+    image.resize(1024 + 0x200, 0);
+    image.extend(code);
+    image
+}
+
+/// What `cached` holds of a machine.
+#[derive(Default)]
+struct Kept {
+    memory: Option<File>,
+    state: Option<Vec<u8>>,
+    powered_off: usize,
+}
+
+fn content(file: &File) -> Vec<u8> {
+    let mut bytes = vec![0; file.metadata().unwrap().len() as usize];
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    bytes
+}
+
+/// Answers one VMM until it goes, or until `until` says that it is time to hang up.
+fn cached(
+    listener: UnixListener,
+    code: &'static [u8],
+    before: Option<(Vec<u8>, Vec<u8>)>,
+    kept: Arc<Mutex<Kept>>,
+    until: impl Fn(&GuestRequest) -> bool + Send + 'static,
+) {
+    spawn(move || {
+        let mut socket = LineSocket::new(listener.accept().unwrap().0, "the VMM");
+        let mut faults = Vec::new();
+        while let Ok((request, mut files)) = socket.receive::<GuestRequest>() {
+            if until(&request) {
+                return;
+            }
+            let mut kept = kept.lock().unwrap();
+            let file = |bytes: &[u8]| memfd_of(c"test", bytes).unwrap();
+            let machine = Machine {
+                vcpus: 1,
+                memory_mib: 64,
+                cpu_baseline: "x86-64-v1".into(),
+                mac: "52:54:00:12:34:56".into(),
+            };
+            let answer = |start| GuestReply::Machine { machine, start, disk_socket: String::new() };
+            match request {
+                GuestRequest::Describe if before.is_some() => {
+                    let state = file(&before.as_ref().unwrap().0);
+                    socket.send(&answer(Start::Restore), &[state.as_fd()]).unwrap();
+                }
+                GuestRequest::Describe | GuestRequest::Kernel => {
+                    let (kernel, initrd) = (file(&kernel(code)), file(&[]));
+                    let start = Start::Cold { cmdline: "quiet".into() };
+                    socket.send(&answer(start), &[kernel.as_fd(), initrd.as_fd()]).unwrap();
+                }
+                GuestRequest::Memory { .. } => {
+                    if let Some((_, memory)) = &before {
+                        files[0].write_all_at(memory, 0).unwrap();
+                    }
+                    faults.extend(files.drain(1..));
+                    kept.memory = files.pop();
+                    socket.send(&GuestReply::Ready, &[]).unwrap();
+                }
+                GuestRequest::Save => {
+                    kept.state = Some(content(&files[0]));
+                    socket.send(&GuestReply::Saved, &[]).unwrap();
+                }
+                GuestRequest::PoweredOff => {
+                    kept.powered_off += 1;
+                    socket.send(&GuestReply::Saved, &[]).unwrap();
+                }
+            }
+        }
+    });
+}
+
+/// The process, as `init` sees it.
+struct Vmm {
+    child: Child,
+    control: PathBuf,
+    kept: Arc<Mutex<Kept>>,
+    folder: tempfile::TempDir,
+}
+
+impl Vmm {
+    fn start(code: &'static [u8], before: Option<(Vec<u8>, Vec<u8>)>) -> Self {
+        Self::start_until(code, before, |_| false)
+    }
+
+    fn start_until(
+        code: &'static [u8],
+        before: Option<(Vec<u8>, Vec<u8>)>,
+        until: impl Fn(&GuestRequest) -> bool + Send + 'static,
+    ) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let kept = Arc::new(Mutex::new(Kept::default()));
+        cached(UnixListener::bind(at("guest.sock")).unwrap(), code, before, Arc::clone(&kept), until);
+        let child = Command::new(env!("CARGO_BIN_EXE_vmm"))
+            .args(["run", "--guest-socket"])
+            .arg(at("guest.sock"))
+            .arg("--control-socket")
+            .arg(at("vmm.sock"))
+            .arg("--console-socket")
+            .arg(at("console.sock"))
+            .stderr(File::create(at("log")).unwrap())
+            .spawn()
+            .unwrap();
+        let vmm = Self { child, control: at("vmm.sock"), kept, folder };
+        wait("the control socket", || UnixStream::connect(&vmm.control).is_ok());
+        vmm
+    }
+
+    fn connect(&self) -> BufReader<UnixStream> {
+        BufReader::new(UnixStream::connect(&self.control).unwrap())
+    }
+
+    fn ask(&self, request: &Request) -> Reply {
+        say(&mut self.connect(), request)
+    }
+
+    fn state(&self) -> GuestState {
+        match self.ask(&Request::Status) {
+            Reply::Status { state } => state,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn ok(&self, request: &Request) {
+        let reply = self.ask(request);
+        assert!(matches!(reply, Reply::Ok), "{request:?}: {reply:?}");
+    }
+
+    fn until_running(&self) {
+        wait("the guest", || self.state() != GuestState::Starting);
+    }
+
+    fn counter(&self) -> u32 {
+        let mut word = [0; 4];
+        self.kept.lock().unwrap().memory.as_ref().unwrap().read_exact_at(&mut word, COUNTER).unwrap();
+        u32::from_le_bytes(word)
+    }
+
+    fn until_it_counts(&self) {
+        let before = self.counter();
+        wait("the guest's counting", || self.counter() > before + 2);
+    }
+
+    /// Its exit status and last words.
+    fn end(mut self) -> (i32, String) {
+        (self.child.wait().unwrap().code().unwrap_or(-1), self.said())
+    }
+
+    fn said(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap()
+    }
+}
+
+impl Drop for Vmm {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("{}", self.said());
+        }
+    }
+}
+
+fn wait(what: &str, ready: impl Fn() -> bool) {
+    let patience = Instant::now() + PATIENCE;
+    while !ready() {
+        assert!(Instant::now() < patience, "{what} does not come");
+        sleep(Duration::from_millis(2));
+    }
+}
+
+fn say(connection: &mut BufReader<UnixStream>, request: &Request) -> Reply {
+    let line = serde_json::to_string(request).unwrap();
+    writeln!(connection.get_mut(), "{line}").unwrap();
+    hear(connection)
+}
+
+fn hear(connection: &mut BufReader<UnixStream>) -> Reply {
+    let mut line = String::new();
+    connection.read_line(&mut line).unwrap();
+    serde_json::from_str(&line).unwrap()
+}
+
+#[test]
+fn a_machine_is_saved_and_goes_on_in_another_process() {
+    let first = Vmm::start(COUNT, None);
+    first.until_running();
+    first.until_it_counts();
+    first.ok(&Request::Save);
+    let stood = first.counter();
+    let (state, memory) = {
+        let kept = first.kept.lock().unwrap();
+        (kept.state.clone().unwrap(), content(kept.memory.as_ref().unwrap()))
+    };
+    assert_eq!(first.state(), GuestState::Paused);
+    assert_eq!(first.counter(), stood, "it stands");
+    first.ok(&Request::Quit);
+    assert_eq!(first.end().0, 0);
+
+    let second = Vmm::start(COUNT, Some((state, memory)));
+    second.until_running();
+    wait("the guest's counting", || second.counter() > stood);
+    second.ok(&Request::Pause);
+    second.ok(&Request::Pause);
+    second.ok(&Request::Resume);
+    second.until_it_counts();
+    second.ok(&Request::Quit);
+    let (status, said) = second.end();
+    assert_eq!(status, 0, "{said}");
+}
+
+#[test]
+fn a_guest_that_powers_off_is_told_once_and_needs_no_save() {
+    let vmm = Vmm::start(POWER_OFF, None);
+    wait("the end", || vmm.state() == GuestState::PoweredOff);
+    // Who asked for a save just before it knew is not told of a failure.
+    vmm.ok(&Request::Save);
+    assert!(matches!(vmm.ask(&Request::Resume), Reply::Error(_)));
+    {
+        let kept = vmm.kept.lock().unwrap();
+        assert_eq!((kept.powered_off, kept.state.is_none()), (1, true));
+    }
+    vmm.ok(&Request::Quit);
+    assert_eq!(vmm.end().0, 0);
+}
+
+#[test]
+fn a_guest_that_restarts_all_the_time_stands_when_it_is_saved() {
+    let vmm = Vmm::start(RESET, None);
+    vmm.until_running();
+    for _ in 0..20 {
+        vmm.until_it_counts();
+        vmm.ok(&Request::Save);
+        let stood = vmm.counter();
+        for _ in 0..5 {
+            assert_eq!(vmm.state(), GuestState::Paused);
+            sleep(Duration::from_millis(1));
+        }
+        assert_eq!(vmm.counter(), stood, "it went on behind the save");
+        vmm.ok(&Request::Resume);
+    }
+}
+
+#[test]
+fn quitting_may_wait_behind_another_request() {
+    let vmm = Vmm::start(COUNT, None);
+    vmm.until_running();
+    let mut connection = vmm.connect();
+    let lines = format!(
+        "{}\n{}\n",
+        serde_json::to_string(&Request::Save).unwrap(),
+        serde_json::to_string(&Request::Quit).unwrap()
+    );
+    connection.get_mut().write_all(lines.as_bytes()).unwrap();
+    assert!(matches!(hear(&mut connection), Reply::Ok));
+    assert!(matches!(hear(&mut connection), Reply::Ok));
+    assert_eq!(vmm.end().0, 0);
+}
+
+#[test]
+fn cached_that_dies_at_the_save_is_an_error_and_not_the_end() {
+    let vmm = Vmm::start_until(COUNT, None, |request| matches!(request, GuestRequest::Save));
+    vmm.until_running();
+    for _ in 0..2 {
+        let Reply::Error(why) = vmm.ask(&Request::Save) else { panic!("it cannot have been saved") };
+        assert!(why.message.contains("cached"), "{why:?}");
+        assert_eq!(vmm.state(), GuestState::Paused);
+    }
+    // Nothing is lost of the guest.
+    vmm.ok(&Request::Resume);
+    vmm.until_it_counts();
+    vmm.ok(&Request::Quit);
+    assert_eq!(vmm.end().0, 0);
+}
+
+#[test]
+fn cached_that_dies_before_the_start_ends_it_with_a_word() {
+    let vmm = Vmm::start_until(COUNT, None, |request| matches!(request, GuestRequest::Memory { .. }));
+    let (status, said) = vmm.end();
+    assert_eq!(status, 1);
+    let last = said.lines().last().unwrap_or_default();
+    assert!(last.starts_with("vmm: manager: ") && last.contains("cached"), "{said}");
+}
+
+#[test]
+fn init_that_goes_away_in_mid_request_leaves_the_machine_to_the_next() {
+    let vmm = Vmm::start(COUNT, None);
+    vmm.until_running();
+    for _ in 0..20 {
+        let mut connection = vmm.connect();
+        writeln!(connection.get_mut(), "{}", serde_json::to_string(&Request::Save).unwrap()).unwrap();
+    }
+    wait("the save", || vmm.state() == GuestState::Paused);
+    // Some of the saves may still be waiting.
+    wait("the guest", || {
+        vmm.ok(&Request::Resume);
+        let before = vmm.counter();
+        sleep(Duration::from_millis(5));
+        vmm.counter() > before
+    });
+    vmm.ok(&Request::Quit);
+    assert_eq!(vmm.end().0, 0);
+}
