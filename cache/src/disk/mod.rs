@@ -32,6 +32,14 @@ const CHUNK: u64 = CHUNK_SIZE as u64;
 /// Chunks that are read ahead of a sequential reader.
 const AHEAD: u64 = 3;
 
+/// What becomes of a part of a chunk that would have to be fetched for its other parts first.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    Fetch,
+    /// It stays as it is.
+    Leave,
+}
+
 /// The disk image of a version with what the guest has written since. Every read sees the newest bytes.
 pub struct Disk {
     bytes: u64,
@@ -161,28 +169,36 @@ impl Disk {
 
     /// Makes `len` bytes at `offset` zeros; whole chunks become holes, and holes stay what they are.
     pub async fn zero(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.clear(offset, len, Rest::Fetch).await
+    }
+
+    /// The guest does not need `len` bytes at `offset` any more: they become zeros where that costs nothing.
+    pub async fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.clear(offset, len, Rest::Leave).await
+    }
+
+    async fn clear(&self, offset: u64, len: u64, rest: Rest) -> io::Result<()> {
         self.within(offset, len)?;
         let (mut at, end) = (offset, offset + len);
         while at < end {
             let room = (CHUNK - at % CHUNK).min(end - at) as usize;
-            self.zero_part(at / CHUNK, (at % CHUNK) as usize, room).await?;
+            self.clear_part(at / CHUNK, (at % CHUNK) as usize, room, rest).await;
             at += room as u64;
         }
         Ok(())
     }
 
-    async fn zero_part(&self, chunk: u64, from: usize, len: usize) -> io::Result<()> {
+    async fn clear_part(&self, chunk: u64, from: usize, len: usize, rest: Rest) {
         let alone = self.alone(chunk).await;
         let held = self.dirty(|dirty| dirty.has(chunk));
         if !held && self.keyring.reference(ImageKind::Disk, chunk).await.is_none() {
-            return Ok(());
+            return;
         }
         if from == 0 && len == self.chunk_len(chunk) {
             self.dirty(|dirty| dirty.put(chunk, Held::Zero));
-            return Ok(());
+        } else if held || rest == Rest::Fetch {
+            self.change(&alone, from, len, |bytes| bytes.fill(0)).await;
         }
-        self.change(&alone, from, len, |bytes| bytes.fill(0)).await;
-        Ok(())
     }
 
     /// Bytes of a chunk: the last one may be shorter.

@@ -56,6 +56,7 @@ enum Ask {
     Read { offset: u64, len: usize },
     Write { offset: u64, data: Plain },
     Zero { ranges: Vec<(u64, u64)> },
+    Discard { ranges: Vec<(u64, u64)> },
     Flush,
     Id,
     Bad(u32),
@@ -122,7 +123,8 @@ impl Queue {
                 self.disk.read(offset, &mut data).await
             }
             Ask::Write { offset, data } => self.disk.write(offset, &data).await,
-            Ask::Zero { ranges } => self.zero(&ranges).await,
+            Ask::Zero { ranges } => self.clear(&ranges, false).await,
+            Ask::Discard { ranges } => self.clear(&ranges, true).await,
             // Nothing is promised beyond the commit, and the changes of a session live no longer than `cached`.
             Ask::Flush => Ok(()),
             Ask::Id => {
@@ -140,9 +142,12 @@ impl Queue {
         }
     }
 
-    async fn zero(&self, ranges: &[(u64, u64)]) -> io::Result<()> {
+    async fn clear(&self, ranges: &[(u64, u64)], discard: bool) -> io::Result<()> {
         for (offset, len) in ranges {
-            self.disk.zero(*offset, *len).await?;
+            match discard {
+                true => self.disk.discard(*offset, *len).await?,
+                false => self.disk.zero(*offset, *len).await?,
+            }
         }
         Ok(())
     }
@@ -256,7 +261,10 @@ fn try_parse(chain: &Chain, memory: &Memory) -> io::Result<Ask> {
                 let start = start.checked_mul(SECTOR).ok_or(io::ErrorKind::InvalidData)?;
                 ranges.push((start, u64::from(sectors) * SECTOR));
             }
-            Ask::Zero { ranges }
+            match kind {
+                VIRTIO_BLK_T_DISCARD => Ask::Discard { ranges },
+                _ => Ask::Zero { ranges },
+            }
         }
         VIRTIO_BLK_T_FLUSH => Ask::Flush,
         VIRTIO_BLK_T_GET_ID if len >= VIRTIO_BLK_ID_BYTES as usize => Ask::Id,

@@ -125,6 +125,22 @@ async fn a_whole_chunk_is_overwritten_without_fetching_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_discard_fetches_nothing() {
+    let disk = first_disk();
+    let world = World::new(&disk, 64).await;
+    let open = world.open(1, false).await;
+    let chunk = CHUNK_SIZE as u64;
+    // The end of one, a whole one, and the begin of a third.
+    open.disk.discard(5 * chunk - 4096, 4096 + chunk + 512).await.unwrap();
+    assert_eq!(world.server.gets.load(SeqCst), 1, "the leaf");
+    assert_eq!(world.board.status().dirty_chunks, 1);
+    let mut expected = disk;
+    expected[5 * CHUNK_SIZE..6 * CHUNK_SIZE].fill(0);
+    assert!(whole(&open).await == expected);
+    assert!(open.disk.discard(DISK as u64, 512).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_saved_is_nothing_to_commit() {
     let world = World::new(&first_disk(), 64).await;
     let open = world.open(1, false).await;
