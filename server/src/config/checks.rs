@@ -4,6 +4,7 @@ use super::{Config, ConfigError, Limits, Place, Raw};
 use crate::{
     auth::{is_principal, keytab, token::TokenKey},
     serve,
+    store::local,
 };
 use std::{
     ffi::OsString,
@@ -183,7 +184,11 @@ fn folder_of(path: &Path, key: &str, place: &Place<'_>) -> Result<(), ConfigErro
 
 fn store(path: &Path, place: &Place<'_>) -> Result<(), ConfigError> {
     match std::fs::metadata(path) {
-        Ok(found) if found.is_dir() => Ok(()),
+        Ok(found) if found.is_dir() => local::look(path).map_err(|e| {
+            let text = e.to_string();
+            let (what, remedy) = text.split_once("; ").unwrap_or((&text, "give another directory"));
+            place.in_file("store", what, remedy)
+        }),
         Ok(_) => {
             let what = format!("{} is not a directory", path.display());
             Err(place.in_file("store", what, "give an empty or new directory"))

@@ -40,7 +40,7 @@ pub(super) async fn log_in(State(app): State<App>, headers: HeaderMap) -> Result
             Refusal::new(Code::Busy, "The server cannot make a log-in now; try again.")
         })?;
     tracing::info!(principal = accepted.principal, expires_in, "logged in");
-    let reply = SessionReply { token, principal: accepted.principal, expires_in };
+    let reply = SessionReply { token: token.into(), principal: accepted.principal, expires_in };
     let mut response = Json(reply).into_response();
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if let Some(reply) = accepted.reply

@@ -4,7 +4,9 @@ use super::*;
 use crate::store::{Answer, local::LocalStore};
 use futures::future::BoxFuture;
 use parcel::{
-    record::{FORMAT, Private, Record},
+    chunk,
+    keyring::{ChunkRef, Leaf},
+    record::{FORMAT, ImageInfo, Private, Record},
     secret::{ParcelKey, Secret},
     tag::{CpuTag, Tag, Wishes},
     wire::guest::Machine,
@@ -99,6 +101,10 @@ impl Store for Interrupted {
 }
 
 fn record(id: ParcelId, n: u64, kiosk: &str) -> Bytes {
+    record_of(id, n, kiosk, Vec::new())
+}
+
+fn record_of(id: ParcelId, n: u64, kiosk: &str, images: Vec<ImageInfo>) -> Bytes {
     let tag = Tag {
         cpu: CpuTag { vendor: None, baseline: "x86-64-v2".to_owned(), features: BTreeSet::new() },
         vcpus: 1,
@@ -122,7 +128,7 @@ fn record(id: ParcelId, n: u64, kiosk: &str) -> Bytes {
         kiosk: kiosk.to_owned(),
         tag,
         machine,
-        images: Vec::new(),
+        images,
     };
     let private = Private {
         secrets: vec![Secret::from_bytes([1; 32])],
@@ -228,4 +234,57 @@ async fn a_crash_anywhere_in_a_commit_leaves_the_old_version_or_the_new() {
         }
     }
     assert_eq!(seen, BTreeSet::from([Version(1), Version(2)]));
+}
+
+/// A first version of one chunk and its leaf, both sent: its record, and their names.
+async fn sent(parcels: &Parcels, id: ParcelId, epoch: Epoch) -> (Bytes, Vec<ChunkName>) {
+    let sealed = chunk::seal(&Secret::from_bytes([1; 32]), &id.0, 1).unwrap();
+    let one = ChunkRef { name: sealed.name, key: sealed.key, secret: 0 };
+    let leaf = Leaf { refs: vec![Some(one)] };
+    let leaf = leaf.seal(&ParcelKey::from_bytes([2; 32]), &id, ImageKind::Disk, 0).unwrap();
+    let image = ImageInfo { kind: ImageKind::Disk, bytes: 16, leaves: vec![Some(leaf.name)] };
+    let shelf = parcels.may_upload(OWNER, id, epoch).await.unwrap();
+    let names = vec![sealed.name, leaf.name];
+    parcels.put_chunk(shelf, sealed.name, sealed.bytes.into()).await.unwrap();
+    parcels.put_chunk(shelf, leaf.name, leaf.bytes.into()).await.unwrap();
+    (record_of(id, 1, "a", vec![image]), names)
+}
+
+#[tokio::test]
+async fn a_crash_anywhere_in_a_first_commit_leaves_a_parcel_that_can_be_finished_or_taken_away() {
+    let (_dir, store) = new_store();
+    let mut seen = BTreeSet::new();
+    for at in 1.. {
+        let id = ParcelId([at as u8; 16]);
+        let parcels = Parcels::new(Arc::clone(&store), []);
+        let ask = CreateParcel { id, name: at.to_string(), owner: OWNER.to_owned(), kiosk: "a".to_owned() };
+        let epoch = parcels.create(OWNER, &ask, 1).await.unwrap().epoch;
+        let (record, names) = sent(&parcels, id, epoch).await;
+        assert_eq!(store.have(Shelf::Common, names.clone()).await.unwrap(), [false, false]);
+
+        let interrupted = Interrupted::new(&store, at, Event::Crash);
+        let crashing = Parcels::new(interrupted.clone(), []);
+        let answer = crashing.commit(OWNER, id, Version(1), epoch, record.clone()).await;
+        let version = parcels.show(OWNER, id).await.unwrap().version;
+        assert!(version == Version(1) || answer.is_err(), "an answered commit was lost");
+        assert_eq!(
+            parcels.have(OWNER, id, names.clone()).await.unwrap(),
+            [true, true],
+            "interrupted at {at}"
+        );
+        seen.insert(version);
+        if at % 2 == 0 && version == Version(0) {
+            parcels.discard(OWNER, id, epoch).await.unwrap();
+            assert_eq!(parcels.show(OWNER, id).await.unwrap_err().code, Code::NoSuchParcel);
+        } else {
+            parcels.commit(OWNER, id, Version(1), epoch, record.clone()).await.unwrap();
+            assert_eq!(parcels.record(OWNER, id, Version(1)).await.unwrap(), record);
+            assert_eq!(store.have(Shelf::Common, names).await.unwrap(), [true, true]);
+            assert_eq!(parcels.discard(OWNER, id, epoch).await.unwrap_err().code, Code::HasVersions);
+        }
+        if !interrupted.happened() {
+            break;
+        }
+    }
+    assert_eq!(seen, BTreeSet::from([Version(0), Version(1)]));
 }

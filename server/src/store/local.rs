@@ -11,9 +11,13 @@
 //!
 //! A write goes to `tmp/`, is synced, renamed into place, and the directory is synced; only then it counts.
 
+mod open;
+
+pub use open::{OpenError, look};
+
 use super::{Answer, Etag, Key, Object, Shelf, Store, StoreError};
 use bytes::Bytes;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::Flock;
 use parcel::id::{ChunkName, ParcelId, Version};
 use std::{
     collections::{BTreeSet, HashMap},
@@ -27,37 +31,8 @@ use std::{
     },
 };
 
-const FORMAT: &str = "waystation parcel store, format 1\n";
 /// Parcels share this many mutexes, so that memory does not grow with parcels; more than threads is enough.
 const STRIPES: usize = 64;
-
-/// Why a directory cannot be used as a store.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Somebody else uses it.
-    #[error(
-        "the store {0} is in use by another parcel-server; stop that one, or give this one another directory"
-    )]
-    InUse(PathBuf),
-    /// It is something else.
-    #[error("{0} holds files but is not a parcel store; give an empty or new directory")]
-    NotAStore(PathBuf),
-    /// Of another format.
-    #[error(
-        "the store {0} has a format that this parcel-server does not know; use the version that wrote it, or a newer one"
-    )]
-    Format(PathBuf),
-    /// Reading or writing fails.
-    #[error(
-        "cannot use {path} as the store: {source}; make it a directory that this user may read and write"
-    )]
-    Io {
-        /// What.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-}
 
 /// A store in a local directory.
 #[derive(Debug)]
@@ -88,14 +63,8 @@ impl LocalStore {
             move |source| OpenError::Io { path, source }
         };
         make_dir(root).map_err(fail(root))?;
-        let format = root.join("format");
-        match fs::read(&format) {
-            Ok(found) if found == FORMAT.as_bytes() => {}
-            Ok(_) => return Err(OpenError::Format(root.to_owned())),
-            Err(e) if e.kind() == ErrorKind::NotFound => check_unused(root)?,
-            Err(e) => return Err(fail(&format)(e)),
-        }
-        let lock = take_lock(root)?;
+        open::look(root)?;
+        let lock = open::take_lock(root)?;
 
         let tmp = root.join("tmp");
         let chunks = root.join("chunks");
@@ -122,8 +91,9 @@ impl LocalStore {
         for id in names::<ParcelId>(&root.join("parcels")).map_err(fail(root))? {
             dir.unmake_parcel(&id);
         }
+        let format = root.join("format");
         if !format.exists() {
-            dir.write(&format, FORMAT.as_bytes()).map_err(fail(&format))?;
+            dir.write(&format, open::FORMAT.as_bytes()).map_err(fail(&format))?;
         }
         // An earlier process may have been killed between a rename and the sync of its directory. What is visible
         // now is believed from here on, so it must be made to last.
@@ -464,30 +434,6 @@ fn names<T: std::str::FromStr>(dir: &Path) -> io::Result<Vec<T>> {
         }
     }
     Ok(found)
-}
-
-/// A directory without a format file may become a store if it is empty, or if a first start was cut short in it.
-fn check_unused(root: &Path) -> Result<(), OpenError> {
-    let fail = |source| OpenError::Io { path: root.to_owned(), source };
-    for entry in fs::read_dir(root).map_err(fail)? {
-        let name = entry.map_err(fail)?.file_name();
-        let ours = ["lock", "tmp", "chunks", "parcels"].iter().any(|known| name == *known);
-        if !ours {
-            return Err(OpenError::NotAStore(root.to_owned()));
-        }
-    }
-    Ok(())
-}
-
-fn take_lock(root: &Path) -> Result<Flock<File>, OpenError> {
-    let path = root.join("lock");
-    let fail = |source| OpenError::Io { path: path.clone(), source };
-    let file =
-        OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(fail)?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| match error {
-        nix::errno::Errno::EWOULDBLOCK => OpenError::InUse(root.to_owned()),
-        error => fail(error.into()),
-    })
 }
 
 #[cfg(test)]

@@ -65,7 +65,7 @@ impl Client {
         let mut client = Self::new(setup, server);
         let reply = client.log_in(user).await;
         assert_eq!(reply.principal, principal(user));
-        client.token = Some(reply.token);
+        client.token = Some(reply.token.expose().to_owned());
         client
     }
 

@@ -24,7 +24,7 @@ fn check_finds_nothing_wrong_and_changes_nothing() {
 #[test]
 fn every_file_that_is_wrong_is_named_with_its_line_and_a_remedy() {
     type Break = fn(&Setup);
-    let cases: [(Break, &str, &str); 14] = [
+    let cases: [(Break, &str, &str); 16] = [
         (|s| fs::remove_file(s.path("keytab")).unwrap(), "line 3, keytab: ", "No such file"),
         (
             |s| mode(s, "keytab", 0o640),
@@ -63,6 +63,12 @@ fn every_file_that_is_wrong_is_named_with_its_line_and_a_remedy() {
             "line 4, store: ",
             "is not a directory; give an empty",
         ),
+        (
+            |s| s.edit("\"store\"", "\".\""),
+            "line 4, store: ",
+            "holds files but is not a parcel store; give an empty or new directory",
+        ),
+        (|s| set_format(s, "0"), "line 4, store: ", "does not know; use the version that wrote it"),
         (|s| s.edit("\"store\"", "\"a/b/store\""), "token_key_file: ", "there is no folder"),
         (|s| fs::write(s.path("store.token-key"), "x").unwrap(), "token_key_file: ", "may be read by others"),
         (|s| s.edit("\"ready\"", "\"none/ready\""), "line 6, ready_file: ", "there is no folder"),
@@ -82,6 +88,12 @@ fn every_file_that_is_wrong_is_named_with_its_line_and_a_remedy() {
         assert_eq!((code, err), (2, said));
         assert!(!setup.path("store").is_dir() && !setup.path("ready").exists());
     }
+}
+
+fn set_format(setup: &Setup, format: &str) {
+    fs::create_dir(setup.path("other")).unwrap();
+    fs::write(setup.path("other/format"), format).unwrap();
+    setup.edit("\"store\"", "\"other\"");
 }
 
 fn mode(setup: &Setup, name: &str, mode: u32) {

@@ -1,6 +1,6 @@
 //! The suite for every backend, and what is particular to a directory: crashes and damage.
 
-use super::*;
+use super::{open::FORMAT, *};
 use crate::store::conformance;
 use std::{cell::RefCell, os::unix::fs::PermissionsExt};
 use tempfile::{TempDir, tempdir};
@@ -63,10 +63,29 @@ async fn what_a_crash_left_half_written_is_removed_and_never_seen() {
 }
 
 #[tokio::test]
+async fn a_shelf_that_a_crash_left_half_adopted_is_found_whole_and_adopted_again() {
+    let dir = tempdir().unwrap();
+    let store = LocalStore::open(dir.path()).unwrap();
+    let id = ParcelId([1; 16]);
+    assert!(store.swap(Key::Head(id), None, Bytes::from_static(b"h")).await.unwrap());
+    for n in [1, 2] {
+        assert!(store.put_chunk(Shelf::Own(id), name(n), Bytes::from_static(b"c")).await.unwrap());
+    }
+    fs::rename(store.dir.shelf_path(&id).join(name(1).to_string()), store.dir.chunk_path(&name(1))).unwrap();
+    drop(store);
+    let store = LocalStore::open(dir.path()).unwrap();
+    assert_eq!(store.have(Shelf::Own(id), vec![name(1), name(2)]).await.unwrap(), [true, true]);
+    store.adopt(id).await.unwrap();
+    assert_eq!(store.have(Shelf::Common, vec![name(1), name(2)]).await.unwrap(), [true, true]);
+}
+
+#[tokio::test]
 async fn a_first_start_that_was_cut_short_is_taken_up() {
     let dir = tempdir().unwrap();
     fs::create_dir_all(dir.path().join("chunks/00")).unwrap();
     fs::create_dir_all(dir.path().join("tmp")).unwrap();
+    // A file system of its own.
+    fs::create_dir(dir.path().join("lost+found")).unwrap();
     fs::write(dir.path().join("tmp/0"), FORMAT).unwrap();
     fs::write(dir.path().join("lock"), b"").unwrap();
     let store = LocalStore::open(dir.path()).unwrap();
