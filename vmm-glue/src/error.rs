@@ -61,6 +61,9 @@ pub enum Error {
         /// What.
         what: String,
     },
+    /// A peer on a local socket has gone.
+    #[error("{0} hung up; its log says why")]
+    Gone(&'static str),
     /// A thread of the VMM failed.
     #[error("{0}")]
     Thread(String),
@@ -82,7 +85,7 @@ impl Error {
             Self::Memory(_) => "vmm-memory",
             Self::State(_) => "vmm-state",
             Self::Disk(_) => "vmm-disk",
-            Self::Protocol { .. } => "vmm-protocol",
+            Self::Protocol { .. } | Self::Gone(_) => "vmm-protocol",
             Self::Thread(_) => "vmm-internal",
         };
         WireError::new(code, self.to_string())

@@ -55,6 +55,12 @@ fn listen(path: &Path) -> Result<UnixListener> {
     Ok(listener)
 }
 
+/// Does `body`; a panic is an error like any other.
+fn caught(body: impl FnOnce() -> Result<()>) -> Result<()> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(body))
+        .unwrap_or_else(|_| Err(Error::Thread("it panicked".into())))
+}
+
 /// Starts a thread whose end, by error or panic, ends the process.
 ///
 /// # Errors
@@ -64,12 +70,7 @@ pub fn spawn(name: &str, body: impl FnOnce() -> Result<()> + Send + 'static) -> 
     std::thread::Builder::new()
         .name(title.clone())
         .spawn(move || {
-            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
-            let why = match outcome {
-                Ok(Ok(())) => return,
-                Ok(Err(e)) => e.to_string(),
-                Err(_) => "it panicked".to_owned(),
-            };
+            let Err(why) = caught(body) else { return };
             // Nothing is left to do about a standard error that cannot be written.
             let _ = writeln!(std::io::stderr(), "vmm: {title}: {why}");
             std::process::exit(1);
@@ -100,5 +101,5 @@ pub fn run(options: Options) -> Result<()> {
     };
     spawn("manager", move || manager::run(settings))?;
     jail::enter(jail::Kind::Control)?;
-    control.run()
+    caught(|| control.run())
 }

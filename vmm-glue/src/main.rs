@@ -16,7 +16,7 @@ struct Cli {
 enum Command {
     /// Run the machine that cached describes.
     #[command(after_help = "Example:\n  vmm run --guest-socket /run/waystation/guest.sock --control-socket \
-                            /run/vmm/vmm.sock \\\n    --console-socket /run/vmm/console.sock --tap guest0\n\n\
+                            /run/waystation/vmm.sock \\\n    --console-socket /run/waystation/console.sock --tap tap0\n\n\
                             Ends with 0 after init said quit, with 1 after anything else; the last line on standard \
                             error says why.")]
     Run {

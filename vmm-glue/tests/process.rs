@@ -333,6 +333,20 @@ fn cached_that_dies_before_the_start_ends_it_with_a_word() {
 }
 
 #[test]
+fn a_damaged_state_is_refused_before_memory_is_fetched() {
+    let damaged = include_bytes!("golden/machine-1.state")[..4000].to_vec();
+    let vmm = Vmm::start_until(COUNT, Some((damaged, Vec::new())), |request| {
+        assert!(!matches!(request, GuestRequest::Memory { .. }));
+        false
+    });
+    let (status, said) = vmm.end();
+    assert_eq!(status, 1);
+    let last = said.lines().last().unwrap_or_default();
+    assert!(last.contains("the saved state cannot be restored: it is damaged"), "{said}");
+    assert!(last.ends_with("start the machine from its disk instead"), "{said}");
+}
+
+#[test]
 fn init_that_goes_away_in_mid_request_leaves_the_machine_to_the_next() {
     let vmm = Vmm::start(COUNT, None);
     vmm.until_running();

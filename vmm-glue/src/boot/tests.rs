@@ -45,6 +45,23 @@ fn kernel_initrd_and_command_line_lie_where_the_boot_protocol_says() {
     assert_eq!(word(0x218) % 4096, 0);
     assert_eq!(word(0x228), layout::CMDLINE as u32);
     assert_eq!(params[0x1e8], 3, "memory map: low, ACPI, high");
+    // A machine that was restored and restarts is saved by its books: all of this must be in them.
+    let mut books = crate::memory::dirty::DirtyBitmap::new(ram.bytes());
+    books.add_own_writes(&ram);
+    let initrd_at = u64::from(word(0x218));
+    for at in [
+        layout::KERNEL,
+        initrd_at,
+        initrd_at + 9_999,
+        layout::CMDLINE,
+        layout::ZERO_PAGE,
+        layout::BOOT_GDT,
+        layout::BOOT_PAGES,
+        layout::ACPI_START,
+        layout::RESET_VECTOR,
+    ] {
+        assert!(books.is_set(at / PAGE), "{at:#x}");
+    }
 }
 
 #[test]

@@ -69,7 +69,7 @@ impl LineSocket {
                 return Ok((message, std::mem::take(&mut self.files)));
             }
             if self.fill()? == 0 {
-                return Err(Error::Protocol { peer: self.peer, what: "it hung up".into() });
+                return Err(Error::Gone(self.peer));
             }
         }
     }

@@ -1,5 +1,6 @@
 //! The screen that the guest's escape sequences have drawn.
 
+use parcel::wire::console::Dialect;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Least and most columns and rows; what a terminal reports beyond is brought inside.
@@ -8,6 +9,7 @@ const SIDE: std::ops::RangeInclusive<u16> = 2..=500;
 /// A terminal's screen, the normal one and, when a program uses it, the alternate one.
 pub struct Screen {
     parser: vt100::Parser,
+    dialect: Dialect,
 }
 
 /// Leaves the alternate screen, forgets margins and character attributes.
@@ -20,7 +22,7 @@ fn inside(side: u16) -> u16 {
 impl Screen {
     /// An empty screen.
     pub fn new(cols: u16, rows: u16) -> Self {
-        Self { parser: vt100::Parser::new(inside(rows), inside(cols), 0) }
+        Self { parser: vt100::Parser::new(inside(rows), inside(cols), 0), dialect: Dialect::default() }
     }
 
     /// Columns and rows.
@@ -37,7 +39,8 @@ impl Screen {
 
     /// The guest writes.
     pub fn write(&mut self, bytes: &[u8]) {
-        self.contained(|parser| parser.process(bytes));
+        let bytes = self.dialect.translate(bytes, self.size());
+        self.contained(|parser| parser.process(&bytes));
     }
 
     /// The escape sequences that draw this screen on any terminal of the same size, whatever it shows.

@@ -75,6 +75,25 @@ fn an_editor_and_the_shell_under_it_come_back() {
 }
 
 #[test]
+fn drawn_lines_are_lines_on_the_next_terminal_too() {
+    let mut screen = Screen::new(80, 25);
+    screen.write(b"\x1b(0lq\x1b[3bk\x1b(B ok");
+    let terminal = shown(&screen.drawing(), 80, 25);
+    assert_eq!(terminal.screen().contents(), "┌────┐ ok");
+}
+
+/// Counts beyond the screen, and strings that never end, would keep the devices' thread, and with it a save, for hours.
+#[test]
+fn a_hostile_guest_costs_little_time_and_memory() {
+    let mut screen = Screen::new(240, 67);
+    for hostile in [&b"\x1b[65535@"[..], b"\x1b[65535L", b"\x1b[65535T", b"\x1b]0;"] {
+        screen.write(&hostile.repeat(4096));
+    }
+    screen.write(b"\x07\x1b[H\x1b[2Jstill here");
+    assert_eq!(screen.text(), "still here");
+}
+
+#[test]
 fn impossible_states_are_refused() {
     let good = serde_json::to_value(Console::new(80, 25).save()).unwrap();
     let refused = |field: &str, value: serde_json::Value| {
