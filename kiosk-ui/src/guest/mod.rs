@@ -1,9 +1,7 @@
 //! The guest's terminal: what it wrote, and what a terminal answers it.
 
-mod dialect;
-
 use crate::glyph::{Glyphs, in_font};
-use dialect::Dialect;
+use parcel::wire::console::Dialect;
 use ratatui::{
     buffer::{Buffer, Cell},
     layout::{Position, Rect},

@@ -1,4 +1,7 @@
-//! What programs send to an xterm and the terminal emulation does not know, said in words that it does: line drawing
+//! The guest's console, raw bytes on `console.sock`, for both sides that draw it: `vmm`, which keeps the screen over a
+//! suspend, and `kiosk-ui`.
+//!
+//! [`Dialect`] stands before the terminal emulation of either. What programs send to an xterm and the terminal emulation does not know, said in words that it does: line drawing
 //! by character set (`ESC ( 0`, SO and SI), repeated characters, and the less common ways to move the cursor
 //! (ECMA-48; `ctlseqs` of xterm).
 //!
@@ -14,7 +17,7 @@ const GRAPHICS: [char; 31] = [
 ];
 
 /// Columns and rows.
-type Size = (u16, u16);
+pub type Size = (u16, u16);
 
 /// Where in a sequence the last byte left off.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +40,7 @@ enum At {
 
 /// Translates as it goes; keeps what a sequence split over two writes needs.
 #[derive(Debug, Default)]
-pub(super) struct Dialect {
+pub struct Dialect {
     at: At,
     held: Vec<u8>,
     /// Whether G0 and G1 are the graphics set.
@@ -50,7 +53,7 @@ pub(super) struct Dialect {
 
 impl Dialect {
     /// What to give to the emulation, which is of this size, for these bytes of the guest.
-    pub(super) fn translate(&mut self, bytes: &[u8], size: Size) -> Vec<u8> {
+    pub fn translate(&mut self, bytes: &[u8], size: Size) -> Vec<u8> {
         let mut out = Vec::with_capacity(bytes.len());
         for &b in bytes {
             self.byte(b, size, &mut out);
