@@ -230,7 +230,7 @@ impl Credential {
         })
         .await?;
         let reply = api.session(&base64(&token)).await?;
-        api.set_token(Zeroizing::new(reply.token.clone()));
+        api.set_token(reply.token.clone().into_text());
         Ok(reply)
     }
 }

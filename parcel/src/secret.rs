@@ -1,5 +1,6 @@
 //! Keys: types that are wiped from memory when dropped, compare in constant time, and never print what they hold.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
@@ -85,6 +86,61 @@ impl ParcelKey {
     }
 }
 
+/// A secret in a message: a token, or a key in hexadecimal digits. In JSON it is a string like any other.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SecretText(String);
+
+impl SecretText {
+    /// The text. Don't copy it anywhere that is not wiped.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// The text itself, still to be wiped.
+    pub fn into_text(mut self) -> Zeroizing<String> {
+        Zeroizing::new(std::mem::take(&mut self.0))
+    }
+}
+
+impl From<Zeroizing<String>> for SecretText {
+    fn from(mut text: Zeroizing<String>) -> Self {
+        Self(std::mem::take(&mut *text))
+    }
+}
+
+impl From<String> for SecretText {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl From<&str> for SecretText {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl PartialEq for SecretText {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_bytes().ct_eq(other.0.as_bytes()).into()
+    }
+}
+
+impl Eq for SecretText {}
+
+impl Drop for SecretText {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretText(…)")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,12 +148,25 @@ mod tests {
     #[test]
     fn debug_prints_no_byte_of_the_key() {
         let text = format!(
-            "{:?} {:?} {:?}",
+            "{:?} {:?} {:?} {:?}",
             Secret::from_bytes([0xab; 32]),
             ParcelKey::from_bytes([0xab; 32]),
-            ChunkKey::from_bytes([0xab; 32])
+            ChunkKey::from_bytes([0xab; 32]),
+            SecretText::from("abab")
         );
-        assert_eq!(text, "Secret(…) ParcelKey(…) ChunkKey(…)");
+        assert_eq!(text, "Secret(…) ParcelKey(…) ChunkKey(…) SecretText(…)");
+    }
+
+    #[test]
+    fn a_secret_text_goes_by_json_as_a_string_and_keeps_its_only_copy() {
+        let text = SecretText::from(Zeroizing::new("to\"ken".to_owned()));
+        let json = serde_json::to_string(&text).unwrap();
+        assert_eq!(json, r#""to\"ken""#);
+        assert_eq!(serde_json::from_str::<SecretText>(&json).unwrap(), text);
+        assert_ne!(text, SecretText::from("token"));
+        let at = text.expose().as_ptr();
+        let taken = text.into_text();
+        assert_eq!((taken.as_ptr(), taken.as_str()), (at, "to\"ken"));
     }
 
     #[test]

@@ -35,7 +35,6 @@ use std::{
     time::Duration,
 };
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
-use zeroize::Zeroizing;
 
 /// How long an unlock is tried before the caller hears of it.
 const UNLOCKING: Duration = Duration::from_secs(30);
@@ -144,7 +143,7 @@ impl Daemon {
     pub async fn answer(&self, request: Request) -> Result<Reply, WireError> {
         match request {
             Request::Session { token } => {
-                self.api.set_token(Zeroizing::new(token));
+                self.api.set_token(token.into_text());
                 Ok(Reply::Ok)
             }
             Request::Parcels => {
@@ -160,7 +159,7 @@ impl Daemon {
                 Ok(Reply::Slots { slots })
             }
             Request::PutSlots { parcel, slots } => self.put_slots(parcel, slots).await,
-            Request::Key { parcel, key } => self.take_key(parcel, &Zeroizing::new(key)),
+            Request::Key { parcel, key } => self.take_key(parcel, key.expose()),
             Request::Lock { parcel, kiosk, inventory, break_lock } => {
                 self.lock(parcel, kiosk, inventory, break_lock).await
             }
@@ -248,7 +247,9 @@ impl Daemon {
         };
         let open = OpenParcel::new(&self.engine, key, &record, &opening)?;
         open.prepare(policy).await;
-        let socket = |error: io::Error| WireError::new("socket", format!("a socket cannot be made: {error}"));
+        let socket = |error: io::Error| {
+            WireError::new("socket", format!("a socket cannot be made ({error}); restart the kiosk"))
+        };
         let disk = DiskServer::start(&self.sockets.disk, open.disk.clone(), parcel).map_err(socket)?;
         let guest =
             GuestServer::start(&self.sockets.guest, &self.sockets.disk, open.clone()).map_err(socket)?;

@@ -27,7 +27,7 @@ use tokio::{
     sync::{mpsc, watch},
     time::timeout,
 };
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 /// How long `cached` may take over an answer: longer than it waits for the parcel server.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -102,18 +102,10 @@ impl Real {
     }
 }
 
-/// One request to `cached`, which holds no secret any more afterwards.
-pub(super) async fn ask(cached: &Path, mut request: Request) -> Result<Reply, ControlError> {
+/// One request to `cached`.
+pub(super) async fn ask(cached: &Path, request: Request) -> Result<Reply, ControlError> {
     let answer = async { AsyncClient::connect(cached).await?.ask(&request).await };
-    let answer = timeout(PATIENCE, answer)
-        .await
-        .unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()));
-    match &mut request {
-        Request::Session { token } => token.zeroize(),
-        Request::Key { key, .. } => key.zeroize(),
-        _ => {}
-    }
-    answer
+    timeout(PATIENCE, answer).await.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
 }
 
 /// What an answer that fits no question is.
@@ -127,7 +119,7 @@ async fn log_in(api: &Api, principal: &str, password: Zeroizing<String>) -> Resu
     // The token is for `cached` alone, also when nobody waits for this log-in any more.
     api.forget_token();
     let reply = reply?;
-    Ok(Session { token: Zeroizing::new(reply.token), principal: reply.principal })
+    Ok(Session { token: reply.token.into_text(), principal: reply.principal })
 }
 
 impl Effects for Real {
@@ -162,7 +154,7 @@ impl Effects for Real {
     }
 
     fn adopt(&mut self, attempt: u64, session: Session) {
-        self.ask(Request::Session { token: (*session.token).clone() }, move |answer| {
+        self.ask(Request::Session { token: session.token.into() }, move |answer| {
             let result = match answer {
                 Ok(Reply::Ok) => Ok(()),
                 Ok(_) => Err(unexpected()),

@@ -26,7 +26,7 @@ pub async fn open(cached: &Path, unlock: Unlock) -> Result<(), OpenError> {
     let opened = tokio::task::spawn_blocking(move || unwrap(&slots, &parcel, login.as_ref(), typed.as_ref()))
         .await
         .map_err(|_| OpenError::Trouble(broken()))??;
-    let request = Request::Key { parcel, key: opened.key.to_hex().to_string() };
+    let request = Request::Key { parcel, key: opened.key.to_hex().into() };
     match ask(cached, request).await {
         Ok(Reply::Ok) => {}
         Ok(_) => return Err(OpenError::Trouble(unexpected())),

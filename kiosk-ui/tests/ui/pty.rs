@@ -63,7 +63,7 @@ fn a_session_from_the_list_to_the_report() {
         Request::Key { parcel: of, key } if of == parcel => Some(key),
         _ => None,
     });
-    assert_eq!(key.as_deref(), Some(hex(&KEY).as_str()));
+    assert_eq!(key, Some(hex(&KEY).into()));
 
     init.say(State { parcel: Some("desk".into()), doing: "Reading".into(), ..state(Phase::Restore) });
     kiosk.wait_for("Resuming desk");

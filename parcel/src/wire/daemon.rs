@@ -5,7 +5,7 @@ use super::{
     Progress, WireError,
     http::{LockReply, ParcelInfo},
 };
-use crate::{id::ParcelId, tag::Inventory};
+use crate::{id::ParcelId, secret::SecretText, tag::Inventory};
 use serde::{Deserialize, Serialize};
 
 /// What is asked of `cached`.
@@ -15,7 +15,7 @@ pub enum Request {
     /// From `kiosk-ui` after log-in: the bearer token. Replaces any earlier one.
     Session {
         /// Bearer token of the parcel server.
-        token: String,
+        token: SecretText,
     },
     /// The user's parcels. Answer: [`Reply::Parcels`].
     Parcels,
@@ -36,7 +36,7 @@ pub enum Request {
         /// Which.
         parcel: ParcelId,
         /// 64 hexadecimal digits.
-        key: String,
+        key: SecretText,
     },
     /// Takes the lock. Answer: [`Reply::Locked`].
     Lock {

@@ -25,6 +25,7 @@
 
 use crate::{
     id::{Epoch, ParcelId, Version},
+    secret::SecretText,
     tag::{Inventory, Miss, Tag},
 };
 use serde::{Deserialize, Serialize};
@@ -33,7 +34,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Serialize, Deserialize)]
 pub struct SessionReply {
     /// Bearer token for what follows.
-    pub token: String,
+    pub token: SecretText,
     /// Who the server takes the caller for.
     pub principal: String,
     /// Seconds until the token ends; never longer than the ticket.

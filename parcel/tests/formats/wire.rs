@@ -143,10 +143,10 @@ fn local() -> Vec<Message> {
     let parcel = sample::parcel_id();
     let daemon_requests = {
         use daemon::Request::*;
-        let key = sample::parcel_key().to_hex().to_string();
+        let key = sample::parcel_key().to_hex().into();
         let (inventory, kiosk) = (sample::inventory(), "A".to_owned());
         [
-            Session { token: "t".to_owned() },
+            Session { token: "t".into() },
             Parcels,
             Slots { parcel },
             PutSlots { parcel, slots: "{\"format\":1}\n".to_owned() },
@@ -242,7 +242,7 @@ fn lasting() -> Vec<Message> {
         wipe: Wipe { discard: true, power_off_on_failure: false },
     };
     let session =
-        SessionReply { token: "t".to_owned(), principal: "shanta@EXAMPLE.ORG".to_owned(), expires_in: 3600 };
+        SessionReply { token: "t".into(), principal: "shanta@EXAMPLE.ORG".to_owned(), expires_in: 3600 };
     let create = CreateParcel {
         id: sample::parcel_id(),
         name: "desktop".to_owned(),
