@@ -16,10 +16,14 @@ use zeroize::Zeroizing;
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     /// The socket failed, or `cached` is gone.
-    #[error("the cache service does not answer ({0})")]
+    #[error(
+        "the cache service does not answer ({0}); log in again, and restart the kiosk if that does not help"
+    )]
     Io(#[from] io::Error),
     /// The answer is not one that fits the request.
-    #[error("the cache service answered something else than was asked")]
+    #[error(
+        "the cache service answered something else than was asked; this kiosk's image is mixed: build it again"
+    )]
     Unexpected,
     /// `cached` says no.
     #[error(transparent)]

@@ -108,7 +108,13 @@ impl OpenParcel {
             .map_err(|e| WireError::new("bad-record", e.to_string()))?;
         let keyring = Arc::new(keyring);
         let dirty = Dirty::new(how.cache, engine.store().clone(), engine.board().clone(), how.dirty_in_ram)
-            .map_err(|e| WireError::new("cache-medium", format!("{}: {e}", how.cache.display())))?;
+            .map_err(|e| {
+            let folder = how.cache.display();
+            let text = format!(
+                "the kiosk's cache folder {folder} cannot be written ({e}); restart the kiosk, or use another"
+            );
+            WireError::new("cache-medium", text)
+        })?;
         let disk = Disk::new(keyring.clone(), dirty);
         let restored = record.public.suspended() && !how.cold_boot;
         Ok(Arc::new(Self { record, key, keyring, disk, restored, saved: Mutex::new(None) }))

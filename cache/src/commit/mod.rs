@@ -156,7 +156,10 @@ pub async fn move_head(uploader: &Uploader, version: Version, record: Bytes) -> 
 }
 
 fn internal(why: impl ToString) -> WireError {
-    WireError::new("internal-error", format!("the commit cannot be made: {}", why.to_string()))
+    WireError::new(
+        "internal-error",
+        format!("the commit cannot be made ({}); report it with the kiosk's log", why.to_string()),
+    )
 }
 
 struct Writer<'a> {
