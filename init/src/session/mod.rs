@@ -311,9 +311,8 @@ impl<'a> Kiosk<'a> {
     }
 
     /// Adds to an error what it cost the user.
-    fn with_losses(&self, mut error: WireError) -> WireError {
-        error.message.push_str(&words::losses(&self.live, self.committed));
-        error
+    fn with_losses(&self, error: WireError) -> WireError {
+        words::extend(error, &words::losses(&self.live, self.committed))
     }
 
     fn wipe_and_verify(&mut self) -> Option<Power> {

@@ -38,17 +38,15 @@ pub(super) fn losses(live: &Live, committed: Option<Version>) -> String {
     format!("{changes}{lock}")
 }
 
-/// Cuts an error to what the screen has room for, so that nobody can crowd out what is said of losses, nor make a state
-/// too long to be sent.
+/// What the screens show of a sentence, in characters.
+const SENTENCE: usize = 400;
+/// And of a word.
+const WORD: usize = 60;
+/// And of a list.
+const MISSES: usize = 32;
+
+/// Cuts an error to what the screen has room for, so that nobody makes a state too long to be sent.
 pub(super) fn brief(mut error: WireError) -> WireError {
-    const SENTENCE: usize = 180;
-    const WORD: usize = 60;
-    const MISSES: usize = 32;
-    let cut = |text: &mut String, most: usize| {
-        if text.chars().count() > most {
-            *text = text.chars().take(most - 3).chain("...".chars()).collect();
-        }
-    };
     cut(&mut error.message, SENTENCE);
     cut(&mut error.code, WORD);
     error.misses.truncate(MISSES);
@@ -62,6 +60,20 @@ pub(super) fn brief(mut error: WireError) -> WireError {
         cut(&mut holder.kiosk, WORD);
     }
     error
+}
+
+/// Puts `more` behind an error's sentence, which is cut if there is not room for both: what was lost matters more.
+pub(super) fn extend(mut error: WireError, more: &str) -> WireError {
+    cut(&mut error.message, SENTENCE.saturating_sub(more.chars().count()));
+    error.message.push_str(more);
+    error
+}
+
+/// Cuts a text to `most` characters.
+fn cut(text: &mut String, most: usize) {
+    if text.chars().count() > most {
+        *text = text.chars().take(most.saturating_sub(3)).chain("...".chars()).collect();
+    }
 }
 
 /// An error as the log may have it: without names of users, which the log outlives.
@@ -94,22 +106,21 @@ mod tests {
     }
 
     #[test]
-    fn every_notice_fits_the_screen() {
-        // What the screens show of a sentence, in characters.
-        const ROOM: usize = 400;
-        let version = Version(u64::MAX);
+    fn every_notice_fits_the_screen_and_tells_all_losses() {
         for changes in [Changes::None, Changes::Unsaved, Changes::InDoubt] {
             for lock in [Lock::None, Lock::Asked, Lock::Held, Lock::Returned] {
-                // A lost answer can make a commit doubtful, and then the error is one of this kiosk's own.
-                let error = match changes {
-                    Changes::InDoubt => cached_died("exit status 101"),
-                    _ => brief(WireError::new("x", "x".repeat(1000))),
-                };
                 let live = Live { version: Version(99_999), changes, lock };
-                let all = error.message.len() + losses(&live, None).len();
-                assert!(all <= ROOM, "{changes:?} {lock:?}: {all}");
+                for home in [None, Some(live.version)] {
+                    let losses = losses(&live, home);
+                    let long = extend(WireError::new("x", "é".repeat(1000)), &losses);
+                    assert_eq!(long.message.chars().count(), SENTENCE, "{changes:?} {lock:?}");
+                    assert!(long.message.ends_with(&losses));
+                    // The kiosk's own sentences are not cut.
+                    let own = cached_died("exit status 101");
+                    assert_eq!(extend(own.clone(), &losses).message, format!("{}{losses}", own.message));
+                }
             }
         }
-        assert!(losses(&Live::NOTHING, Some(version)).len() <= ROOM - cached_died("").message.len());
+        assert_eq!(brief(WireError::new("x", "short")).message, "short");
     }
 }
