@@ -1,29 +1,29 @@
 //! Parcels: what an authenticated principal may do with them, over any store.
 
+mod words;
+
 use crate::{
     commit::{self, Obstacle},
     head::{Claim, Head, Step, unreadable},
     refusal::{Code, Refusal},
-    store::{Etag, Key, Object, Shelf, Store, StoreError},
+    store::{Etag, Key, Object, Shelf, Store},
 };
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use parcel::{
     id::{ChunkName, Epoch, ParcelId, Version},
-    keyring::ImageKind,
     record::Public,
     slot::Slots,
     tag::Miss,
     wire::http::{CreateParcel, LockReply, LockRequest, ParcelInfo, VersionInfo},
 };
 use std::{collections::BTreeSet, sync::Arc};
+use words::{bad_record, busy, check_name, describe, exists, store_error};
 
 /// How often a change is tried anew because somebody else changed the same object in between.
 const ATTEMPTS: usize = 16;
 /// Objects that are read at the same time for a list.
 const AT_ONCE: usize = 8;
-/// Longest name of a parcel or kiosk, in characters.
-const MAX_NAME: usize = 64;
 
 /// The parcels in a store.
 #[derive(Debug)]
@@ -492,60 +492,6 @@ impl Parcels {
 /// Where what is sent for a parcel goes. Before its first version it can still be taken away, and all that with it.
 fn shelf(id: ParcelId, head: &Head) -> Shelf {
     if head.version == Version(0) { Shelf::Own(id) } else { Shelf::Common }
-}
-
-/// A parcel as its owner sees it; `last` is the public part of its last version.
-fn describe(id: ParcelId, head: &Head, last: Option<&Public>) -> ParcelInfo {
-    ParcelInfo {
-        id,
-        name: head.name.clone(),
-        owner: head.owner.clone(),
-        version: head.version,
-        epoch: head.epoch,
-        lock: head.lock.clone(),
-        tag: last.map(|last| last.tag.clone()),
-        suspended_at: last.map(|last| last.created_at),
-        suspended_on: last.map(|last| last.kiosk.clone()),
-        disk_bytes: last.and_then(|last| last.image(ImageKind::Disk)).map_or(0, |disk| disk.bytes),
-        suspended: last.is_some_and(Public::suspended),
-    }
-}
-
-fn check_name(what: &str, name: &str) -> Result<()> {
-    let count = name.chars().count();
-    if count == 0 || count > MAX_NAME || name.chars().any(char::is_control) || name.trim() != name {
-        let text = format!(
-            "The {what} {name:?} must be 1 to {MAX_NAME} characters, without control characters or spaces at its ends; choose another."
-        );
-        return Err(Refusal::new(Code::BadRequest, text));
-    }
-    Ok(())
-}
-
-fn bad_record(n: Version, why: &dyn std::fmt::Display) -> Refusal {
-    Refusal::new(Code::BadRecord, format!("The record sent as version {n} was not committed: {why}."))
-}
-
-fn exists(ask: &CreateParcel) -> Refusal {
-    Refusal::new(Code::Exists, format!("There is a parcel {} already; choose another id.", ask.id))
-}
-
-fn busy(id: ParcelId) -> Refusal {
-    Refusal::new(Code::Busy, format!("The parcel {id} is being changed by many at once; try again."))
-}
-
-fn store_error(e: StoreError) -> Refusal {
-    tracing::error!(error = %e, "the store fails");
-    match e {
-        StoreError::Full(_) => Refusal::new(
-            Code::StoreFull,
-            "The server has no space left and stored nothing; what is committed is safe. Tell IT, and try again when there is space.",
-        ),
-        StoreError::Io { .. } => Refusal::new(
-            Code::Store,
-            "The server cannot read or write its store; what is committed is safe. Tell IT, who finds the reason in the server's log.",
-        ),
-    }
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
 //! Commits against a store that is interrupted, or fails, at every single one of its operations.
 
 use super::*;
-use crate::store::{Answer, local::LocalStore};
+use crate::store::{Answer, StoreError, local::LocalStore};
 use futures::future::BoxFuture;
 use parcel::{
     chunk,
-    keyring::{ChunkRef, Leaf},
+    keyring::{ChunkRef, ImageKind, Leaf},
     record::{FORMAT, ImageInfo, Private, Record},
     secret::{ParcelKey, Secret},
     tag::{CpuTag, Tag, Wishes},
