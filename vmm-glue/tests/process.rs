@@ -7,7 +7,7 @@ use parcel::wire::{
 };
 use std::{
     fs::File,
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Read, Write},
     os::{
         fd::AsFd,
         unix::{
@@ -344,6 +344,31 @@ fn a_damaged_state_is_refused_before_memory_is_fetched() {
     let last = said.lines().last().unwrap_or_default();
     assert!(last.contains("the saved state cannot be restored: it is damaged"), "{said}");
     assert!(last.ends_with("start the machine from its disk instead"), "{said}");
+}
+
+#[test]
+fn watchers_of_the_console_come_and_go() {
+    let vmm = Vmm::start(COUNT, None);
+    vmm.until_running();
+    let at = vmm.folder.path().join("console.sock");
+    for _ in 0..30 {
+        let mut watcher = UnixStream::connect(&at).unwrap();
+        let mut drawing = [0; 4];
+        watcher.read_exact(&mut drawing).unwrap();
+        assert_eq!(&drawing, b"\x1b[?1");
+        // Typed, and gone before anybody answers.
+        watcher.write_all(&[b'x'; 3000]).unwrap();
+    }
+    // More at a time than there is room for: those over are turned away, and none of the others.
+    let many: Vec<_> = (0..12).map(|_| UnixStream::connect(&at).unwrap()).collect();
+    let welcome =
+        many.iter().filter(|watcher| (&mut &**watcher).read(&mut [0]).is_ok_and(|count| count == 1));
+    assert!(welcome.count() >= 4);
+    drop(many);
+    vmm.ok(&Request::ConsoleSize { cols: 1, rows: u16::MAX });
+    vmm.until_it_counts();
+    vmm.ok(&Request::Quit);
+    assert_eq!(vmm.end().0, 0);
 }
 
 #[test]

@@ -38,13 +38,10 @@ const COMMON: &[i64] = &[
 const SOCKETS: &[i64] = &[libc::SYS_recvfrom, libc::SYS_recvmsg, libc::SYS_sendmsg, libc::SYS_sendto];
 
 /// Waiting for, and taking, connections.
-const SERVER: &[i64] = &[
-    libc::SYS_accept4,
-    libc::SYS_epoll_ctl,
-    libc::SYS_epoll_wait,
-    libc::SYS_epoll_pwait,
-    libc::SYS_setsockopt,
-];
+const SERVER: &[i64] = &[libc::SYS_accept4, libc::SYS_epoll_ctl, libc::SYS_epoll_wait, libc::SYS_epoll_pwait];
+
+/// Losing patience with a peer.
+const TIMEOUTS: &[i64] = &[libc::SYS_setsockopt];
 
 /// Making memory files, and reading those that came.
 const FILES: &[i64] = &[
@@ -75,7 +72,7 @@ fn when(argument: u8, operator: SeccompCmpOp, value: u64) -> Result<SeccompRule,
 /// None that is known; the compiler's type demands it.
 pub fn filter(kind: Kind) -> Result<BpfProgram, Error> {
     let lists: &[&[i64]] = match kind {
-        Kind::Control => &[COMMON, SOCKETS, SERVER],
+        Kind::Control => &[COMMON, SOCKETS, SERVER, TIMEOUTS],
         Kind::Manager => &[COMMON, SOCKETS, FILES],
         Kind::Devices => &[COMMON, SOCKETS, SERVER],
         // A driver that gets ready makes the disk's front end talk.

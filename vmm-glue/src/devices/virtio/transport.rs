@@ -36,6 +36,8 @@ pub struct Transport<D: Device> {
     config_generation: u32,
     /// The queues are being served.
     running: bool,
+    /// How often it gave up.
+    failures: u32,
 }
 
 impl<D: Device> Transport<D> {
@@ -63,6 +65,7 @@ impl<D: Device> Transport<D> {
             queue_select: 0,
             config_generation: 0,
             running: false,
+            failures: 0,
         })
     }
 
@@ -219,7 +222,12 @@ impl<D: Device> Transport<D> {
     fn guarded(&mut self, act: impl FnOnce(&mut D, &mut Io) -> std::result::Result<(), Broken>) {
         let (device, mut io) = self.parts();
         if let Err(why) = act(device, &mut io) {
-            tracing::warn!("virtio device {} stopped until the guest resets it: {why}", D::TYPE);
+            self.failures = self.failures.saturating_add(1);
+            // Ever more rarely: a guest that does it all the time must not fill the kiosk's log.
+            if self.failures.is_power_of_two() {
+                let times = self.failures;
+                tracing::warn!(times, "virtio device {} stopped until the guest resets it: {why}", D::TYPE);
+            }
             self.running = false;
             self.status |= NEEDS_RESET;
             self.interrupt.raise(INT_CONFIG);
