@@ -7,9 +7,12 @@ use parcel::wire::kiosk;
 use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode};
 use tracing_subscriber::EnvFilter;
 
-/// The kiosk's screens.
+/// The kiosk's screens, on the terminal that is the standard input and output. `init` starts them.
 #[derive(Parser)]
-#[command(version)]
+#[command(
+    version,
+    after_help = "Example:\n  kiosk-ui --config /etc/waystation/kiosk.json --run-dir /run/waystation"
+)]
 struct Args {
     /// The kiosk's configuration.
     #[arg(long, default_value = kiosk::PATH)]

@@ -26,7 +26,8 @@ const FRAME: Duration = Duration::from_millis(30);
 
 /// Reads and checks the kiosk's configuration.
 pub fn read_config(path: &Path) -> anyhow::Result<Kiosk> {
-    let text = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+    let text = std::fs::read(path)
+        .with_context(|| format!("reading {}; --config says where it is", path.display()))?;
     serde_json::from_slice(&text)
         .with_context(|| format!("{} is not a kiosk's configuration; build the image again", path.display()))
 }
@@ -36,7 +37,7 @@ pub async fn run(config: &Kiosk, run: &Path, ca: &Path) -> anyhow::Result<()> {
     let (send, mut events) = mpsc::channel(EVENTS);
     let (print, mut output) = mpsc::channel(OUTPUT);
     let mut effects = Real::start(config, run, ca, send.clone(), print)?;
-    let mut tty = Tty::take().context("taking the terminal")?;
+    let mut tty = Tty::take().context("taking the terminal; run this on a console or a serial line")?;
     let about = About {
         title: config.title.clone(),
         realm: config.realm.name.clone(),

@@ -173,6 +173,11 @@ impl App {
         self.state.as_ref().map_or(Phase::Boot, |state| state.phase)
     }
 
+    /// `true` while `init` was told something and has not said yet that it does it.
+    pub fn waits_for_init(&self) -> bool {
+        self.told.is_some()
+    }
+
     /// `true` while the log-in password is known here.
     pub fn knows_password(&self) -> bool {
         self.kept.is_some()

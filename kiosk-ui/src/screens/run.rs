@@ -38,6 +38,8 @@ fn status(app: &App, frame: &mut Frame, bar: Rect) {
     let alarm = Style::new().fg(Color::White).bg(Color::Red);
     if !app.connected {
         spans.push(Span::styled(" kiosk manager does not answer ", alarm));
+    } else if app.waits_for_init() {
+        spans.push(Span::styled(" One moment ... ", key));
     } else if let Some(waiting) = &state.waiting {
         let words = format!(" Waiting {}: {} ", text::span(waiting.seconds), plain(&waiting.reason, 80));
         spans.push(Span::styled(words, alarm));

@@ -58,6 +58,8 @@ fn each_failure_has_its_sentence() {
     // Somebody does, with a certificate of his own.
     impostor(server);
     log_in(&kiosk, "shanta", PASSWORD, "its certificate is not trusted", "server-certificate");
+    realm.admin("delprinc -force HTTP/localhost");
+    log_in(&kiosk, "shanta", PASSWORD, "does not know the parcel server localhost", "service-unknown");
     drop(realm);
     log_in(&kiosk, "shanta", PASSWORD, "No log-in server of WAYSTATION.TEST answers", "kdc-unreachable");
     assert!(!kiosk.everything().contains(PASSWORD));

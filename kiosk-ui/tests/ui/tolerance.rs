@@ -121,6 +121,7 @@ fn what_is_meant_for_a_window_never_reaches_the_guest() {
     // An impatient second stroke.
     desk.keys("\x1dss\r");
     assert_eq!(desk.did(), [command(Command::Suspend)]);
+    assert!(desk.text().contains("One moment ..."));
     // It cannot be done now: the session goes on, and so do its keys.
     desk.wait(30);
     desk.keys("x");
