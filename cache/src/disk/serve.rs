@@ -1,6 +1,6 @@
 //! The socket on which VMMs attach the disk, one after the other.
 
-use super::{Disk, device::Device};
+use super::{Disk, device::Device, queue::Memory};
 use crate::harden;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use parcel::id::ParcelId;
@@ -13,10 +13,15 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
     thread::JoinHandle,
+    time::Duration,
 };
 use tokio::runtime::Handle;
 use vhost::vhost_user::Listener;
 use vhost_user_backend::VhostUserDaemon;
+use vm_memory::GuestMemoryAtomic;
+
+/// How long a front end that could not attach is kept from trying again.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A disk on a socket; closed when dropped.
 pub struct DiskServer {
@@ -82,33 +87,38 @@ fn serve(
     while first_ready(&watched, stopped) {
         let memory = Device::no_memory();
         let device = Arc::new(Device::new(disk.clone(), parcel, memory.clone(), runtime.clone()));
-        let mut daemon = match VhostUserDaemon::new("disk-front".into(), device.clone(), memory) {
-            Ok(daemon) => daemon,
-            Err(error) => {
-                tracing::error!(%error, "the disk device cannot be made");
-                return;
-            }
-        };
-        if let Err(error) = daemon.start(&mut listener) {
-            tracing::warn!(%error, "a front end could not attach the disk");
-            continue;
-        }
-        let Some(handle) = daemon.shutdown_handle() else { continue };
-        let Ok(watch) = stopped.try_clone() else { return };
-        let (over, ended) = match UnixStream::pair() {
-            Ok(pair) => pair,
-            Err(_) => return,
-        };
-        let watcher = std::thread::spawn(move || {
-            if first_ready(&watch, &ended) {
-                handle.shutdown();
-            }
-        });
-        if let Err(error) = daemon.wait() {
-            tracing::info!(%error, "the front end of the disk has gone");
-        }
+        let attached = attach(&mut listener, stopped, &device, memory);
         device.abandon();
-        drop(over);
-        let _ = watcher.join();
+        if let Err(error) = attached {
+            tracing::warn!(%error, "a front end could not attach the disk");
+            // Whatever is wanting, such as descriptors, may be there later.
+            std::thread::sleep(PAUSE);
+        }
     }
+}
+
+/// Serves one front end until it has gone, or the disk is to be closed.
+fn attach(
+    listener: &mut Listener,
+    stopped: &UnixStream,
+    device: &Arc<Device>,
+    memory: GuestMemoryAtomic<Memory>,
+) -> io::Result<()> {
+    let failed = |error: vhost_user_backend::Error| io::Error::other(error.to_string());
+    let mut daemon = VhostUserDaemon::new("disk-front".into(), device.clone(), memory).map_err(failed)?;
+    let watch = stopped.try_clone()?;
+    let (over, ended) = UnixStream::pair()?;
+    daemon.start(listener).map_err(failed)?;
+    let handle = daemon.shutdown_handle().ok_or(io::ErrorKind::NotConnected)?;
+    let watcher = std::thread::Builder::new().name("disk-watch".into()).spawn(move || {
+        if first_ready(&watch, &ended) {
+            handle.shutdown();
+        }
+    })?;
+    if let Err(error) = daemon.wait() {
+        tracing::info!(%error, "the front end of the disk has gone");
+    }
+    drop(over);
+    let _ = watcher.join();
+    Ok(())
 }
