@@ -259,9 +259,11 @@ fn learn(kiosk: &mut Kiosk<'_>) -> Result<(), WireError> {
     let ours = parcel.lock.is_some_and(|lock| lock.kiosk == kiosk.settings.name);
     kiosk.live.lock = if ours { Lock::Held } else { Lock::None };
     if kiosk.live.changes == Changes::InDoubt {
-        if parcel.version > kiosk.live.version {
-            kiosk.home(parcel.version);
-        } else {
+        let next = kiosk.live.version.next();
+        if parcel.version == next && parcel.suspended_on.as_ref() == Some(&kiosk.settings.name) {
+            kiosk.home(next);
+        } else if parcel.version <= next {
+            // The next version is not there, or it is of whoever broke the lock.
             kiosk.live.changes = Changes::Unsaved;
         }
     }

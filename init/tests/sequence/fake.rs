@@ -34,6 +34,16 @@ pub fn wrong(code: &str) -> Go {
     Go::Wrong(WireError::new(code, format!("It went wrong ({code}).")))
 }
 
+/// A parcel as the server has it.
+#[derive(Debug, Clone, Copy)]
+pub struct Remote {
+    pub version: u64,
+    /// Kiosk that committed it.
+    pub by: &'static str,
+    /// Kiosk that holds the lock.
+    pub holder: Option<&'static str>,
+}
+
 #[derive(Default)]
 pub struct Fake {
     pub clock: Duration,
@@ -58,8 +68,8 @@ pub struct Fake {
     pub findings: VecDeque<Vec<WipeCheck>>,
     /// Version of the parcel before the session.
     pub version: u64,
-    /// What the server says of the parcel when it is asked: its version, and which kiosk holds the lock.
-    pub remote: Option<(u64, Option<&'static str>)>,
+    /// What the server says of the parcel when it is asked, if not that it is free and as it was before.
+    pub remote: Option<Remote>,
     /// Every piece of a commit has been sent.
     pub all_sent: bool,
 }
@@ -99,8 +109,9 @@ impl Fake {
     }
 
     fn parcel(&self) -> ParcelInfo {
-        let (version, kiosk) = self.remote.unwrap_or((self.version, None));
-        let lock = kiosk.map(|kiosk| LockInfo {
+        let before = Remote { version: self.version, by: "elsewhere", holder: None };
+        let Remote { version, by, holder } = self.remote.unwrap_or(before);
+        let lock = holder.map(|kiosk| LockInfo {
             principal: "shanta@R".into(),
             kiosk: kiosk.into(),
             epoch: Epoch(5),
@@ -115,7 +126,7 @@ impl Fake {
             lock,
             tag: None,
             suspended_at: None,
-            suspended_on: None,
+            suspended_on: Some(by.into()),
             disk_bytes: 0,
             suspended: true,
         }

@@ -1,7 +1,7 @@
 //! What is given up, and what nobody answers: it ends soon, and the user is told what is known of it.
 
 use crate::{
-    fake::{Fake, Go, wrong},
+    fake::{Fake, Go, Remote, wrong},
     two,
 };
 use parcel::{
@@ -68,8 +68,14 @@ fn a_commit_given_up_while_the_server_is_down_ends_soon_and_tells_what_is_lost()
 
 #[test]
 fn what_became_of_a_commit_is_asked_when_the_server_answers_again() {
-    for (version, notice) in [(3, None), (2, Some("What changed since version 2 is lost"))] {
-        let mut fake = Fake { all_sent: true, remote: Some((version, None)), ..Fake::with_user() };
+    let lost = Some("What changed since version 2 is lost");
+    let unknown = Some("is not known");
+    // The last is of others, who broke the lock: once in the place of this commit, once after it or a third's.
+    for (version, by, notice) in
+        [(3, "A", None), (2, "B", lost), (2, "A", lost), (3, "B", lost), (4, "B", unknown)]
+    {
+        let remote = Some(Remote { version, by, holder: None });
+        let mut fake = Fake { all_sent: true, remote, ..Fake::with_user() };
         fake.goes("commit", Go::Silent);
         fake.patience.push_back(Event::Command(Command::GiveUp));
         let login = two(&mut fake);
@@ -77,7 +83,7 @@ fn what_became_of_a_commit_is_asked_when_the_server_answers_again() {
         assert_eq!(told.is_some(), notice.is_some(), "{told:?}");
         assert!(notice.is_none_or(|notice| told.is_some_and(|told| told.contains(notice))));
         let committed = login.report.and_then(|report| report.committed);
-        assert_eq!(committed, (version == 3).then_some(Version(3)));
+        assert_eq!(committed, notice.is_none().then_some(Version(3)));
     }
 }
 
@@ -94,7 +100,8 @@ fn an_engine_that_dies_in_a_commit_leaves_it_in_doubt() {
 #[test]
 fn a_lock_that_was_asked_for_in_vain_is_looked_for() {
     for (holder, told) in [(None, None), (Some("B"), None), (Some("A"), Some("still holds it locked"))] {
-        let mut fake = Fake { remote: Some((2, holder)), ..Fake::with_user() };
+        let remote = Some(Remote { version: 2, by: "A", holder });
+        let mut fake = Fake { remote, ..Fake::with_user() };
         fake.goes("lock", Go::Silent);
         fake.patience.push_back(Event::Command(Command::GiveUp));
         let notice = two(&mut fake).notice.map(|notice| notice.message);
