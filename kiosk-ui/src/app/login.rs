@@ -145,6 +145,9 @@ impl App {
             KeyCode::F(10) => self.dialog = Some(Dialog::Power),
             KeyCode::Char('o') if control => self.dialog = Some(Dialog::Power),
             KeyCode::Char('u') if control => self.login.empty_field(),
+            // A keypad without Num Lock types these for 8 and 2: the rest of a password must not go where it shows.
+            KeyCode::Up | KeyCode::Down
+                if self.login.focus == Field::Password && !self.login.password.is_empty() => {}
             KeyCode::Tab | KeyCode::BackTab | KeyCode::Up | KeyCode::Down => self.login.other_field(),
             KeyCode::Esc => self.login.clear(),
             KeyCode::Char(c) if key.modifiers.difference(KeyModifiers::SHIFT).is_empty() => {

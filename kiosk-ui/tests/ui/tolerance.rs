@@ -84,6 +84,16 @@ fn an_init_that_does_not_take_it_up_leaves_no_screen_stuck() {
 }
 
 #[test]
+fn a_keypad_without_num_lock_shows_no_password() {
+    let mut desk = Desk::at_login();
+    desk.keys("shanta\x1b[Bpass\x1b[Aword");
+    assert_eq!(desk.app.login.user.as_str(), "shanta");
+    assert!(!desk.text().contains("word"));
+    desk.keys("\x15\x1b[A!");
+    assert_eq!(desk.app.login.user.as_str(), "shanta!", "an empty field is left by them");
+}
+
+#[test]
 fn a_user_who_went_away_is_logged_out() {
     let mut desk = Desk::at_list();
     desk.wait(550);
