@@ -10,7 +10,11 @@ use super::{
 use crate::harden;
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    io::{self, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+};
 use tokio::task::{JoinError, JoinHandle};
 
 /// Parcels on the parcel server: make them, look at them, lock and unlock them.
@@ -82,6 +86,8 @@ enum Command {
 pub(super) struct Answer {
     json: serde_json::Value,
     text: String,
+    /// It holds what can be had nowhere else later.
+    once: bool,
 }
 
 impl Answer {
@@ -89,7 +95,12 @@ impl Answer {
     pub fn new(json: &impl Serialize, text: impl Into<String>) -> Result<Self> {
         let json = serde_json::to_value(json)
             .map_err(|e| AdminError::new(Exit::Failed, "internal-error", e.to_string()))?;
-        Ok(Self { json, text: text.into() })
+        Ok(Self { json, text: text.into(), once: false })
+    }
+
+    /// The same, for what can be had nowhere else later: where the standard output fails, people are told otherwise.
+    pub fn once(self) -> Self {
+        Self { once: true, ..self }
     }
 }
 
@@ -115,17 +126,30 @@ pub fn main() -> ExitCode {
     // An upload or a question to the KDC may still be under way on some thread.
     runtime.shutdown_background();
     match result {
-        Ok(Answer { json: value, .. }) if json => println!("{value:#}"),
-        Ok(Answer { text, .. }) => print!("{text}"),
+        Ok(answer) => match tell(&if json { format!("{:#}\n", answer.json) } else { answer.text.clone() }) {
+            Err(error) if answer.once || error.kind() != io::ErrorKind::BrokenPipe => {
+                let instead = if answer.once { answer.text.as_str() } else { "" };
+                eprint!("waystation: it is done, but the answer cannot be written: {error}\n{instead}");
+                Exit::Failed.into()
+            }
+            // A reader that has read enough is no failure.
+            _ => ExitCode::SUCCESS,
+        },
         Err(AdminError { exit, error }) => {
             if json {
-                println!("{}", serde_json::json!({ "error": error }));
+                // The exit code and the sentence below say it, too.
+                let _ = tell(&format!("{}\n", serde_json::json!({ "error": error })));
             }
             eprintln!("waystation: {error}");
-            return exit.into();
+            exit.into()
         }
     }
-    ExitCode::SUCCESS
+}
+
+fn tell(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
 }
 
 /// Runs the command until it ends or is told to stop, and takes back what it has begun unless it has done all of it.

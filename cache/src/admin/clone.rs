@@ -95,12 +95,13 @@ pub(super) async fn run(common: &Common, arguments: Arguments) -> Result<Answer>
 
     let mut json = serde_json::json!({ "parcel": &info });
     let mut text = format!("cloned {:?} as {:?} of {owner}, {}\n", golden.info.name, info.name, info.id);
-    if arguments.recovery_out.is_none() {
-        let recovery = recovery.to_text();
-        text += &format!("recovery key (shown once, keep it on paper): {}\n", recovery.as_str());
-        json["recovery_key"] = recovery.as_str().into();
+    if arguments.recovery_out.is_some() {
+        return Answer::new(&json, text);
     }
-    Answer::new(&json, text)
+    let recovery = recovery.to_text();
+    text += &format!("recovery key (shown once, keep it on paper): {}\n", recovery.as_str());
+    json["recovery_key"] = recovery.as_str().into();
+    Ok(Answer::new(&json, text)?.once())
 }
 
 /// The golden images under the new key: the same pieces, in leaves of the clone's own.

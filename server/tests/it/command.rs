@@ -11,8 +11,9 @@ use nix::{
 use std::{
     fs,
     os::unix::process::CommandExt,
+    path::Path,
     process::{Child, Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 fn signal(child: &Child, signal: Signal) {
@@ -212,6 +213,19 @@ fn cut(desk: &Desk, name: &str, len: u64) {
     fs::OpenOptions::new().write(true).open(desk.path(name)).unwrap().set_len(len).unwrap();
 }
 
+/// Does any of its threads read its standard input? Who may not look waits until it hears of signals.
+fn asks(child: &Child) -> bool {
+    let process = format!("/proc/{}", child.id());
+    let reads = |task: &Path| fs::read_to_string(task.join("syscall")).map(|call| call.starts_with("0 0x0 "));
+    let tasks = fs::read_dir(format!("{process}/task")).unwrap();
+    let seen: Result<Vec<_>, _> = tasks.map(|task| reads(&task?.path())).collect();
+    seen.map(|threads| threads.contains(&true)).unwrap_or_else(|_| {
+        let status = fs::read_to_string(format!("{process}/status")).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:\t")).unwrap();
+        u64::from_str_radix(caught, 16).unwrap() & 1 << (Signal::SIGTERM as u32 - 1) != 0
+    })
+}
+
 #[test]
 fn a_command_in_the_background_that_is_told_to_end_ends_while_it_asks_for_a_password() {
     let desk = Desk::new(MIB);
@@ -221,8 +235,11 @@ fn a_command_in_the_background_that_is_told_to_end_ends_while_it_asks_for_a_pass
     let mut command = desk.command(&server, &import);
     command.stdin(Stdio::piped()).process_group(0);
     let mut child = command.spawn().unwrap();
-    // It reads its standard input now, or will; both are to end.
-    std::thread::sleep(Duration::from_millis(300));
+    let begun = Instant::now();
+    while !asks(&child) {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it does not ask");
+        std::thread::sleep(Duration::from_millis(10));
+    }
     let stdin = child.stdin.take();
     signal(&child, Signal::SIGTERM);
     let stopped = ended(child);

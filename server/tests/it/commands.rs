@@ -135,3 +135,23 @@ fn every_failure_has_its_exit_code_and_one_sentence_with_a_next_step() {
     assert_eq!((parcels.len(), parcels[0].version.0, &parcels[0].lock), (1, 1, &None));
     assert!(desk.path("golden.key").exists(), "a key that opens a parcel is never removed");
 }
+
+#[test]
+fn an_answer_that_cannot_be_written_is_not_lost() {
+    let desk = Desk::new(MIB);
+    let server = desk.setup.start();
+    assert_eq!(desk.run(&server, &desk.import(&[])).code, 0);
+    let onto = |arguments: &[&str], out: &str| {
+        let mut command = desk.command(&server, arguments);
+        command.stdout(fs::OpenOptions::new().write(true).open(out).unwrap());
+        let done = command.output().unwrap();
+        (done.status.code(), String::from_utf8(done.stderr).unwrap())
+    };
+    let (code, err) = onto(&["ls"], "/dev/full");
+    assert_eq!(code, Some(1));
+    assert!(err.contains("it is done, but the answer cannot be written: No space left on device"), "{err}");
+    // The parcel is there, so the only copy of its recovery key must not go.
+    let (code, err) = onto(&desk.clone("shanta@WAYSTATION.TEST", &["--json"]), "/dev/full");
+    assert_eq!(code, Some(1));
+    assert!(err.contains("recovery key (shown once, keep it on paper): "), "{err}");
+}

@@ -11,12 +11,14 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 /// Every file and folder of a store.
 pub fn everything(store: &Path) -> BTreeSet<PathBuf> {
     fn walk(dir: &Path, found: &mut BTreeSet<PathBuf>) {
-        for entry in fs::read_dir(dir).unwrap() {
+        // One that goes away meanwhile is not there.
+        for entry in fs::read_dir(dir).into_iter().flatten() {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 walk(&path, found);
@@ -29,12 +31,19 @@ pub fn everything(store: &Path) -> BTreeSet<PathBuf> {
     found
 }
 
-/// The store has these files and folders, and no others.
+/// The store has these files and folders, and no others, once what was under way when its client left is over.
 pub fn assert_same(store: &Path, before: &BTreeSet<PathBuf>) {
-    let now = everything(store);
-    let (more, less): (Vec<_>, Vec<_>) =
-        (now.difference(before).collect(), before.difference(&now).collect());
-    assert!(more.is_empty() && less.is_empty(), "more: {more:?}, less: {less:?}");
+    let begun = Instant::now();
+    loop {
+        let now = everything(store);
+        let (more, less): (Vec<_>, Vec<_>) =
+            (now.difference(before).collect(), before.difference(&now).collect());
+        if more.is_empty() && less.is_empty() {
+            return;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "more: {more:?}, less: {less:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 #[tokio::test]
