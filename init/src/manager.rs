@@ -11,7 +11,7 @@ use crate::{
     system::{Event, Network, Power},
     uevent::Uevents,
     usb,
-    wipe::Evidence,
+    wipe::{self, Evidence},
 };
 use parcel::wire::kiosk;
 use std::{
@@ -69,6 +69,8 @@ pub fn run() -> anyhow::Result<i32> {
         power_off_on_failure: config.kiosk.wipe.power_off_on_failure,
         crashed,
     };
+    // Whatever a crash left is wiped later and reported; now it must only not be in the way.
+    let _ = wipe::make_room();
     let control = Control::default();
     let mut machine = Machine::new(config, log.clone(), control.clone(), Evidence::of_first_boot());
     let tell = machine.teller();

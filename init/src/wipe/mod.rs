@@ -111,6 +111,15 @@ fn discard(scene: &Scene<'_>, outcome: &mut Outcome) -> io::Result<()> {
 }
 
 fn delete_files(_: &Scene<'_>, _: &mut Outcome) -> io::Result<()> {
+    make_room()
+}
+
+/// Deletes the session's files and sockets: also before a manager needs room for its own, which a session may have
+/// filled.
+///
+/// # Errors
+/// Some resist.
+pub fn make_room() -> io::Result<()> {
     let mut went = Ok(());
     for name in FOLDERS {
         let kept = (name == kiosk::RUN).then_some(KEPT);
