@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 /// Packages whose programs or files the image uses. Their libraries follow.
@@ -114,9 +115,10 @@ pub fn build(job: &Job, progress: &Progress) -> Result<Manifest, BuildError> {
             staging.write(name, bytes)?;
             files.insert(name.to_owned(), FileEntry::of(bytes));
         }
-        files.insert("kiosk.img".to_owned(), write_disk(&staging, job, &efi)?);
-        Ok(())
+        write_disk(&staging, job, &efi)
     })?;
+    // With a large cache partition this takes a minute.
+    files.insert("kiosk.img".to_owned(), digest_disk(&staging, job, progress)?);
     let manifest = describe(job, &packages, &unpacked, &index, &image, cmdline, files)?;
     let mut json = serde_json::to_vec_pretty(&manifest).map_err(|error| BuildError::Io {
         path: job.out.join(MANIFEST),
@@ -228,7 +230,7 @@ fn compress(image: &Tree, level: i32) -> Result<Vec<u8>, BuildError> {
     compress().map_err(|source| BuildError::Io { path: "initrd".into(), doing: "compressing", source })
 }
 
-fn write_disk(staging: &Staging, job: &Job, efi: &[u8]) -> Result<FileEntry, BuildError> {
+fn write_disk(staging: &Staging, job: &Job, efi: &[u8]) -> Result<(), BuildError> {
     let path = staging.path().join("kiosk.img");
     let place = job.out.join("kiosk.img");
     let mut file = fs::File::options()
@@ -237,23 +239,31 @@ fn write_disk(staging: &Staging, job: &Job, efi: &[u8]) -> Result<FileEntry, Bui
         .create_new(true)
         .open(&path)
         .map_err(BuildError::io(&place, "writing"))?;
-    disk::write(&mut file, efi, job.config.cache_partition_mib)?;
-    digest_file(&path).map_err(BuildError::io(&place, "reading back"))
+    Ok(disk::write(&mut file, efi, job.config.cache_partition_mib)?)
 }
 
-fn digest_file(path: &Path) -> io::Result<FileEntry> {
-    let mut file = fs::File::open(path)?;
-    let mut hasher = Sha256::new();
-    let mut block = vec![0; 1 << 20];
-    let mut bytes = 0;
-    loop {
-        let count = file.read(&mut block)?;
-        if count == 0 {
-            return Ok(FileEntry { bytes, sha256: hex::encode(hasher.finalize()) });
+fn digest_disk(staging: &Staging, job: &Job, progress: &Progress) -> Result<FileEntry, BuildError> {
+    let done = AtomicU64::new(0);
+    let digest = |mut file: fs::File| -> io::Result<FileEntry> {
+        let mut hasher = Sha256::new();
+        let mut block = vec![0; 1 << 20];
+        loop {
+            let count = file.read(&mut block)?;
+            if count == 0 {
+                let bytes = done.load(Ordering::Relaxed);
+                return Ok(FileEntry { bytes, sha256: hex::encode(hasher.finalize()) });
+            }
+            hasher.update(&block[..count]);
+            done.fetch_add(count as u64, Ordering::Relaxed);
         }
-        hasher.update(&block[..count]);
-        bytes += count as u64;
-    }
+    };
+    let read = || {
+        let file = fs::File::open(staging.path().join("kiosk.img"))?;
+        let total = file.metadata()?.len();
+        let count = || done.load(Ordering::Relaxed);
+        progress.watch("Reading the image back", total, count, || digest(file))
+    };
+    read().map_err(BuildError::io(&job.out.join("kiosk.img"), "reading back"))
 }
 
 fn describe(
