@@ -76,6 +76,9 @@ pub async fn run(config: &Kiosk, run: &Path, ca: &Path) -> anyhow::Result<()> {
         if app.ended() {
             break;
         }
+        if app.take_repaint() {
+            tty.repaint()?;
+        }
         app.caps_lock = terminal::caps_lock();
         tty.screen.draw(|frame| screens::draw(&app, frame)).context("drawing")?;
         drawn = Some(Instant::now());

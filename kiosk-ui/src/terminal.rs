@@ -35,6 +35,9 @@ const ESCAPE_WAIT: Duration = Duration::from_millis(100);
 /// A whole screen goes out as one write.
 const OUTPUT: usize = 64 << 10;
 
+/// A serial line does not know what stands at its end: the terminal may. If it answers, it is resized.
+const SIZE_QUESTION: &str = "\x1b7\x1b[999;999H\x1b[6n\x1b8";
+
 /// What is drawn on.
 pub type Screen = Terminal<CrosstermBackend<BufWriter<Stdout>>>;
 
@@ -54,8 +57,7 @@ impl Tty {
         execute!(out, EnterAlternateScreen, ResetColor, Clear(ClearType::All))?;
         let asked = !is_virtual_console();
         if asked {
-            // A serial line does not know what stands at its end: the terminal may. If it answers, it is resized.
-            execute!(out, Print("\x1b7\x1b[999;999H\x1b[6n\x1b8"))?;
+            execute!(out, Print(SIZE_QUESTION))?;
         } else {
             // A kiosk's screen does not go dark by itself (console_codes(4)).
             execute!(out, Print("\x1b[9;0]"))?;
@@ -75,6 +77,14 @@ impl Tty {
     /// Takes a new size.
     pub fn resize(&mut self, cols: u16, rows: u16) -> io::Result<()> {
         self.screen.resize(Rect::new(0, 0, cols, rows))
+    }
+
+    /// Has everything drawn again, for a terminal that may be another one.
+    pub fn repaint(&mut self) -> io::Result<()> {
+        if self.asked {
+            execute!(io::stdout(), Print(SIZE_QUESTION))?;
+        }
+        self.screen.clear()
     }
 
     /// `true` when the terminal was asked for its size.

@@ -128,6 +128,8 @@ pub struct App {
     told_size: Option<(u16, u16)>,
     /// Numbers the attempts, so that late answers are known.
     attempts: u64,
+    /// The whole screen is to be drawn again.
+    repaint: bool,
     /// Nothing more is to be shown.
     quit: bool,
 }
@@ -156,6 +158,7 @@ impl App {
             stray: 0,
             idle: 0,
             told_size: None,
+            repaint: false,
             attempts: 0,
             quit: false,
         };
@@ -186,6 +189,11 @@ impl App {
     /// `true` when the screen that is shown fits on the terminal; the guest's always does.
     pub fn fits(&self) -> bool {
         self.view() == View::Run || (self.size.0 >= LEAST.0 && self.size.1 >= LEAST.1)
+    }
+
+    /// `true`, once, after the user asked for the whole screen to be drawn again.
+    pub fn take_repaint(&mut self) -> bool {
+        std::mem::take(&mut self.repaint)
     }
 
     /// `true` after the user chose to power off or restart.
@@ -317,6 +325,11 @@ impl App {
     fn key(&mut self, key: KeyEvent, effects: &mut dyn Effects) {
         let warned = self.logs_out_soon().is_some();
         self.idle = 0;
+        // Whoever has just plugged a terminal into the serial line sees nothing of what was drawn before.
+        if is_repaint(key) && (self.view() != View::Run || self.dialog.is_some()) {
+            self.repaint = true;
+            return;
+        }
         // It says "I am here", and nothing else; and what is out of sight takes no keys.
         if warned || !self.fits() {
             return;
@@ -478,6 +491,11 @@ fn is_enter(key: KeyEvent) -> bool {
 fn is_backspace(key: KeyEvent) -> bool {
     key.code == KeyCode::Backspace
         || (key.code == KeyCode::Char('h') && key.modifiers == KeyModifiers::CONTROL)
+}
+
+/// Ctrl-L, which draws the screen again wherever terminals are.
+fn is_repaint(key: KeyEvent) -> bool {
+    key.code == KeyCode::Char('l') && key.modifiers.contains(KeyModifiers::CONTROL)
 }
 
 /// Leaves a window.

@@ -1,6 +1,6 @@
 //! The windows over the screens.
 
-use super::{kit, list, phase_name, progress};
+use super::{kit, list, notice, phase_name, progress};
 use crate::{
     app::{App, Dialog, MENU},
     glyph::plain,
@@ -134,7 +134,8 @@ fn details(app: &App, height: u16) -> Vec<Line<'static>> {
         lines.extend(progress::waiting_lines(waiting));
     }
     if !state.wishes_missed.is_empty() {
-        let wishes: Vec<_> = state.wishes_missed.iter().map(|miss| plain(&miss.item, 30)).collect();
+        let wishes: Vec<_> =
+            state.wishes_missed.iter().map(|miss| plain(&notice::item(&miss.item), 30)).collect();
         lines.push(kit::pair("Missed", plain(&wishes.join(", "), 200)));
     }
     lines.push(Line::raw(""));

@@ -55,7 +55,7 @@ pub(super) fn table(misses: &[Miss]) -> Vec<Line<'static>> {
 }
 
 /// An item of the tag in words.
-fn item(code: &str) -> String {
+pub(super) fn item(code: &str) -> String {
     match code {
         "kvm" => "virtualization".to_owned(),
         "cpu.vendor" => "CPU vendor".to_owned(),

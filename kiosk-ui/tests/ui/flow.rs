@@ -323,6 +323,21 @@ fn the_menu_works_by_letters_by_cursor_and_twice_pressed() {
 }
 
 #[test]
+fn ctrl_l_draws_again_unless_the_guest_has_the_keys() {
+    let mut desk = Desk::at_list();
+    desk.keys("\x0c");
+    assert_eq!((desk.app.take_repaint(), desk.app.take_repaint()), (true, false));
+    assert_eq!(desk.did(), [], "it logs nobody out");
+    let mut desk = Desk::at_run();
+    desk.did();
+    desk.keys("\x0c");
+    assert!(!desk.app.take_repaint());
+    assert_eq!(desk.did(), [Did::Typed(vec![0x0c])]);
+    desk.keys("\x1d\x0c");
+    assert!(desk.app.take_repaint());
+}
+
+#[test]
 fn the_console_follows_init() {
     let mut desk = Desk::at_run();
     desk.event(Event::Console(b"secret".to_vec()));

@@ -128,6 +128,13 @@ impl Kiosk {
         });
     }
 
+    /// Puts another terminal in the place of the one that saw everything so far.
+    pub fn plug_in_another(&self) {
+        let mut seen = self.seen.0.lock().expect("no panic");
+        let (rows, cols) = seen.parser.screen().size();
+        seen.parser = vt100::Parser::new(rows, cols, 0);
+    }
+
     /// Waits until nothing is on the screen.
     pub fn wait_for_blank(&self) {
         self.wait_until("blank screen", |text| text.trim().is_empty());

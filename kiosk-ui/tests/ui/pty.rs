@@ -113,6 +113,20 @@ fn a_line_without_a_size_is_80_by_24_until_its_terminal_answers() {
 }
 
 #[test]
+fn a_terminal_that_is_plugged_in_later_is_shown_everything_at_ctrl_l() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let init = Init::listen(dir.path());
+    let kiosk = Kiosk::start(dir.path(), NOWHERE, None);
+    init.say(state(Phase::Login));
+    kiosk.wait_for("Log in");
+    kiosk.plug_in_another();
+    kiosk.keys("\x0c");
+    kiosk.wait_for("Log in");
+    kiosk.wait_for("Realm");
+    assert_eq!(kiosk.everything().matches("\x1b[6n").count(), 2, "it was asked for its size, too");
+}
+
+#[test]
 fn it_finds_init_again_and_leaves_the_terminal_as_it_was() {
     let dir = tempfile::tempdir().expect("a folder");
     let init = Init::listen(dir.path());
