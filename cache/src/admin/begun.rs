@@ -63,6 +63,8 @@ impl Holder {
 enum What {
     /// A parcel that has no version yet.
     Parcel,
+    /// A parcel that has one now; only its lock is still to be given back.
+    Committed(Epoch),
     /// A lock that is held for a moment.
     Lock(Epoch),
 }
@@ -91,6 +93,15 @@ impl Begun {
 
     fn on_server(&self, begun: OnServer) {
         lock(&self.state).on_server = Some(begun);
+    }
+
+    /// The parcel has its first version: from here on only its lock, held under this epoch, is given back.
+    pub fn committed(&self, epoch: Epoch) {
+        let mut state = lock(&self.state);
+        state.files.clear();
+        if let Some(begun) = &mut state.on_server {
+            begun.what = What::Committed(epoch);
+        }
     }
 
     /// A file was written that means nothing without the parcel.
@@ -141,13 +152,15 @@ impl Begun {
                 format!("nothing of the parcel {name:?} is left on the server")
             }
             (Outcome::Gone, What::Lock(_)) => format!("the lock of the parcel {name:?} is given back"),
-            (Outcome::Whole, _) => format!("the parcel {name:?} itself is whole and committed"),
+            (Outcome::Whole, _) | (Outcome::Gone, What::Committed(_)) => {
+                format!("the parcel {name:?} itself is whole and committed")
+            }
             (Outcome::Unknown(cause), What::Parcel) => format!(
                 "what was begun of the parcel {name:?} could not be taken off the server ({cause}), so run waystation \
                  discard {} when it can be reached, or give the same command again",
                 begun.id
             ),
-            (Outcome::Unknown(cause), What::Lock(_)) => format!(
+            (Outcome::Unknown(cause), What::Lock(_) | What::Committed(_)) => format!(
                 "the lock of the parcel {name:?} could not be given back ({cause}), so run waystation unlock {} later",
                 begun.id
             ),
@@ -198,11 +211,11 @@ impl OnServer {
                 Err(error) if !error.not_found() => Err(error),
                 _ => Ok(Outcome::Gone),
             },
-            (What::Lock(held), Some(epoch)) if held == epoch => {
+            (What::Lock(held) | What::Committed(held), Some(epoch)) if held == epoch => {
                 self.api.unlock(&self.id, epoch).await?;
                 Ok(Outcome::Gone)
             }
-            (What::Lock(_), _) => Ok(Outcome::Gone),
+            (What::Lock(_) | What::Committed(_), _) => Ok(Outcome::Gone),
         }
     }
 }

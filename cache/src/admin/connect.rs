@@ -121,7 +121,16 @@ impl Connection {
 
     /// Gives the lock of a committed parcel back. What was done is done whether that works or not, so it only warns.
     pub async fn release(&self, parcel: &ParcelInfo, epoch: Epoch) {
-        let release = || async { self.api.unlock(&parcel.id, epoch).await.map_err(SinkError::hasty) }.boxed();
+        let release = || {
+            async {
+                match self.api.unlock(&parcel.id, epoch).await {
+                    // Somebody else's is out of sight once it is unlocked, so an earlier try has come through.
+                    Err(error) if error.not_found() => Ok(()),
+                    released => released.map_err(SinkError::hasty),
+                }
+            }
+            .boxed()
+        };
         if let Err(error) = again(self.board.clone(), self.api.token_renewals(), release).await {
             eprintln!(
                 "waystation: the lock of the parcel {:?} could not be given back ({}); run waystation unlock {} later",

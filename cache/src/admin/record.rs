@@ -135,6 +135,7 @@ pub(super) async fn finish(
     let _step = connection.begun.step().await;
     let what = format!("the parcel {:?}", info.name);
     move_head(uploader, version, sealed.into()).await.map_err(|e| connection.about(e, &what))?;
+    connection.begun.committed(first.epoch);
     connection.release(&info, first.epoch).await;
     connection.begun.finished();
     Ok(info)
