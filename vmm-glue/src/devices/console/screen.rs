@@ -63,12 +63,17 @@ impl Screen {
         self.parser.screen().contents()
     }
 
-    /// The bytes come from the guest: a sequence that the parser does not survive costs the screen, not the machine.
+    /// The bytes come from the guest: a sequence that the parser does not survive (one over half a wide character, which a
+    /// smaller size has cut) costs the screen its colours, not the machine its life.
     fn contained(&mut self, act: impl FnOnce(&mut vt100::Parser)) {
         if catch_unwind(AssertUnwindSafe(|| act(&mut self.parser))).is_err() {
             let (cols, rows) = catch_unwind(AssertUnwindSafe(|| self.size())).unwrap_or((80, 25));
-            tracing::warn!("the console's screen was cleared after a sequence that it cannot show");
+            tracing::debug!("the console's screen lost its colours after a sequence that it cannot show");
+            let plain = self.plain_drawing();
             *self = Self::new(cols, rows);
+            if catch_unwind(AssertUnwindSafe(|| self.parser.process(&plain))).is_err() {
+                *self = Self::new(cols, rows);
+            }
         }
     }
 }

@@ -124,6 +124,17 @@ fn a_screen_that_takes_too_much_to_draw_does_not_make_the_state_unusable() {
     assert_eq!(back.screen.text(), console.screen.text());
 }
 
+#[test]
+fn a_screen_that_cannot_be_kept_keeps_its_text() {
+    let mut screen = Screen::new(80, 25);
+    screen.write("$ ls\r\nletter\x1b[5;79H\u{4f60}".as_bytes());
+    // The wide character is cut in half, and then written over.
+    screen.resize(79, 25);
+    screen.write(b"\x1b[5;79Hx");
+    assert!(screen.text().starts_with("$ ls\nletter"), "{:?}", screen.text());
+    assert_eq!(screen.size(), (79, 25));
+}
+
 proptest! {
     /// Whatever a guest writes, its drawing shows the same screen on a terminal that showed something else.
     #[test]
