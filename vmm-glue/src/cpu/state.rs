@@ -88,6 +88,7 @@ pub struct VcpuState {
     tsc_khz: u32,
 }
 
+#[cfg(test)]
 fn zeroed<T: zerocopy::FromBytes>() -> T {
     zerocopy::FromZeros::new_zeroed()
 }
@@ -211,6 +212,7 @@ impl VcpuState {
     }
 
     /// An empty state, from which tests build bad ones.
+    #[cfg(test)]
     pub fn blank() -> Self {
         Self {
             cpuid: Vec::new(),

@@ -96,13 +96,6 @@ impl GuestRam {
         self.regions.iter().copied().zip(bases).collect()
     }
 
-    /// `true` when `len` bytes from `addr` are guest memory, in one region.
-    pub fn contains(&self, addr: u64, len: u64) -> bool {
-        self.regions.iter().any(|r| {
-            addr >= r.guest_addr && addr.checked_add(len).is_some_and(|end| end <= r.guest_addr + r.len)
-        })
-    }
-
     /// Bytes from the start of guest memory to its last region's end, in guest physical addresses.
     pub fn end(&self) -> u64 {
         self.memory.iter().map(|r| r.start_addr().0 + r.len()).max().unwrap_or(0)
