@@ -17,7 +17,7 @@ pub use open::{OpenError, look};
 
 use super::{Answer, Etag, Key, Object, Shelf, Store, StoreError};
 use bytes::Bytes;
-use nix::fcntl::Flock;
+use nix::{fcntl::Flock, sys::statvfs::statvfs};
 use parcel::id::{ChunkName, ParcelId, Version};
 use std::{
     collections::{BTreeSet, HashMap},
@@ -31,6 +31,9 @@ use std::{
     },
 };
 
+/// What chunks leave free, in bytes, or a hundredth of the file system if that is less: where they filled the last page,
+/// no lock could be taken or given back, and no commit whose chunks are there could come to its end.
+const RESERVE: u64 = 64 << 20;
 /// Parcels share this many mutexes, so that memory does not grow with parcels; more than threads is enough.
 const STRIPES: usize = 64;
 
@@ -266,12 +269,27 @@ impl Dir {
             }
         }
         let Some(path) = self.places(shelf, name).next() else { return Ok(false) };
+        if self.spare()? < bytes.len() as u64 {
+            return Err(ErrorKind::StorageFull.into());
+        }
         match self.write(&path, bytes) {
             Err(e) if e.kind() == ErrorKind::NotFound && path.parent().is_some_and(|dir| !dir.exists()) => {
                 Ok(false)
             }
             written => written.map(|()| true),
         }
+    }
+
+    /// Bytes that chunks may still take.
+    fn spare(&self) -> io::Result<u64> {
+        let disk = statvfs(&self.root)?;
+        // Some file systems over a network do not know their size; they say so when they are full.
+        if disk.blocks() == 0 {
+            return Ok(u64::MAX);
+        }
+        let free = disk.blocks_available().saturating_mul(disk.fragment_size());
+        let all = disk.blocks().saturating_mul(disk.fragment_size());
+        Ok(free.saturating_sub(RESERVE.min(all / 100)))
     }
 
     fn chunk(&self, shelf: Shelf, name: &ChunkName) -> io::Result<Option<Bytes>> {

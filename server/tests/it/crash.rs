@@ -178,7 +178,7 @@ async fn a_full_store_refuses_and_what_was_committed_stays() {
                 assert_eq!((refused.status, refused.error.code.as_str()), (507, "store-full"));
                 assert_eq!(client.have(id, &[name]).await.unwrap(), [0]);
                 refusals += 1;
-                // Down to the last page, so that not even a record fits.
+                // Down to the smallest.
                 if size == 1 {
                     break;
                 }
@@ -187,9 +187,20 @@ async fn a_full_store_refuses_and_what_was_committed_stays() {
         }
     }
     assert!(refusals > 3);
+    // What chunks leave is enough for what must go on: locks, and a commit whose chunks are there.
+    client.unlock(id, epoch).await.unwrap();
+    let epoch = client.lock(id, "b", None).await.unwrap().epoch;
     let second = machine.record(2, 1, Vec::new(), wants(1));
-    let refused = client.commit(id, epoch, Version(2), &second).await.unwrap_err();
+    client.commit(id, epoch, Version(2), &second).await.unwrap();
+
+    // Somebody else takes the last page: now not even a record fits.
+    let store = server.root().join(setup.path("store").strip_prefix("/").unwrap());
+    let mut others = fs::File::create(store.join("others")).unwrap();
+    while std::io::Write::write_all(&mut others, &[1; 4096]).is_ok() {}
+    let third = machine.record(3, 2, Vec::new(), wants(1));
+    let refused = client.commit(id, epoch, Version(3), &third).await.unwrap_err();
     assert_eq!((refused.status, refused.error.code.as_str()), (507, "store-full"));
-    assert_eq!(client.show(id).await.unwrap().version, Version(1));
+    assert_eq!(client.show(id).await.unwrap().version, Version(2));
+    assert_whole(&client, &machine, Version(2)).await;
     assert_whole(&client, &machine, Version(1)).await;
 }
