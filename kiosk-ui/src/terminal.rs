@@ -84,7 +84,9 @@ impl Tty {
         if self.asked {
             execute!(io::stdout(), Print(SIZE_QUESTION))?;
         }
-        self.screen.clear()
+        // Not `clear`, which asks for the cursor's place and takes the answer from the keyboard's thread.
+        let (cols, rows) = self.size();
+        self.resize(cols, rows)
     }
 
     /// `true` when the terminal was asked for its size.

@@ -325,6 +325,7 @@ fn the_menu_works_by_letters_by_cursor_and_twice_pressed() {
 #[test]
 fn ctrl_l_draws_again_unless_the_guest_has_the_keys() {
     let mut desk = Desk::at_list();
+    desk.did();
     desk.keys("\x0c");
     assert_eq!((desk.app.take_repaint(), desk.app.take_repaint()), (true, false));
     assert_eq!(desk.did(), [], "it logs nobody out");
