@@ -2,6 +2,7 @@
 
 use crate::scene::Scene;
 use anyhow::{Context, Result, ensure};
+use parcel::id::Version;
 use rig::{
     kiosk::{Kiosk, limits, words},
     saboteur,
@@ -42,6 +43,55 @@ pub fn server_in_mid_commit(scene: &mut Scene) -> Result<()> {
     Ok(())
 }
 
+/// The user gives a commit up while the server is down: the kiosk says what that costs before and after, wipes itself,
+/// and the last committed version resumes whole.
+pub fn commit_given_up(scene: &mut Scene) -> Result<()> {
+    let mut kiosk = scene.b()?;
+    scene.resume(&mut kiosk)?;
+    let before = scene.version()?;
+    let counter = lose_work(&mut kiosk, "lost-to-leaving")?;
+    scene.world.server.kill();
+    let given_up = give_up(&mut kiosk, before);
+    scene.world.server.up()?;
+    given_up?;
+    let info = scene.info()?;
+    ensure!(info.version == before, "what was given up is version {}", info.version);
+    let lock = info.lock.context("a lock was released without its server")?;
+    ensure!(lock.kiosk == "kiosk-B", "the lock is held by {lock:?}");
+    take_over(&mut kiosk, "kiosk-B")?;
+    is_as_committed(scene, &mut kiosk, "lost-to-leaving", &counter)?;
+    kiosk.suspend()?;
+    kiosk.dismiss()?;
+    scene.keep_b(kiosk);
+    Ok(())
+}
+
+/// Suspends to a server that is down, and gives up.
+fn give_up(kiosk: &mut Kiosk, before: Version) -> Result<()> {
+    kiosk.begin_suspend()?;
+    kiosk.expect("cannot be reached", limits::MOVE)?;
+    kiosk.keys("c")?;
+    kiosk.expect("Everything since your computer was last suspended is lost", limits::SCREEN)?;
+    kiosk.keys("y")?;
+    kiosk.expect("You gave the session up", limits::MOVE)?;
+    kiosk.expect(&format!("since version {before} is lost"), limits::SCREEN)?;
+    kiosk.expect("still holds it locked for this kiosk", limits::SCREEN)?;
+    kiosk.keys("\r")?;
+    kiosk.report()?;
+    kiosk.dismiss()
+}
+
+/// Logs in, is told who holds the lock and what breaking it costs, breaks it, and resumes.
+fn take_over(kiosk: &mut Kiosk, holder: &str) -> Result<()> {
+    kiosk.log_in(USER)?;
+    kiosk.expect(words::BREAK, limits::SCREEN)?;
+    kiosk.keys("\r")?;
+    kiosk.expect(holder, limits::SCREEN)?;
+    kiosk.expect("is lost to you here", limits::SCREEN)?;
+    kiosk.keys("b")?;
+    kiosk.expect(UNSAVED, limits::MOVE)
+}
+
 /// The power goes off in mid-session: elsewhere the user sees who holds the lock, is told what breaking it costs, and
 /// resumes the last committed version.
 pub fn power(scene: &mut Scene) -> Result<()> {
@@ -54,13 +104,7 @@ pub fn power(scene: &mut Scene) -> Result<()> {
     ensure!(lock.kiosk == "kiosk-B", "the lock is held by {lock:?}");
 
     let mut a = scene.a()?;
-    a.log_in(USER)?;
-    a.expect(words::BREAK, limits::SCREEN)?;
-    a.keys("\r")?;
-    a.expect("kiosk-B", limits::SCREEN)?;
-    a.expect("is lost to you here", limits::SCREEN)?;
-    a.keys("b")?;
-    a.expect(UNSAVED, limits::MOVE)?;
+    take_over(&mut a, "kiosk-B")?;
     is_as_committed(scene, &mut a, "lost-to-power", &counter)?;
     a.suspend()?;
     a.dismiss()?;

@@ -3,6 +3,7 @@
 //!
 //! `cargo test -p waystation-tests --test e2e -- WORD…` runs those whose names hold one of the words (and the walk).
 
+mod demo;
 mod hardware;
 mod kills;
 mod login;
@@ -20,7 +21,9 @@ type Test = fn(&mut Scene) -> anyhow::Result<()>;
 const TESTS: &[(&str, Test)] = &[
     ("wipe_leaves_nothing", wipe::leaves_nothing),
     ("trouble_is_waited_out", trouble::is_waited_out),
+    ("trouble_in_a_resume", trouble::in_a_resume),
     ("server_killed_in_mid_commit", kills::server_in_mid_commit),
+    ("commit_given_up", kills::commit_given_up),
     ("power_cut", kills::power),
     ("vmm_killed", kills::vmm),
     ("login_failures_are_named", login::failures_are_named),
@@ -28,6 +31,7 @@ const TESTS: &[(&str, Test)] = &[
     ("hardware_a_cpu_feature_less", hardware::a_cpu_feature_less),
     ("login_wrong_clock_is_named", login::a_wrong_clock_is_named),
     ("screen_on_a_virtual_console", screen::on_a_virtual_console),
+    ("demo_on_a_terminal", demo::on_a_terminal),
 ];
 
 fn main() -> ExitCode {

@@ -1,11 +1,13 @@
-//! Pieces that cannot be had, or arrive damaged: the guest waits, a word stands on the screen, and nothing is lost.
+//! Pieces that cannot be had, or arrive damaged: the guest waits, a word stands on the screen, and nothing is lost. Long
+//! steps can be given up.
 
 use crate::scene::Scene;
 use anyhow::{Context, Result, ensure};
 use rig::{
     guest::Guest,
     kiosk::{Kiosk, limits},
-    process, walk,
+    process,
+    walk::{self, UNSAVED, USER},
 };
 use std::{process::Command, thread, time::Duration};
 
@@ -54,6 +56,50 @@ pub fn is_waited_out(scene: &mut Scene) -> Result<()> {
     ensure!(scene.version()? == before.next(), "the session was not committed as one version");
     scene.keep_b(kiosk);
     Ok(())
+}
+
+/// A resume that is given up costs nothing; one whose memory cannot be had, or arrives damaged, waits.
+pub fn in_a_resume(scene: &mut Scene) -> Result<()> {
+    let mut kiosk = scene.b()?;
+    let before = scene.version()?;
+    begin_restore(&mut kiosk)?;
+    kiosk.keys("c")?;
+    kiosk.expect("Nothing is lost", limits::SCREEN)?;
+    kiosk.keys("y")?;
+    let told = kiosk.report()?;
+    ensure!(!told.contains("lost"), "giving a resume up was told as a loss:\n{told}");
+    kiosk.dismiss()?;
+    let info = scene.info()?;
+    ensure!(info.version == before && info.lock.is_none(), "after giving up the server says {info:?}");
+
+    begin_restore(&mut kiosk)?;
+    scene.world.server.damage_chunks()?;
+    let told = kiosk.expect(WAITING, limits::SCREEN);
+    scene.world.server.damage_chunks()?;
+    told.context("damaged memory")?;
+    kiosk.expect_gone(WAITING, limits::SCREEN).context("after damaged memory")?;
+    scene.world.server.kill();
+    let told = kiosk.expect(WAITING, limits::SCREEN);
+    thread::sleep(Duration::from_secs(5));
+    let resumed = kiosk.machine.screen.text().contains(UNSAVED);
+    scene.world.server.up()?;
+    told.context("a server stopped in mid-restore")?;
+    ensure!(!resumed, "the memory was there before the server was stopped");
+    kiosk.expect(UNSAVED, limits::MOVE)?;
+    let found = walk::go_on(&mut kiosk, &scene.world)?;
+    ensure!(found.unsaved, "the unsaved text was in a file");
+    kiosk.suspend()?;
+    kiosk.dismiss()?;
+    ensure!(scene.version()? == before.next(), "the session was not committed as one version");
+    scene.keep_b(kiosk);
+    Ok(())
+}
+
+/// Logs in, chooses the parcel, and waits until some of its memory is there.
+fn begin_restore(kiosk: &mut Kiosk) -> Result<()> {
+    kiosk.log_in(USER)?;
+    kiosk.keys("\r")?;
+    kiosk.expect("MiB of", limits::SCREEN)
 }
 
 /// Reads a file whose pieces cannot be had: a word comes up on the screen, and after `patience` nothing has failed.

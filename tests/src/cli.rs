@@ -8,13 +8,16 @@ use crate::{
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
+    sys::{
+        prctl,
+        signal::{Signal, kill},
+    },
+    unistd::{self, Pid},
 };
 use std::{
     fs,
     io::{BufRead, IsTerminal, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitCode, Stdio},
     thread,
     time::{Duration, Instant},
@@ -68,20 +71,23 @@ fn pid_file() -> PathBuf {
     out().join("demo.pid")
 }
 
-/// Everything runs in a child process, so that it can go on when this one has given the terminal back.
+/// Everything runs in a child process, so that it can go on when this one has given the terminal back. Until then the
+/// child dies with this one.
 fn run() -> Result<()> {
     down()?;
     // What an earlier walk left must not be taken for this one's.
     let _ = fs::remove_dir_all(out());
     let mut child = Command::new(std::env::current_exe()?).arg("walk").stdin(Stdio::piped()).spawn()?;
     let mut orders = child.stdin.take().context("the walk takes no orders")?;
-    if std::io::stdin().is_terminal() && walk_is_over(&mut child)? {
+    if std::io::stdin().is_terminal() && has_made(&mut child, &out().join("done"))? {
         print!("\nLeave kiosk A, the realm and the server running, to try it yourself? [y/N] ");
         std::io::stdout().flush()?;
         let mut answer = String::new();
         std::io::stdin().lock().read_line(&mut answer)?;
-        if answer.trim().eq_ignore_ascii_case("y") {
+        if matches!(answer.trim(), "y" | "Y" | "yes") {
             writeln!(orders, "stay")?;
+            // Only once the child no longer dies with this process may this one end.
+            anyhow::ensure!(has_made(&mut child, &out().join("stays"))?, "kiosk A did not stay");
             println!("{}", invitation());
             return Ok(());
         }
@@ -92,14 +98,14 @@ fn run() -> Result<()> {
     Ok(())
 }
 
-/// Waits until the walk is done and waits for orders; `false` if it failed and ended.
-fn walk_is_over(child: &mut Child) -> Result<bool> {
+/// Waits until the walk has made `file`; `false` if it ended before.
+fn has_made(child: &mut Child, file: &Path) -> Result<bool> {
     loop {
+        if file.exists() {
+            return Ok(true);
+        }
         if child.try_wait()?.is_some() {
             return Ok(false);
-        }
-        if out().join("done").exists() {
-            return Ok(true);
         }
         thread::sleep(Duration::from_millis(200));
     }
@@ -109,7 +115,7 @@ fn invitation() -> String {
     let line = out().join("world/kiosk-A/ttyS0.sock");
     format!(
         "Kiosk A waits at its login screen. Sit down at it with\n\n    socat -,raw,echo=0,escape=0x1c UNIX-CONNECT:{}\n\n\
-         (leave it with Ctrl-\\; press Tab to see the screen). Users: shanta, password {:?}; ravi, password {:?}.\n\
+         (press Ctrl-L to see the screen, Ctrl-\\ to leave it). Users: shanta, password {:?}; ravi, password {:?}.\n\
          In a session, Ctrl-] opens the menu. `make demo-down` ends everything.",
         line.display(),
         crate::realm::USERS[0].1,
@@ -118,6 +124,10 @@ fn invitation() -> String {
 }
 
 fn walk_and_hold() -> Result<()> {
+    // A terminal that is closed, or a Ctrl-C on it, reaches this process through its parent's end only. It fails where a
+    // shell has made this process the leader of its group; the shell then sends the signals.
+    let _ = unistd::setsid();
+    prctl::set_pdeathsig(Signal::SIGTERM)?;
     let out = out();
     let _ = fs::remove_dir_all(&out);
     fs::create_dir_all(&out)?;
@@ -133,9 +143,9 @@ fn walk_and_hold() -> Result<()> {
     let mut order = String::new();
     std::io::stdin().lock().read_line(&mut order)?;
     if order.trim() == "stay" {
-        // The terminal's Ctrl-C no longer means us. Where we lead a group already, it does not either.
-        let _ = nix::unistd::setsid();
         a.machine.screen.release();
+        prctl::set_pdeathsig(None)?;
+        fs::write(out.join("stays"), "")?;
         loop {
             thread::sleep(Duration::from_secs(3600));
         }
@@ -150,12 +160,22 @@ fn down() -> Result<()> {
     let pid: i32 =
         text.trim().parse().with_context(|| format!("{} holds no process id", pid_file().display()))?;
     // The number may have been given to another process since.
-    let ours = fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| {
-        let mut words = line.split(|byte| *byte == 0);
-        words.next().is_some_and(|program| program.ends_with(b"/demo")) && words.next() == Some(b"walk")
-    });
-    if ours {
+    let ours = || {
+        fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| {
+            let mut words = line.split(|byte| *byte == 0);
+            words.next().is_some_and(|program| program.ends_with(b"/demo")) && words.next() == Some(b"walk")
+        })
+    };
+    if ours() {
         kill(Pid::from_raw(pid), Signal::SIGTERM).context("the demo cannot be ended")?;
+        let begin = Instant::now();
+        while ours() {
+            anyhow::ensure!(
+                begin.elapsed() < Duration::from_secs(30),
+                "the demo, process {pid}, does not end"
+            );
+            thread::sleep(Duration::from_millis(50));
+        }
         println!("The demo that was left running is ended.");
     }
     fs::remove_file(pid_file())?;

@@ -67,14 +67,24 @@ impl Kiosk {
 
     /// Waits for one of several texts; tells which.
     pub fn expect_any(&self, texts: &[&str], timeout: Duration) -> Result<usize> {
-        self.machine.screen.expect_any(texts, timeout).with_context(|| {
-            format!(
-                "kiosk {}; its log ends:\n{}{}",
-                self.machine.spec().name,
-                process::tail(&self.machine.log(), 4000),
-                qemu_log(&self.machine)
-            )
-        })
+        self.machine.screen.expect_any(texts, timeout).with_context(|| self.told())
+    }
+
+    /// Waits until text has left the screen.
+    pub fn expect_gone(&self, text: &str, timeout: Duration) -> Result<()> {
+        let what = format!("the end of {text:?}");
+        let gone = self.machine.screen.until(timeout, &what, |screen| (!screen.contains(text)).then_some(()));
+        gone.with_context(|| self.told())
+    }
+
+    /// For errors: who it is, and what it logged last.
+    fn told(&self) -> String {
+        format!(
+            "kiosk {}; its log ends:\n{}{}",
+            self.machine.spec().name,
+            process::tail(&self.machine.log(), 4000),
+            qemu_log(&self.machine)
+        )
     }
 
     /// Types text as it is.
