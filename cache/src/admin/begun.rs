@@ -91,6 +91,11 @@ impl Begun {
         self.on_server(OnServer { api: api.clone(), id, name: name.to_owned(), holder, what });
     }
 
+    /// The server has refused to make the parcel, so there is nothing of it; one of that name may be somebody's.
+    pub fn refused(&self) {
+        lock(&self.state).on_server = None;
+    }
+
     fn on_server(&self, begun: OnServer) {
         lock(&self.state).on_server = Some(begun);
     }
@@ -149,7 +154,7 @@ impl Begun {
         let became = match (outcome, begun.what) {
             (Outcome::Gone, What::Parcel) => {
                 remove(&files);
-                format!("nothing of the parcel {name:?} is left on the server")
+                format!("nothing of the new parcel {name:?} is left on the server")
             }
             (Outcome::Gone, What::Lock(_)) => format!("the lock of the parcel {name:?} is given back"),
             (Outcome::Whole, _) | (Outcome::Gone, What::Committed(_)) => {

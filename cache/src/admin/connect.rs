@@ -6,7 +6,7 @@ use super::{
     cli::Common,
 };
 use crate::{
-    api::Api,
+    api::{Api, ApiError},
     commit::upload::Uploader,
     kerberos,
     remote::{ServerSink, SinkError, again},
@@ -105,8 +105,12 @@ impl Connection {
             CreateParcel { id, name: name.to_owned(), owner: owner.to_owned(), kiosk: self.client.clone() };
         let _step = self.begun.step().await;
         self.begun.parcel(&self.api, id, name, self.holder());
-        let LockReply { epoch, .. } =
-            self.api.create(&body).await.map_err(|e| self.about(e, &format!("the parcel {name:?}")))?;
+        let LockReply { epoch, .. } = self.api.create(&body).await.map_err(|e| {
+            if matches!(&e, ApiError::Refused { status: 400..500, .. }) {
+                self.begun.refused();
+            }
+            self.about(e, &format!("the parcel {name:?}"))
+        })?;
         Ok((id, epoch))
     }
 

@@ -35,7 +35,7 @@ fn an_import_that_does_not_fit_leaves_nothing_and_succeeds_once_there_is_space()
     assert_eq!(
         failed.sentence(),
         "disk image disk.img does not fit into the store of the parcel server localhost, which has no space left: make \
-         space there, then give the command again; nothing of the parcel \"golden\" is left on the server [store-full]"
+         space there, then give the command again; nothing of the new parcel \"golden\" is left on the server [store-full]"
     );
     assert_same(&store, &before);
     assert!(desk.parcels(&server).is_empty());
@@ -88,7 +88,7 @@ fn an_import_that_is_stopped_leaves_nothing() {
         assert_eq!((stopped.code, stopped.out.as_str()), (130, ""), "{stopped:?}");
         assert_eq!(
             stopped.sentence(),
-            "interrupted; nothing of the parcel \"golden\" is left on the server [interrupted]"
+            "interrupted; nothing of the new parcel \"golden\" is left on the server [interrupted]"
         );
         assert_same(&desk.path("store"), &before);
         assert!(desk.written().is_empty(), "{:?}", desk.written());

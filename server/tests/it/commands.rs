@@ -126,6 +126,16 @@ fn every_failure_has_its_exit_code_and_one_sentence_with_a_next_step() {
         assert_eq!((failed.code, failed.out.as_str()), (code, ""), "{failed:?}");
         assert!(failed.sentence().contains(part), "{failed:?} lacks {part}");
     }
+    // One that IT cannot see is not said to be gone.
+    let clone = desk.clone("shanta@WAYSTATION.TEST", &["--recovery-out", "shanta.txt"]);
+    assert_eq!(desk.run(&server, &clone).code, 0);
+    let again = desk.clone("shanta@WAYSTATION.TEST", &["--recovery-out", "again.txt"]);
+    let taken = desk.run(&server, &again);
+    assert_eq!(
+        (taken.code, taken.sentence()),
+        (6, "shanta@WAYSTATION.TEST has a parcel \"work\" already; choose another name. [name-taken]")
+    );
+    assert!(!desk.path("again.txt").exists());
     // The same key file in another's place: it opens nothing, and nothing is changed.
     fs::write(desk.path("other.key"), "00".repeat(32)).unwrap();
     let wrong =
