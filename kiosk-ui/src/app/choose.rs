@@ -1,6 +1,9 @@
 //! Choosing a parcel and having its key.
 
-use super::{App, Dialog, is_backspace, is_enter, letter};
+use super::{
+    App, Dialog,
+    keys::{is_backspace, is_enter, letter},
+};
 use crate::{
     effects::{Effects, Unlock},
     event::OpenError,

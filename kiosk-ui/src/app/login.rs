@@ -1,6 +1,9 @@
 //! Logging in.
 
-use super::{App, Dialog, is_backspace, is_enter};
+use super::{
+    App, Dialog,
+    keys::{is_backspace, is_enter},
+};
 use crate::{effects::Effects, event::Session, password::Password, trouble::Trouble};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use parcel::wire::session::Command;

@@ -2,6 +2,7 @@
 //! [`Effects`], and [`crate::screens::draw`] shows the rest.
 
 mod choose;
+mod keys;
 mod login;
 mod session;
 
@@ -12,7 +13,8 @@ pub use session::MENU;
 use crate::{
     effects::Effects, event::Event, glyph::Glyphs, guest::Guest, password::Password, trouble::Trouble,
 };
-use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use crossterm::event::{KeyCode, KeyEvent};
+use keys::{is_back, is_enter, is_repaint, letter};
 use parcel::wire::{
     daemon::Status,
     session::{Command, Phase, State},
@@ -480,35 +482,4 @@ fn same_dialogs(old: Phase, new: Phase) -> bool {
         Phase::Unlock | Phase::Wipe | Phase::Verify => 5,
     };
     stretch(old) == stretch(new)
-}
-
-/// Enter, in the two forms in which terminals and scripts send it.
-fn is_enter(key: KeyEvent) -> bool {
-    key.code == KeyCode::Enter || (key.code == KeyCode::Char('j') && key.modifiers == KeyModifiers::CONTROL)
-}
-
-/// Backspace, likewise.
-fn is_backspace(key: KeyEvent) -> bool {
-    key.code == KeyCode::Backspace
-        || (key.code == KeyCode::Char('h') && key.modifiers == KeyModifiers::CONTROL)
-}
-
-/// Ctrl-L, which draws the screen again wherever terminals are.
-fn is_repaint(key: KeyEvent) -> bool {
-    key.code == KeyCode::Char('l') && key.modifiers.contains(KeyModifiers::CONTROL)
-}
-
-/// Leaves a window.
-fn is_back(key: KeyEvent) -> bool {
-    key.code == KeyCode::Esc || letter(key) == Some('q')
-}
-
-/// A letter pressed by itself, in lower case.
-fn letter(key: KeyEvent) -> Option<char> {
-    match key.code {
-        KeyCode::Char(c) if key.modifiers.difference(KeyModifiers::SHIFT).is_empty() => {
-            Some(c.to_ascii_lowercase())
-        }
-        _ => None,
-    }
 }

@@ -1,6 +1,9 @@
 //! The session itself: progress in and out, the guest's console, and the menu over it.
 
-use super::{App, Dialog, is_enter, letter};
+use super::{
+    App, Dialog,
+    keys::{is_enter, letter},
+};
 use crate::{effects::Effects, input::encode};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use parcel::wire::session::{Command, Phase};
