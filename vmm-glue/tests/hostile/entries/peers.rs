@@ -114,7 +114,11 @@ fn good_disk() -> Vec<u8> {
     stream.extend(message(24, &config));
     // SET_FEATURES, SET_MEM_TABLE, SET_LOG_BASE, SET_VRING_NUM, _ADDR, _BASE, _CALL, _KICK, _ENABLE: all well.
     for request in [2, 5, 6, 8, 9, 10, 13, 12, 18] {
-        stream.extend(number(request, 0));
+        match request {
+            // The log is told back: its size, and where it begins.
+            6 => stream.extend(message(6, &[4096u64.to_le_bytes(), 0u64.to_le_bytes()].concat())),
+            _ => stream.extend(number(request, 0)),
+        }
     }
     // GET_VRING_BASE: at the seventh entry.
     let mut state = 0u32.to_le_bytes().to_vec();
@@ -123,21 +127,16 @@ fn good_disk() -> Vec<u8> {
     stream
 }
 
-/// What the disk's backend says.
-pub fn disk_replies(data: &[u8]) {
-    let mut input = Input::new(data);
-    let mut stream = changed(&good_disk(), &mut input);
-    stream.extend(input.rest());
-    let (ours, _theirs) = saying(&stream, &[]);
-    let ram = GuestRam::new(64).unwrap();
-    let Ok(backend) = Backend::from_stream(ours, &ram) else { return };
-    let make =
-        |backend| Transport::new(Block::new(backend), ram.memory.clone(), Line::new().unwrap()).unwrap();
-    let disk = Mutex::new(make(Some(backend)));
-    let write = |register: u64, value: u32| Window::write(&disk, register, &value.to_le_bytes());
-    Window::read(&disk, 0x100, &mut [0; 8]);
+type Disk = Mutex<Transport<Block>>;
+
+fn disk(backend: Option<Backend>, ram: &GuestRam) -> Disk {
+    Mutex::new(Transport::new(Block::new(backend), ram.memory.clone(), Line::new().unwrap()).unwrap())
+}
+
+/// A driver that follows the rules starts the disk; the status that it ends with.
+fn start(disk: &Disk) -> u8 {
     for (register, value) in [
-        (0x70, 3),
+        (0x70, 3u32),
         (0x24, 1),
         (0x20, 1),
         (0x70, 11),
@@ -148,18 +147,45 @@ pub fn disk_replies(data: &[u8]) {
         (0x44, 1),
         (0x70, 15),
     ] {
-        write(register, value);
+        Window::write(disk, register, &value.to_le_bytes());
     }
+    let mut status = [0; 4];
+    Window::read(disk, 0x70, &mut status);
+    status[0]
+}
+
+/// Takes a good backend through the whole conversation.
+pub fn good_disk_passes() {
+    let (ours, _theirs) = saying(&good_disk(), &[]);
+    let ram = GuestRam::new(64).unwrap();
+    let disk = disk(Some(Backend::from_stream(ours, &ram).unwrap()), &ram);
+    assert_eq!(start(&disk), 15);
     let mut disk = disk.lock().unwrap();
+    disk.stop().unwrap();
+    assert_eq!(disk.save().queues[0].next_available, 7);
+}
+
+/// What the disk's backend says.
+pub fn disk_replies(data: &[u8]) {
+    let mut input = Input::new(data);
+    let mut stream = changed(&good_disk(), &mut input);
+    stream.extend(input.rest());
+    let (ours, _theirs) = saying(&stream, &[]);
+    let ram = GuestRam::new(64).unwrap();
+    let Ok(backend) = Backend::from_stream(ours, &ram) else { return };
+    let transport = disk(Some(backend), &ram);
+    start(&transport);
+    Window::read(&transport, 0x100, &mut [0; 8]);
+    let mut transport = transport.lock().unwrap();
     // A disk that does not give its queue back is not saved, however often it is tried.
-    if disk.stop().is_ok() {
-        let saved = disk.save();
-        make(None).restore(&saved).expect("what was saved can be restored");
+    if transport.stop().is_ok() {
+        let saved = transport.save();
+        disk(None, &ram).lock().unwrap().restore(&saved).expect("what was saved can be restored");
     } else {
-        assert!(disk.stop().is_err());
+        assert!(transport.stop().is_err());
     }
-    disk.resume(false);
-    disk.reset();
+    transport.resume(false);
+    transport.reset();
 }
 
 /// What comes in at `vmm.sock`, while another connection ends it all.

@@ -89,6 +89,7 @@ pub fn drive<D: Device>(
     let mut device = power_on(None);
     if input.u8().is_some_and(|way| way % 8 != 0) {
         begin(&device, &mut input);
+        assert_eq!(read(&device, 0x70), 15, "a driver that follows the rules gets its device");
     }
     let mut available = vec![0u16; D::QUEUES.len()];
     for _ in 0..STEPS {
