@@ -265,3 +265,49 @@ impl Stops {
 pub(super) fn interrupted() -> AdminError {
     AdminError::new(Exit::Interrupted, "interrupted", "interrupted")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt as _;
+
+    #[tokio::test]
+    async fn a_step_under_way_comes_to_its_end_before_anything_is_stopped() {
+        let folder = tempfile::tempdir().unwrap();
+        let begun = Begun::default();
+        // Nothing is begun: it may be stopped at once.
+        assert!(!begun.settle().await.0);
+
+        begun.file(&folder.path().join("key"));
+        for done in [false, true] {
+            let step = begun.step().await;
+            let mut settling = Box::pin(begun.settle());
+            assert!(settling.as_mut().now_or_never().is_none(), "the step is under way");
+            if done {
+                begun.finished();
+            }
+            drop(step);
+            let (all_done, held) = settling.await;
+            assert_eq!(all_done, done);
+            assert!(begun.step().now_or_never().is_none(), "another step begins");
+            drop(held);
+        }
+    }
+
+    #[tokio::test]
+    async fn files_are_taken_back_until_all_is_done() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        let mut stops = Stops::new().unwrap();
+        for (done, stays) in [(false, false), (true, true)] {
+            std::fs::write(&path, "k").unwrap();
+            let begun = Begun::default();
+            begun.file(&path);
+            if done {
+                begun.finished();
+            }
+            let said = begun.take_back(AdminError::input("it failed"), &mut stops).await;
+            assert_eq!((said.error.message.as_str(), path.exists()), ("it failed", stays));
+        }
+    }
+}

@@ -41,7 +41,7 @@ struct Arguments {
 #[derive(Args)]
 pub(super) struct Common {
     /// Address of the parcel server, https://…
-    #[arg(long, global = true, env = "WAYSTATION_SERVER", default_value = "")]
+    #[arg(long, global = true, env = "WAYSTATION_SERVER", default_value = "", hide_default_value = true)]
     pub server: String,
     /// PEM file with the certificate of the server's CA.
     #[arg(long, global = true, env = "WAYSTATION_CA", default_value = "/etc/waystation/ca.pem")]
