@@ -13,6 +13,7 @@ use parcel::wire::{
 };
 use parcel_server::auth::spnego::Acceptor;
 use std::{
+    collections::BTreeSet,
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
     sync::{Arc, mpsc},
@@ -104,6 +105,13 @@ fn a_wrong_password_counts_once_and_a_right_one_costs_one_exchange() {
     assert_eq!(realm.tickets_for("krbtgt/WAYSTATION.TEST"), 1);
     assert_eq!(realm.tickets_for("HTTP/localhost"), 1);
     assert!(realm.principal("shanta").contains("Failed password attempts: 0\n"));
+    // Every cache that libkrb5 made for it is destroyed by the time the user is let in.
+    let trace = std::fs::read_to_string(dir.path().join("krb5.trace")).expect("libkrb5's trace");
+    let caches: BTreeSet<_> = trace.split_whitespace().filter(|word| word.starts_with("MEMORY:")).collect();
+    assert!(!caches.is_empty(), "{trace}");
+    for cache in caches {
+        assert!(trace.contains(&format!("Destroying ccache {cache}\n")), "{cache} is left:\n{trace}");
+    }
     // What the kiosk showed for it is what a parcel server takes.
     let authorization = authorizations.recv_timeout(PATIENCE).expect("the kiosk logs in to the server");
     let token = BASE64_STANDARD.decode(authorization.trim_start_matches("Negotiate ")).expect("base64");

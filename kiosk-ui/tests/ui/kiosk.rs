@@ -88,6 +88,7 @@ impl Kiosk {
             .arg("--run-dir")
             .arg(dir)
             .env("KRB5_CONFIG", &krb5)
+            .env("KRB5_TRACE", dir.join("krb5.trace"))
             .stdin(stdio())
             .stdout(stdio())
             .stderr(Stdio::null())
