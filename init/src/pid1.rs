@@ -12,6 +12,7 @@ use crate::{
 };
 use nix::{
     errno::Errno,
+    poll::{PollFd, PollFlags, poll},
     sys::{
         reboot::RebootMode,
         signal::{Signal, kill},
@@ -20,12 +21,20 @@ use nix::{
     unistd::{self, Pid},
 };
 use std::{
-    fs::OpenOptions,
+    fs::{self, OpenOptions},
     io::Write,
-    os::unix::process::ExitStatusExt,
+    os::{
+        fd::{AsFd, FromRawFd, OwnedFd},
+        unix::process::ExitStatusExt,
+    },
     process::{Command, ExitStatus, Stdio},
     time::Duration,
 };
+
+/// How often orphans are reaped, in milliseconds.
+const REAPING: u16 = 500;
+/// How long a manager may take between its end and its disappearance.
+const DYING: Duration = Duration::from_secs(5);
 
 /// Never returns.
 pub fn run() -> ! {
@@ -54,20 +63,23 @@ pub fn supervise(mut start: impl FnMut(Option<&str>) -> std::io::Result<Pid>) ->
     let mut crashed = None;
     loop {
         backoff.started(clock::since_boot());
-        let ended = match start(crashed.as_deref()) {
-            Ok(pid) => until_ended(pid),
-            Err(error) => {
-                say(&format!("the manager cannot be started: {error}"));
-                None
-            }
-        };
+        let begun = start(crashed.as_deref());
+        if let Err(error) = &begun {
+            say(&format!("the manager cannot be started: {error}"));
+        }
+        let started = begun.is_ok();
+        let ended = begun.ok().and_then(until_ended);
         kill_all();
         match ended.and_then(|status| status.code()) {
             Some(manager::EXIT_OFF) => return Power::Off,
             Some(manager::EXIT_REBOOT) => return Power::Reboot,
             _ => {}
         }
-        let how = ended.map_or_else(|| "it could not be started".to_owned(), service::told);
+        let how = match (started, ended) {
+            (_, Some(status)) => service::told(status),
+            (true, None) => "it does not end".to_owned(),
+            (false, None) => "it could not be started".to_owned(),
+        };
         say(&format!("the manager ended ({how}); starting it again"));
         crashed = Some(how);
         std::thread::sleep(backoff.ended(clock::since_boot()));
@@ -106,8 +118,10 @@ fn kernel_log() -> Stdio {
 
 /// Reaps everything that ends until `manager` does.
 fn until_ended(manager: Pid) -> Option<ExitStatus> {
+    let watched = watch(manager);
+    let mut dying_since = None;
     loop {
-        match waitpid(None, None) {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::Exited(pid, code)) if pid == manager => {
                 return Some(ExitStatus::from_raw((code & 0xff) << 8));
             }
@@ -117,9 +131,44 @@ fn until_ended(manager: Pid) -> Option<ExitStatus> {
             Err(Errno::ECHILD) => return None,
             // A signal that has no name here ended somebody: the manager, if it is not there any more.
             Err(Errno::EINVAL) if kill(manager, None) == Err(Errno::ESRCH) => return None,
-            Ok(_) | Err(_) => {}
+            Ok(WaitStatus::StillAlive) => {}
+            Ok(_) | Err(_) => continue,
         }
+        // One that has ended but for a thread that hangs in the kernel cannot be reaped, and never comes back.
+        let now = clock::since_boot();
+        if !is_dying(manager) {
+            dying_since = None;
+        } else if now.saturating_sub(*dying_since.get_or_insert(now)) >= DYING {
+            say("the manager does not end: a part of it hangs in the kernel");
+            return None;
+        }
+        pause(watched.as_ref());
     }
+}
+
+/// A descriptor that tells when a process ends; without one, it is looked after more often.
+fn watch(process: Pid) -> Option<OwnedFd> {
+    // SAFETY: pidfd_open takes two integers and gives a new descriptor, or a negative number.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, process.as_raw(), 0) };
+    let fd = i32::try_from(fd).ok().filter(|fd| *fd >= 0)?;
+    // SAFETY: the kernel has just given us this descriptor, and nobody else has it.
+    Some(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Waits until the watched process ends, but not long: orphans end unwatched.
+fn pause(watched: Option<&OwnedFd>) {
+    match watched {
+        Some(fd) => drop(poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], REAPING)),
+        None => std::thread::sleep(Duration::from_millis(100)),
+    }
+}
+
+/// Whether a process's first thread has ended.
+fn is_dying(process: Pid) -> bool {
+    let stat = fs::read(format!("/proc/{process}/stat")).unwrap_or_default();
+    // The name before it may hold anything.
+    let state = stat.iter().rposition(|byte| *byte == b')').and_then(|name| stat.get(name + 2));
+    state == Some(&b'Z')
 }
 
 /// Kills every process but this one, and reaps them until none is left: what loses its parent becomes our child.
