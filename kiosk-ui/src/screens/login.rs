@@ -3,7 +3,7 @@
 use super::kit::{self, Hint};
 use crate::{
     app::{App, Busy, Field},
-    glyph::plain,
+    glyph::{Glyphs, plain},
 };
 use ratatui::{Frame, layout::Rect, text::Line};
 
@@ -41,6 +41,10 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect) {
 
     let mut lines = vec![kit::pair("Server", plain(&app.about.server, 66))];
     lines.extend(app.state.as_ref().map(super::network_line));
+    if app.about.glyphs == Glyphs::Font {
+        // The kernel's own, and the password does not show which key was which.
+        lines.push(kit::pair("Keyboard", "US English"));
+    }
     kit::text(frame, kit::indented(below, 7), lines);
 }
 
