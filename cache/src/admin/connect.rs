@@ -4,6 +4,7 @@ use super::{
     AdminError, Exit, Result,
     begun::{Begun, Holder},
     cli::Common,
+    list::date,
 };
 use crate::{
     api::{Api, ApiError},
@@ -89,11 +90,12 @@ impl Connection {
         })
     }
 
-    /// Makes a parcel and takes its lock. One of that name and owner that was never finished makes room for it.
+    /// Makes a parcel and takes its lock. One of that name and owner that was begun here and never finished makes room for
+    /// it.
     pub async fn create(&self, name: &str, owner: &str) -> Result<(ParcelId, Epoch)> {
         let known = self.api.parcels().await?;
         match known.iter().find(|one| one.name == name && one.owner == owner) {
-            Some(begun) if begun.version == Version(0) => self.discard(begun).await?,
+            Some(begun) if begun.version == Version(0) => self.discard(begun, false).await?,
             Some(_) => {
                 let text = format!("{owner} has a parcel {name:?} already; choose another --name");
                 return Err(AdminError::new(Exit::Refused, "name-taken", text));
@@ -114,12 +116,27 @@ impl Connection {
         Ok((id, epoch))
     }
 
-    /// Takes away a parcel that has no version.
-    pub async fn discard(&self, begun: &ParcelInfo) -> Result<()> {
+    /// Takes away a parcel that has no version. One that is held elsewhere may be in the making there at this moment, so
+    /// that is only done with `breaking`.
+    pub async fn discard(&self, begun: &ParcelInfo, breaking: bool) -> Result<()> {
+        let elsewhere = begun.lock.as_ref().filter(|lock| !self.holder().holds(lock));
+        if let Some(lock) = elsewhere.filter(|_| !breaking) {
+            let text = format!(
+                "the parcel {:?} of {} is being made by {} ({}) since {}; let that end, or take it away with waystation \
+                 discard --break {}",
+                begun.name,
+                begun.owner,
+                lock.kiosk,
+                lock.principal,
+                date(lock.since),
+                begun.id
+            );
+            let mut error = AdminError::new(Exit::Refused, "locked", text);
+            error.error.holder = Some(lock.clone());
+            return Err(error);
+        }
         let body = LockRequest { kiosk: self.client.clone(), inventory: None };
-        // Our own lock of this machine is taken anew; one of ours elsewhere must be broken.
-        let breaking = begun.lock.as_ref().is_some_and(|lock| !self.holder().holds(lock));
-        let epoch = self.api.lock(&begun.id, &body, breaking).await?.epoch;
+        let epoch = self.api.lock(&begun.id, &body, elsewhere.is_some()).await?.epoch;
         Ok(self.api.discard(&begun.id, epoch).await?)
     }
 

@@ -14,10 +14,13 @@ Example:
 pub(super) struct Arguments {
     /// Name or id of the parcel.
     parcel: String,
+    /// Take it away although another machine may be making it at this moment.
+    #[arg(long = "break")]
+    breaking: bool,
 }
 
 pub(super) async fn run(connection: &Connection, arguments: &Arguments) -> Result<Answer> {
     let info = connection.find_unfinished(&arguments.parcel).await?;
-    connection.discard(&info).await?;
+    connection.discard(&info, arguments.breaking).await?;
     Answer::new(&info, format!("nothing of the parcel {:?} of {} is left\n", info.name, info.owner))
 }

@@ -1,7 +1,7 @@
 //! The `waystation` command against the server, both as programs: what fails or is stopped leaves nothing half-made.
 
 use crate::{
-    desk::{Desk, MIB, ended, sent},
+    desk::{Desk, MIB, elsewhere, ended, sent},
     discard::{assert_same, everything},
 };
 use nix::{
@@ -135,6 +135,15 @@ fn what_cannot_be_taken_back_is_said_and_taken_away_later() {
     child.wait().unwrap();
     let left = desk.parcels(&server);
     assert_eq!((left.len(), left[0].version.0), (1, 0));
+    // From another machine, where nobody can know that, only when it is meant.
+    for command in [desk.import(&[]), vec!["discard", "golden"]] {
+        let refused = elsewhere(&desk.command(&server, &command));
+        assert_eq!(refused.code, 6, "{refused:?}");
+        let said =
+            format!("let that end, or take it away with waystation discard --break {} [locked]", left[0].id);
+        assert!(refused.sentence().ends_with(&said), "{refused:?}");
+    }
+    assert_eq!(desk.parcels(&server), left);
     let done = desk.run(&server, &desk.import(&["--zstd-level", "1"]));
     assert_eq!(done.code, 0, "{done:?}");
     let listed = desk.parcels(&server);

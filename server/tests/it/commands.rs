@@ -1,24 +1,11 @@
 //! Each `waystation` command against the server: its answer for people, in JSON, and its exit code.
 
-use crate::desk::{Desk, Ended, MIB, ended};
+use crate::desk::{Desk, Ended, MIB, elsewhere, ended};
 use serde_json::Value;
-use std::{
-    fs,
-    process::{Command, Stdio},
-};
+use std::fs;
 
 fn json(answer: &Ended) -> Value {
     serde_json::from_str(&answer.out).unwrap_or_else(|e| panic!("{e}: {answer:?}"))
-}
-
-/// The same command on a machine of another name.
-fn elsewhere(command: &Command) -> Ended {
-    let mut there = Command::new("unshare");
-    there.args(["--map-root-user", "--uts", "sh", "-c", "hostname elsewhere && exec \"$@\"", "sh"]);
-    there.arg(command.get_program()).args(command.get_args());
-    there.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    there.current_dir(command.get_current_dir().unwrap());
-    ended(there.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
 }
 
 #[test]
@@ -81,6 +68,8 @@ fn every_command_answers_people_and_programs() {
         elsewhere(&desk.command(&server, &["tag", "golden", "--set", "vcpus=1", "--key-file", "golden.key"]));
     assert_eq!(tag.code, 6, "{tag:?}");
     assert!(tag.sentence().ends_with("[locked]"), "{tag:?}");
+    let other = elsewhere(&desk.command(&server, &["discard", "golden", "--break"]));
+    assert_eq!(other.code, 6, "one that has a version stays: {other:?}");
     let broken = elsewhere(&desk.command(&server, &["unlock", "golden", "--break", "--json"]));
     assert_eq!((broken.code, &json(&broken)["lock"]), (0, &Value::Null), "{broken:?}");
     assert_eq!(run(&["unlock", "golden"]).out, "\"golden\" was not locked\n");

@@ -161,3 +161,13 @@ pub fn ended(mut child: Child) -> Ended {
     child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
     Ended { code: child.wait().unwrap().code().unwrap(), out, err }
 }
+
+/// The same command on a machine of another name.
+pub fn elsewhere(command: &Command) -> Ended {
+    let mut there = Command::new("unshare");
+    there.args(["--map-root-user", "--uts", "sh", "-c", "hostname elsewhere && exec \"$@\"", "sh"]);
+    there.arg(command.get_program()).args(command.get_args());
+    there.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    there.current_dir(command.get_current_dir().unwrap());
+    ended(there.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+}
