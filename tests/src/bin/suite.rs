@@ -19,6 +19,18 @@ fn main() -> ExitCode {
         &["cargo", "doc", "--locked", "--workspace", "--no-deps", "--document-private-items"],
         &[("RUSTDOCFLAGS", "-D warnings")],
     );
+    // They live outside the workspace, for cargo-fuzz. In the workspace's target folder, where a cache finds them.
+    let fuzz = ["--manifest-path", "fuzz/Cargo.toml"];
+    suite.check(
+        "formatting of the fuzz targets",
+        &[&["cargo", "fmt"], &fuzz[..], &["--check"]].concat(),
+        &[],
+    );
+    suite.check(
+        "lints of the fuzz targets",
+        &[&["cargo", "clippy", "--locked"], &fuzz[..], &["--", "-D", "warnings"]].concat(),
+        &[("CARGO_TARGET_DIR", "target")],
+    );
     suite.part("licences and sources", || licences::violations().map(|found| found.join("\n")));
     let parts =
         ["cargo", "test", "--locked", "--no-fail-fast", "--workspace", "--exclude", "waystation-tests"];
