@@ -30,7 +30,7 @@ const BLOCK: &str = "/sys/class/block";
 const UNMOUNTS: u32 = 20;
 const UNMOUNT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Devices of the partitions whose GPT name is [`PARTITION`], below `folder` ([`BLOCK`]); the first is the cache's.
+/// Devices of the partitions whose GPT name is [`PARTITION`], below `folder` (`/sys/class/block`); the first is the cache's.
 ///
 /// # Errors
 /// The kernel's list cannot be read.
