@@ -173,6 +173,7 @@ mod tests {
             progress: None,
             network: None,
             network_detail: String::new(),
+            login: None,
             parcel: None,
             notice: None,
             wishes_missed: vec![],

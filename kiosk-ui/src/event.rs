@@ -4,7 +4,11 @@ use crate::trouble::Trouble;
 use crossterm::event::KeyEvent;
 use parcel::{
     id::ParcelId,
-    wire::{daemon::Status, http::ParcelInfo, session::State},
+    wire::{
+        daemon::Status,
+        http::ParcelInfo,
+        session::{Login, State},
+    },
 };
 use zeroize::Zeroizing;
 
@@ -12,13 +16,13 @@ use zeroize::Zeroizing;
 pub struct Session {
     /// Bearer token of the parcel server.
     pub token: Zeroizing<String>,
-    /// Who the server takes the user for.
-    pub principal: String,
+    /// Who the server takes the user for, and for how long.
+    pub login: Login,
 }
 
 impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Session({})", self.principal)
+        write!(f, "Session({})", self.login.principal)
     }
 }
 

@@ -103,6 +103,7 @@ impl<'a> Kiosk<'a> {
             progress: None,
             network: network.up,
             network_detail: network.detail,
+            login: None,
             parcel: None,
             notice: None,
             wishes_missed: Vec::new(),
@@ -224,6 +225,7 @@ impl<'a> Kiosk<'a> {
         self.live = Live::NOTHING;
         self.committed = None;
         self.state.phase = Phase::Boot;
+        self.state.login = None;
         self.state.parcel = None;
         self.state.wishes_missed.clear();
         self.state.progress = None;
@@ -319,6 +321,7 @@ impl<'a> Kiosk<'a> {
         self.state.phase = Phase::Wipe;
         self.state.doing = "Wiping this kiosk".to_owned();
         self.state.console = false;
+        self.state.login = None;
         self.state.parcel = None;
         self.state.progress = None;
         self.state.waiting = None;
@@ -438,7 +441,10 @@ impl<'a> Kiosk<'a> {
     }
 
     fn publish(&mut self) {
-        self.state.waiting = self.retrying.clone().or_else(|| self.status.waiting.clone());
+        let now = self.status.waiting.as_ref();
+        // That the user can end the waiting is more than how a try before went.
+        let waiting = now.filter(|now| now.needs_login()).or(self.retrying.as_ref()).or(now);
+        self.state.waiting = waiting.cloned();
         self.sys.publish(&self.state);
     }
 

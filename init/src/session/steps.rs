@@ -7,7 +7,7 @@ use super::{
 use crate::system::{Changes, Event, Lock, Role};
 use parcel::wire::{
     WireError,
-    daemon::{self, Policy, Waiting},
+    daemon::{self, NEEDS_LOGIN, Policy, Waiting},
     session::{Command, Phase},
     vmm::{self, GuestState},
 };
@@ -131,7 +131,8 @@ fn nothing(_: &mut Kiosk<'_>) -> Result<(), WireError> {
 
 fn login(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
     loop {
-        if let Some(Event::Command(Command::LoggedIn { .. })) = kiosk.next(None)? {
+        if let Some(Event::Command(Command::LoggedIn(login))) = kiosk.next(None)? {
+            kiosk.state.login = Some(login);
             kiosk.state.report = None;
             kiosk.state.notice = None;
             // From here on somebody is there to whom a crash has to be explained.
@@ -381,10 +382,11 @@ fn until_it_works(
         };
         if until.is_some_and(|until| kiosk.sys.now() >= until) {
             kiosk.sys.log(&format!("not tried any longer: {}", for_log(&error)));
-            return Err(Stop::Failed(WireError::new(
-                "still-locked",
-                "The parcel server does not answer any more.",
-            )));
+            let why = match NEEDS_LOGIN.contains(&error.code.as_str()) {
+                true => "Your log-in had run out, and nobody logged in again.",
+                false => "The parcel server does not answer any more.",
+            };
+            return Err(Stop::Failed(WireError::new("still-locked", why)));
         }
         kiosk.sys.log(&format!("trying again in {} s: {}", delay.as_secs(), for_log(&error)));
         let now = kiosk.sys.now();
@@ -397,7 +399,9 @@ fn until_it_works(
         kiosk.publish();
         let again = now + delay;
         while kiosk.sys.now() < again {
-            kiosk.next(Some(again))?;
+            if let Some(Event::Command(Command::LoggedIn(_))) = kiosk.next(Some(again))? {
+                break;
+            }
         }
         delay = (delay * 2).min(RETRY_MOST);
     }

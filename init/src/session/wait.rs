@@ -8,7 +8,7 @@ use super::{
 use crate::system::{Event, Power, Role};
 use parcel::wire::{
     WireError, daemon,
-    session::{Command, Phase},
+    session::{Command, Login, Phase},
     vmm::{self, GuestState},
 };
 use std::time::Duration;
@@ -132,7 +132,8 @@ impl Kiosk<'_> {
             Command::GiveUp if phase > Phase::Choose => return Err(Stop::GaveUp),
             Command::PowerOff if phase == Phase::Login => return Err(Stop::Power(Power::Off)),
             Command::Reboot if phase == Phase::Login => return Err(Stop::Power(Power::Reboot)),
-            wanted @ (Command::LoggedIn { .. } | Command::Resume { .. } | Command::Suspend) => {
+            Command::LoggedIn(login) if phase > Phase::Login => return Ok(self.logged_in_again(login)),
+            wanted @ (Command::LoggedIn(_) | Command::Resume { .. } | Command::Suspend) => {
                 return Ok(Some(Event::Command(wanted)));
             }
             Command::GiveUp | Command::LogOut | Command::PowerOff | Command::Reboot => {
@@ -140,6 +141,19 @@ impl Kiosk<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// The session's user logged in again; gives the command back to a phase that waits to try again.
+    fn logged_in_again(&mut self, login: Login) -> Option<Event> {
+        if self.state.login.as_ref().is_none_or(|now| now.principal != login.principal) {
+            self.sys.log("a log-in that is not of this session's user: ignored");
+            return None;
+        }
+        self.sys.log("the user logged in again");
+        self.state.login = Some(login.clone());
+        self.retrying.take_if(|waiting| waiting.needs_login());
+        self.publish();
+        Some(Event::Command(Command::LoggedIn(login)))
     }
 
     /// Asks `cached` and waits as long as it takes; its own errors are the inner result.

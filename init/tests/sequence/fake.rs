@@ -6,7 +6,7 @@ use parcel::{
     wire::{
         Progress, WireError, daemon,
         http::{LockInfo, LockReply, ParcelInfo},
-        session::{Command, Phase, State, WipeCheck},
+        session::{Command, Login, Phase, State, WipeCheck},
         vmm::{self, GuestState},
     },
 };
@@ -78,7 +78,7 @@ impl Fake {
     /// A user who logs in, resumes and suspends.
     pub fn with_user() -> Self {
         let mut fake = Self { version: 2, ..Self::default() };
-        fake.on(Phase::Login, vec![Event::Command(Command::LoggedIn { principal: "shanta@R".into() })]);
+        fake.on(Phase::Login, vec![Event::Command(log_in(1))]);
         fake.on(Phase::Choose, vec![Event::Command(resume())]);
         fake.on(Phase::Run, vec![Event::Command(Command::Suspend)]);
         fake
@@ -154,6 +154,11 @@ impl Fake {
         }
         event
     }
+}
+
+/// The user logged in, until then.
+pub fn log_in(ends: u64) -> Command {
+    Command::LoggedIn(Login { principal: "shanta@R".into(), ends })
 }
 
 /// The command to resume a parcel.

@@ -5,7 +5,7 @@ mod fake;
 mod giving_up;
 mod random;
 
-use fake::{Fake, Go, resume, wrong};
+use fake::{Fake, Go, log_in, resume, wrong};
 use parcel::{
     id::Version,
     tag::Miss,
@@ -198,7 +198,7 @@ fn programs_that_die_before_login_come_back() {
     let mut fake = Fake::with_user();
     fake.script.remove(&Phase::Login);
     fake.on(Phase::Login, vec![died(Role::Cached), died(Role::KioskUi)]);
-    fake.patience.push_back(Event::Command(Command::LoggedIn { principal: "shanta@R".into() }));
+    fake.patience.push_back(Event::Command(log_in(1)));
     assert_eq!(cycle(&mut fake), None);
     assert_eq!((fake.asked("start cached"), fake.asked("start kiosk-ui")), (2, 2));
     assert_eq!(fake.asked("commit"), 1);

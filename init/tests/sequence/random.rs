@@ -1,6 +1,6 @@
 //! Any order of events: the kiosk never wedges, and always ends wiped.
 
-use crate::fake::{Fake, Go, resume, wrong};
+use crate::fake::{Fake, Go, log_in, resume, wrong};
 use parcel::wire::{
     daemon::Status,
     session::{Command, Phase},
@@ -57,7 +57,7 @@ fn go() -> impl Strategy<Value = Go> {
 fn event(number: u8) -> Event {
     let died = |role| Event::Exited { role, how: "signal 9".into() };
     match number % 18 {
-        0 | 14 => Event::Command(Command::LoggedIn { principal: "s".into() }),
+        0 | 14 => Event::Command(log_in(u64::from(number))),
         1 | 15 => Event::Command(resume()),
         2 | 16 | 17 => Event::Command(Command::Suspend),
         3 => Event::Command(Command::GiveUp),

@@ -13,11 +13,20 @@ use crate::{
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use parcel::{
     id::ParcelId,
-    wire::{http::ParcelInfo, session::Command},
+    wire::{
+        http::ParcelInfo,
+        session::{Command, Phase},
+    },
 };
 
 const WRONG: &str = "That does not open it. Try again.";
 const SLIP: &str = "One character of the recovery key is wrong. Compare it with the paper and try again.";
+
+/// How long a list of parcels, or a question about one, waits for somebody, in seconds: then the user went away without
+/// logging out.
+const IDLE: u32 = 600;
+/// How long before that it is announced, in seconds.
+const IDLE_WARNING: u32 = 60;
 
 /// The user's parcels.
 #[derive(Debug, Default)]
@@ -100,6 +109,18 @@ pub struct Opening {
 }
 
 impl App {
+    /// Seconds until a user who went away is logged out, when there is one.
+    pub fn logs_out_in(&self) -> Option<u32> {
+        let busy = self.opening.as_ref().is_some_and(|opening| matches!(opening.step, Step::Working { .. }));
+        let waits = self.phase() == Phase::Choose && self.told.is_none() && !busy;
+        waits.then(|| IDLE.saturating_sub(self.idle))
+    }
+
+    /// The same, once it is near enough to say so.
+    pub fn logs_out_soon(&self) -> Option<u32> {
+        self.logs_out_in().filter(|seconds| *seconds <= IDLE_WARNING)
+    }
+
     pub(super) fn ask_for_parcels(&mut self, effects: &mut dyn Effects) {
         let attempt = self.next_attempt();
         self.list.asking = Some(attempt);

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{effects::Effects, event::Session, password::Password, trouble::Trouble};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use parcel::wire::session::Command;
+use parcel::wire::session::{Command, Login};
 use zeroize::Zeroizing;
 
 /// The longest user name, in characters.
@@ -49,7 +49,7 @@ pub struct LoginForm {
     pub busy: Busy,
     /// Why the last attempt failed.
     pub trouble: Option<Trouble>,
-    principal: String,
+    given: Option<Login>,
 }
 
 impl Default for LoginForm {
@@ -61,7 +61,7 @@ impl Default for LoginForm {
             focus: Field::User,
             busy: Busy::No,
             trouble: None,
-            principal: String::new(),
+            given: None,
         }
     }
 }
@@ -187,7 +187,7 @@ impl App {
         }
         match result {
             Ok(session) => {
-                self.login.principal = session.principal.clone();
+                self.login.given = Some(session.login.clone());
                 self.login.busy = Busy::Adopting(attempt);
                 self.told = Some(0);
                 effects.adopt(attempt, session);
@@ -204,7 +204,9 @@ impl App {
             Ok(()) => {
                 self.kept = Some(self.login.password.take());
                 self.login.busy = Busy::Told;
-                self.tell(Command::LoggedIn { principal: self.login.principal.clone() }, effects);
+                if let Some(login) = self.login.given.take() {
+                    self.tell(Command::LoggedIn(login), effects);
+                }
             }
             Err(trouble) => self.login.fail(trouble),
         }

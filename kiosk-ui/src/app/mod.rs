@@ -1,11 +1,13 @@
 //! What the screens know, and how it changes. Pure: everything comes in as an [`Event`], everything goes out through
 //! [`Effects`], and [`crate::screens::draw`] shows the rest.
 
+mod again;
 mod choose;
 mod keys;
 mod login;
 mod session;
 
+pub use again::{Again, LogInIs};
 pub use choose::{List, Opening, Step};
 pub use login::{Busy, Field, LoginForm};
 pub use session::MENU;
@@ -37,11 +39,6 @@ pub struct About {
 pub const LEAST: (u16, u16) = (60, 18);
 /// How long `init` may take to say that it does what it was told, in seconds.
 const INIT_PATIENCE: u32 = 20;
-/// How long a list of parcels, or a question about one, waits for somebody, in seconds: then the user went away without
-/// logging out.
-const IDLE: u32 = 600;
-/// How long before that it is announced, in seconds.
-const IDLE_WARNING: u32 = 60;
 /// How long what was typed into the log-in form waits for the rest, in seconds.
 const IDLE_FORM: u32 = 120;
 
@@ -78,12 +75,14 @@ pub enum Dialog {
     },
     /// Boot from disk although memory was saved?
     ColdBoot,
-    /// Back, suspend, details, give up; the entry that the cursor is on.
+    /// Back, suspend, log in again, details, give up; the entry that the cursor is on.
     Menu(usize),
     /// Bytes, phases, what is waited for.
     Details,
     /// Give up, losing what is not committed?
     GiveUp,
+    /// The password, to log in again in mid-session.
+    LogIn,
 }
 
 /// The screens' whole state.
@@ -100,6 +99,8 @@ pub struct App {
     pub size: (u16, u16),
     /// The log-in form.
     pub login: LoginForm,
+    /// The window in which the user logs in again.
+    pub again: Again,
     /// The user's parcels.
     pub list: List,
     /// The parcel whose key is being had.
@@ -147,6 +148,7 @@ impl App {
             now,
             size,
             login: LoginForm::default(),
+            again: Again::default(),
             list: List::default(),
             opening: None,
             dialog: None,
@@ -188,9 +190,10 @@ impl App {
         self.kept.is_some()
     }
 
-    /// `true` when the screen that is shown fits on the terminal; the guest's always does.
+    /// `true` when the screen that is shown fits on the terminal; the guest's always does, but not a form over it.
     pub fn fits(&self) -> bool {
-        self.view() == View::Run || (self.size.0 >= LEAST.0 && self.size.1 >= LEAST.1)
+        let guest = self.view() == View::Run && self.dialog != Some(Dialog::LogIn);
+        guest || (self.size.0 >= LEAST.0 && self.size.1 >= LEAST.1)
     }
 
     /// `true`, once, after the user asked for the whole screen to be drawn again.
@@ -238,7 +241,13 @@ impl App {
                     self.not_done();
                 }
             }
+            Event::LoggedIn { attempt, result } if self.again.busy == Busy::Asking(attempt) => {
+                self.logged_in_again(attempt, result, effects)
+            }
             Event::LoggedIn { attempt, result } => self.logged_in(attempt, result, effects),
+            Event::Adopted { attempt, result } if self.again.busy == Busy::Adopting(attempt) => {
+                self.adopted_again(attempt, result, effects)
+            }
             Event::Adopted { attempt, result } => self.adopted(attempt, result, effects),
             Event::Parcels { attempt, result } => self.listed(attempt, result),
             Event::Opened { attempt, parcel, result } => self.opened(attempt, parcel, result, effects),
@@ -278,21 +287,10 @@ impl App {
             self.idle = 0;
             self.tell(Command::LogOut, effects);
         }
+        self.again_tick(self.idle >= IDLE_FORM);
         if self.view() == View::Login && self.login.busy == Busy::No && self.idle >= IDLE_FORM {
             self.login.clear();
         }
-    }
-
-    /// Seconds until a user who went away is logged out, when there is one.
-    pub fn logs_out_in(&self) -> Option<u32> {
-        let busy = self.opening.as_ref().is_some_and(|opening| matches!(opening.step, Step::Working { .. }));
-        let waits = self.phase() == Phase::Choose && self.told.is_none() && !busy;
-        waits.then(|| IDLE.saturating_sub(self.idle))
-    }
-
-    /// The same, once it is near enough to say so.
-    pub fn logs_out_soon(&self) -> Option<u32> {
-        self.logs_out_in().filter(|seconds| *seconds <= IDLE_WARNING)
     }
 
     /// Tells `init` something that ends this screen.
@@ -333,7 +331,13 @@ impl App {
             return;
         }
         // It says "I am here", and nothing else; and what is out of sight takes no keys.
-        if warned || !self.fits() {
+        if warned {
+            return;
+        }
+        if !self.fits() {
+            if self.dialog == Some(Dialog::LogIn) && key.code == KeyCode::Esc {
+                self.again_key(key, effects);
+            }
             return;
         }
         if let Some(dialog) = self.dialog {
@@ -351,6 +355,9 @@ impl App {
     }
 
     fn dialog_key(&mut self, dialog: Dialog, key: KeyEvent, effects: &mut dyn Effects) {
+        if dialog == Dialog::LogIn {
+            return self.again_key(key, effects);
+        }
         if is_back(key) && !matches!(dialog, Dialog::Menu(_)) {
             self.dialog = None;
             return;
@@ -411,9 +418,13 @@ impl App {
         self.state = Some(new);
         self.connected = true;
         if old != Some(phase) {
-            let stays = old.is_some_and(|old| same_dialogs(old, phase));
+            let stays = match self.dialog {
+                Some(Dialog::LogIn) => self.may_log_in_again().is_some(),
+                _ => old.is_some_and(|old| same_dialogs(old, phase)),
+            };
             if self.dialog.is_some() && !stays {
                 self.dialog = None;
+                self.again = Again::default();
                 self.stray = 2;
             }
             self.powering = false;
@@ -462,6 +473,7 @@ impl App {
         self.opening = None;
         self.status = None;
         self.login.clear();
+        self.again = Again::default();
         self.guest.clear();
     }
 

@@ -9,9 +9,10 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use parcel::wire::session::{Command, Phase};
 
 /// The session menu: each entry's letter and words. The cursor starts on the first, which changes nothing.
-pub const MENU: [(char, &str); 4] = [
+pub const MENU: [(char, &str); 5] = [
     ('b', "Back to your computer"),
     ('s', "Suspend: save it, send it home, wipe this kiosk"),
+    ('l', "Log in again: renew a log-in that runs out"),
     ('d', "Details"),
     ('g', "Give up: drop everything since the last suspend"),
 ];
@@ -39,6 +40,7 @@ impl App {
     pub(super) fn progress_key(&mut self, key: KeyEvent) {
         match (key.code, letter(key)) {
             (KeyCode::Esc, _) | (_, Some('c')) if self.can_give_up() => self.dialog = Some(Dialog::GiveUp),
+            (_, Some('l')) if self.wants_log_in() => self.open_again(),
             (_, Some('d')) => self.dialog = Some(Dialog::Details),
             _ => {}
         }
@@ -75,6 +77,7 @@ impl App {
                 self.dialog = None;
                 self.tell(Command::Suspend, effects);
             }
+            Some('l') => self.open_again(),
             Some('d') => {
                 self.dialog = Some(Dialog::Details);
                 effects.status();

@@ -15,7 +15,7 @@ use cache::{
 use parcel::wire::{
     daemon::{Reply, Request},
     kiosk::Kiosk,
-    session::Command,
+    session::{Command, Login},
 };
 use std::{
     io,
@@ -119,7 +119,8 @@ async fn log_in(api: &Api, principal: &str, password: Zeroizing<String>) -> Resu
     // The token is for `cached` alone, also when nobody waits for this log-in any more.
     api.forget_token();
     let reply = reply?;
-    Ok(Session { token: reply.token.into_text(), principal: reply.principal })
+    let login = Login { principal: reply.principal, ends: now().saturating_add(reply.expires_in) };
+    Ok(Session { token: reply.token.into_text(), login })
 }
 
 impl Effects for Real {

@@ -1,6 +1,6 @@
 //! The windows over the screens.
 
-use super::{kit, list, notice, phase_name, progress};
+use super::{again, kit, list, notice, phase_name, progress};
 use crate::{
     app::{App, Dialog, MENU},
     glyph::plain,
@@ -21,6 +21,7 @@ pub(super) fn draw(app: &App, dialog: Dialog, frame: &mut Frame) {
         Dialog::Menu(at) => ("Session", 58, menu(at)),
         Dialog::Details => ("Details", 72, details(app, frame.area().height)),
         Dialog::GiveUp => ("Give up?", 66, give_up(app)),
+        Dialog::LogIn => return again::draw(app, frame),
     };
     kit::card(frame, frame.area(), title, width, lines);
 }

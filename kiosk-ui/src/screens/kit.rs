@@ -116,10 +116,12 @@ pub fn pair<'a>(label: &str, value: impl Into<Cow<'a, str>>) -> Line<'a> {
 
 /// A sentence of what went wrong, and its code.
 pub fn trouble(trouble: &Trouble) -> Vec<Line<'static>> {
-    vec![
-        Line::styled(plain(&trouble.sentence, SENTENCE), BAD),
-        Line::styled(format!("Code for IT: {}", plain(&trouble.code, 60)), DIM),
-    ]
+    vec![Line::styled(plain(&trouble.sentence, SENTENCE), BAD), code(&trouble.code)]
+}
+
+/// The code of what went wrong.
+pub fn code(code: &str) -> Line<'static> {
+    Line::styled(format!("Code for IT: {}", plain(code, 60)), DIM)
 }
 
 /// A field for typing: its visible end, and where the cursor is.

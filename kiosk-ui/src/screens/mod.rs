@@ -1,5 +1,6 @@
 //! The screens: a picture of [`App`], and nothing else.
 
+mod again;
 mod dialogs;
 mod kit;
 mod list;
@@ -10,7 +11,7 @@ mod report;
 mod run;
 
 use crate::{
-    app::{App, View},
+    app::{App, Dialog, LogInIs, View},
     glyph::{Glyphs, plain},
     text,
 };
@@ -26,10 +27,10 @@ use ratatui::{
 
 /// Draws the screen as it should be now.
 pub fn draw(app: &App, frame: &mut Frame) {
-    if app.view() == View::Run {
-        run::draw(app, frame);
-    } else if !app.fits() {
+    if !app.fits() {
         too_small(app, frame);
+    } else if app.view() == View::Run {
+        run::draw(app, frame);
     } else {
         let keys = keys(app);
         let body = chrome(app, frame, &keys);
@@ -98,8 +99,7 @@ fn keys(app: &App) -> Vec<Hint> {
         View::Login => login::keys(app),
         View::List => list::keys(app),
         View::Opening => list::opening_keys(app),
-        View::Progress if app.can_give_up() => vec![("C", "Cancel"), ("D", "Details")],
-        View::Progress => vec![("D", "Details")],
+        View::Progress => progress::keys(app),
     }
 }
 
@@ -118,6 +118,11 @@ fn chrome(app: &App, frame: &mut Frame, keys: &[Hint]) -> Rect {
     if !keys.is_empty() {
         frame.render_widget(kit::hints(keys), bottom);
     }
+    let log_in = || match app.log_in_is() {
+        LogInIs::Renewed => Some(again::DONE.to_owned()),
+        LogInIs::Ending(at) => Some(format!("{}.", again::ending(at, "L"))),
+        LogInIs::Good | LogInIs::Over => None,
+    };
     let lost = match &app.state {
         Some(_) if !app.connected => {
             Some("This kiosk's manager does not answer; connecting again ...".to_owned())
@@ -129,7 +134,8 @@ fn chrome(app: &App, frame: &mut Frame, keys: &[Hint]) -> Rect {
             });
             // The login screen has a line of its own for that.
             let offline = state.network.is_none() && !matches!(app.view(), View::Login | View::Starting);
-            leaving.or_else(|| offline.then(|| format!("No network: {}", plain(&state.network_detail, 120))))
+            let offline = || offline.then(|| format!("No network: {}", plain(&state.network_detail, 120)));
+            leaving.or_else(offline).or_else(log_in)
         }
         None => None,
     };
@@ -142,10 +148,13 @@ fn chrome(app: &App, frame: &mut Frame, keys: &[Hint]) -> Rect {
 /// Better no form than one whose fields or warnings are out of sight.
 fn too_small(app: &App, frame: &mut Frame) {
     let (here, least) = (app.size, crate::app::LEAST);
-    let words = format!(
+    let mut words = format!(
         "This terminal is too small: {} by {}. Make it at least {} by {}.",
         here.0, here.1, least.0, least.1
     );
+    if app.dialog == Some(Dialog::LogIn) {
+        words.push_str(" Esc goes back.");
+    }
     kit::text(frame, frame.area(), vec![Line::styled(words, WARN)]);
 }
 

@@ -1,7 +1,15 @@
 //! The way into a session and out of it, phase by phase.
 
-use super::{kit, notice, phase_name};
-use crate::{app::App, glyph::plain, text};
+use super::{
+    again,
+    kit::{self, Hint},
+    notice, phase_name,
+};
+use crate::{
+    app::{App, LogInIs},
+    glyph::plain,
+    text,
+};
 use parcel::wire::{
     Progress,
     daemon::Waiting,
@@ -17,6 +25,17 @@ use ratatui::{
 const WAY_IN: [Phase; 5] = [Phase::Check, Phase::Lock, Phase::Open, Phase::Restore, Phase::Run];
 const WAY_OUT: [Phase; 5] = [Phase::Save, Phase::Commit, Phase::Unlock, Phase::Wipe, Phase::Verify];
 
+pub(super) fn keys(app: &App) -> Vec<Hint> {
+    let mut keys = vec![("D", "Details")];
+    if app.wants_log_in() {
+        keys.insert(0, ("L", "Log in again"));
+    }
+    if app.can_give_up() {
+        keys.insert(0, ("C", "Cancel"));
+    }
+    keys
+}
+
 pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect) {
     let Some(state) = &app.state else { return };
     let phases = shown(state);
@@ -31,8 +50,9 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect) {
         lines.extend(progress_lines(progress, usize::from(rest.width.saturating_sub(7)).min(50)));
     }
     lines.push(Line::raw(""));
-    if let Some(waiting) = &state.waiting {
-        lines.extend(waiting_lines(waiting));
+    match app.log_in_is() {
+        LogInIs::Over => lines.extend(again::over(state.waiting.as_ref())),
+        _ => lines.extend(state.waiting.iter().flat_map(waiting_lines)),
     }
     if !state.wishes_missed.is_empty() {
         lines.push(Line::styled(
@@ -142,6 +162,6 @@ pub(super) fn waiting_lines(waiting: &Waiting) -> Vec<Line<'static>> {
             kit::WARN,
         ),
         Line::styled(plain(&waiting.reason, 200), kit::WARN),
-        Line::styled(format!("Code for IT: {}", plain(&waiting.code, 60)), kit::DIM),
+        kit::code(&waiting.code),
     ]
 }

@@ -1,13 +1,22 @@
 //! The guest's console, and one line that is the kiosk's.
 
-use super::kit;
-use crate::{app::App, glyph::plain, text};
+use super::{again, kit};
+use crate::{
+    app::{App, LogInIs},
+    glyph::plain,
+    text,
+};
+use parcel::wire::session::State;
 use ratatui::{
     Frame,
     layout::Rect,
     style::{Color, Style},
     text::{Line, Span},
 };
+
+/// What the last line says of a log-in that is over, and where there is no room for that.
+const OVER: &str = "Your log-in has run out: Ctrl-] L logs you in again";
+const SHORT: &str = "Log in again: Ctrl-] L";
 
 pub(super) fn draw(app: &App, frame: &mut Frame) {
     let (screen, bar) = kit::cut_bottom(frame.area(), 1);
@@ -26,8 +35,36 @@ pub(super) fn draw(app: &App, frame: &mut Frame) {
 fn status(app: &App, frame: &mut Frame, bar: Rect) {
     let Some(state) = &app.state else { return };
     frame.buffer_mut().set_style(bar, kit::BAR);
-    let name = state.parcel.as_ref().map_or(String::new(), |name| plain(name, 24));
+    let clock = format!(" {} ", text::minute(app.now).split_off(11));
+    let width = (clock.len() as u16).min(bar.width);
+    let (left, right) = (bar.width - width, Rect { x: bar.right() - width, width, ..bar });
     let key = Style::new().fg(Color::White).bg(Color::Blue);
+    let alarm = Style::new().fg(Color::White).bg(Color::Red);
+    let here = app.connected && !app.waits_for_init();
+    // These name the hot key, too, and have its place.
+    let log_in = match app.log_in_is() {
+        LogInIs::Over => Some((OVER.to_owned(), alarm)),
+        LogInIs::Ending(at) if state.waiting.is_none() && state.network.is_some() => {
+            Some((again::ending(at, "Ctrl-] L"), Style::new().fg(Color::Black).bg(Color::Yellow)))
+        }
+        _ => None,
+    };
+    let spans = match log_in.filter(|_| here) {
+        Some((words, style)) => {
+            let words = if words.len() + 2 > usize::from(left) { SHORT.to_owned() } else { words };
+            let room = usize::from(left).saturating_sub(words.len() + 5).min(24);
+            let name = state.parcel.as_ref().filter(|_| room > 3);
+            let name = name.map_or(String::new(), |name| format!(" {}  ", plain(name, room)));
+            vec![Span::raw(name), Span::styled(format!(" {words} "), style)]
+        }
+        None => ordinary(app, state, key, alarm),
+    };
+    frame.render_widget(Line::from(spans), Rect { width: left, ..bar });
+    frame.render_widget(Line::styled(clock, kit::BAR), right);
+}
+
+fn ordinary(app: &App, state: &State, key: Style, alarm: Style) -> Vec<Span<'static>> {
+    let name = state.parcel.as_ref().map_or(String::new(), |name| plain(name, 24));
     let mut spans = vec![
         Span::raw(format!(" {name}  ")),
         Span::styled(" Ctrl-] ", key),
@@ -35,20 +72,17 @@ fn status(app: &App, frame: &mut Frame, bar: Rect) {
         Span::styled(" F12 ", key),
         Span::raw(" menu  "),
     ];
-    let alarm = Style::new().fg(Color::White).bg(Color::Red);
     if !app.connected {
         spans.push(Span::styled(" kiosk manager does not answer ", alarm));
     } else if app.waits_for_init() {
         spans.push(Span::styled(" One moment ... ", key));
+    } else if app.log_in_is() == LogInIs::Renewed {
+        spans.push(Span::styled(format!(" {} ", again::DONE), key));
     } else if let Some(waiting) = &state.waiting {
         let words = format!(" Waiting {}: {} ", text::span(waiting.seconds), plain(&waiting.reason, 80));
         spans.push(Span::styled(words, alarm));
     } else if state.network.is_none() {
         spans.push(Span::styled(format!(" No network: {} ", plain(&state.network_detail, 80)), alarm));
     }
-    let clock = format!(" {} ", text::minute(app.now).split_off(11));
-    let width = (clock.len() as u16).min(bar.width);
-    let (left, right) = (bar.width - width, Rect { x: bar.right() - width, width, ..bar });
-    frame.render_widget(Line::from(spans), Rect { width: left, ..bar });
-    frame.render_widget(Line::styled(clock, kit::BAR), right);
+    spans
 }

@@ -16,7 +16,7 @@ use parcel::{
     tag::{CpuTag, Miss, Tag, Wishes},
     wire::{
         http::{LockInfo, ParcelInfo},
-        session::{Command, Phase, PhaseRecord, State, WipeCheck, WipeReport},
+        session::{Command, Login, Phase, PhaseRecord, State, WipeCheck, WipeReport},
     },
 };
 use ratatui::{
@@ -61,7 +61,7 @@ impl Effects for Fake {
         self.0.push(Did::Login { attempt, user, password: password.as_str().to_owned() });
     }
     fn adopt(&mut self, attempt: u64, session: Session) {
-        self.0.push(Did::Adopt(attempt, session.principal));
+        self.0.push(Did::Adopt(attempt, session.login.principal));
     }
     fn parcels(&mut self, attempt: u64) {
         self.2 = attempt;
@@ -240,8 +240,13 @@ fn is_console(color: Color) -> bool {
     !matches!(color, Color::Reset | Color::Rgb(..) | Color::Indexed(_))
 }
 
+/// Who logged in, for an hour.
+pub fn login() -> Login {
+    Login { principal: "shanta@WAYSTATION.TEST".into(), ends: NOW + 3600 }
+}
+
 pub fn session() -> Session {
-    Session { token: Zeroizing::new("token".into()), principal: "shanta@WAYSTATION.TEST".into() }
+    Session { token: Zeroizing::new("token".into()), login: login() }
 }
 
 /// A healthy kiosk in a phase.
@@ -253,6 +258,7 @@ pub fn state(phase: Phase) -> State {
         progress: None,
         network: Some("eth0".into()),
         network_detail: "10.0.2.15/24, gateway 10.0.2.2".into(),
+        login: (phase >= Phase::Choose).then(login),
         parcel: None,
         notice: None,
         wishes_missed: Vec::new(),

@@ -28,7 +28,7 @@ fn the_whole_path() {
     desk.event(Event::LoggedIn { attempt: 1, result: Ok(session()) });
     assert_eq!(desk.did(), [Did::Adopt(1, "shanta@WAYSTATION.TEST".into())]);
     desk.event(Event::Adopted { attempt: 1, result: Ok(()) });
-    assert_eq!(desk.did(), [command(Command::LoggedIn { principal: "shanta@WAYSTATION.TEST".into() })]);
+    assert_eq!(desk.did(), [command(Command::LoggedIn(login()))]);
 
     desk.state(state(Phase::Choose));
     assert_eq!(desk.did(), [Did::Parcels]);

@@ -7,6 +7,7 @@ use crate::{
     realm::{Realm, free_port},
 };
 use base64::prelude::{BASE64_STANDARD, Engine as _};
+use kiosk_ui::effects::now;
 use parcel::wire::{
     daemon::{Reply, Request},
     session::{Command, Phase},
@@ -99,9 +100,12 @@ fn a_wrong_password_counts_once_and_a_right_one_costs_one_exchange() {
     assert!(told.contains("Failed password attempts: 1\n"), "{told}");
     assert_eq!(realm.tickets_for("krbtgt/WAYSTATION.TEST"), 0);
 
+    let before = now();
     kiosk.keys(&format!("shanta\t{PASSWORD}\r"));
     let principal = "shanta@WAYSTATION.TEST".to_owned();
-    assert_eq!(init.next(), Command::LoggedIn { principal: principal.clone() });
+    let Command::LoggedIn(login) = init.next() else { panic!("the user is let in") };
+    assert_eq!(login.principal, principal);
+    assert!((before..=now()).contains(&(login.ends - 3600)), "it ends when the server says: {login:?}");
     assert_eq!(realm.tickets_for("krbtgt/WAYSTATION.TEST"), 1);
     assert_eq!(realm.tickets_for("HTTP/localhost"), 1);
     assert!(realm.principal("shanta").contains("Failed password attempts: 0\n"));

@@ -1,6 +1,7 @@
 //! The screens, from the outside: as pictures, as a state machine, under random events, and as the real program in a
 //! real terminal.
 
+mod again;
 mod desk;
 mod flow;
 mod kerberos;

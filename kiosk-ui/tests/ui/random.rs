@@ -1,6 +1,7 @@
 //! Whatever `init` says, whatever is typed and however small the terminal: a picture is drawn, and the password is not in it.
 
 use crate::desk::*;
+use kiosk_ui::app::Dialog;
 use kiosk_ui::event::{Event, OpenError};
 use kiosk_ui::trouble::Trouble;
 use parcel::{
@@ -10,7 +11,7 @@ use parcel::{
         Progress, WireError,
         daemon::{Status, Waiting},
         http::{LockInfo, ParcelInfo},
-        session::{Phase, PhaseRecord, State, WipeCheck, WipeReport},
+        session::{Login, Phase, PhaseRecord, State, WipeCheck, WipeReport},
     },
 };
 use proptest::{option, prelude::*, sample::select};
@@ -92,6 +93,7 @@ prop_compose! {
         (kiosk, doing, network_detail) in (words(), words(), words()),
         (network, parcel) in (option::of(words()), option::of(words())),
         progress in option::of(progress()),
+        login in option::of((words(), any::<u64>()).prop_map(|(principal, ends)| Login { principal, ends })),
         notice in option::weighted(0.2, wire_error()),
         wishes_missed in prop::collection::vec(miss(), 0..4),
         waiting in option::of(waiting()),
@@ -100,7 +102,7 @@ prop_compose! {
         timeline in prop::collection::vec(record(), 0..30),
     ) -> State {
         State {
-            kiosk, phase, doing, progress, network, network_detail, parcel, notice, wishes_missed, waiting, report,
+            kiosk, phase, doing, progress, network, network_detail, login, parcel, notice, wishes_missed, waiting, report,
             console, timeline,
         }
     }
@@ -186,8 +188,12 @@ fn take(desk: &mut Desk, step: Step) {
             if at_user {
                 desk.keys("\t");
             }
-            if desk.app.dialog.is_none() && desk.app.view() != kiosk_ui::app::View::Run {
+            let here = desk.app.dialog == Some(Dialog::LogIn)
+                || (desk.app.dialog.is_none() && desk.app.view() != kiosk_ui::app::View::Run);
+            if here {
+                desk.did();
                 desk.keys(PASSWORD);
+                assert!(!desk.did().iter().any(|did| matches!(did, Did::Typed(_))), "the guest is typed to");
             }
         }
         Step::Resize(cols, rows) => desk.event(Event::Resize(cols, rows)),

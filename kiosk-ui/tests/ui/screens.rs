@@ -2,7 +2,7 @@
 //!
 //! `UPDATE_SCREENS=1 cargo test -p kiosk-ui --test ui screens` writes both anew: look at the difference before you commit it.
 
-use crate::desk::*;
+use crate::{again::again, desk::*};
 use cache::{api::ApiError, kerberos::LoginError};
 use kiosk_ui::{
     event::{Event, OpenError},
@@ -25,7 +25,7 @@ fn updating() -> bool {
 }
 
 /// Compares a picture with the one that was looked at by a person.
-fn check(name: &str, desk: &Desk) {
+pub fn check(name: &str, desk: &Desk) {
     let (picture, cursor) = desk.picture();
     assert!(
         picture.chars().all(|c| c == '\n' || in_font(c) == Some(c)),
@@ -90,7 +90,7 @@ fn login() {
 }
 
 /// Every reason for which a log-in fails.
-fn login_errors() -> Vec<(&'static str, LoginError, Circumstances)> {
+pub fn login_errors() -> Vec<(&'static str, LoginError, Circumstances)> {
     let about = Circumstances {
         server: "parcels.waystation.test".into(),
         kpasswd: Some("kdc.waystation.test:464".into()),
@@ -446,7 +446,9 @@ fn the_documentation_shows_these_screens() {
     const OPEN: &str = "<!-- screen: ";
     if updating() {
         // Every picture, before it is copied.
-        for write in [starting, login, login_that_fails, list, opening, hardware, resuming, run, suspending] {
+        for write in
+            [starting, login, login_that_fails, list, opening, hardware, resuming, run, suspending, again]
+        {
             write();
         }
         what_happened();

@@ -129,6 +129,10 @@ pub struct Status {
     pub dirty_chunks: u64,
 }
 
+/// Codes of a log-in that the parcel server does not take any more. Whatever waits for one goes on by itself after
+/// [`Request::Session`].
+pub const NEEDS_LOGIN: [&str; 3] = ["session-expired", "token-expired", "bad-token"];
+
 /// Why the guest waits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Waiting {
@@ -140,4 +144,11 @@ pub struct Waiting {
     pub reason: String,
     /// The code, for IT.
     pub code: String,
+}
+
+impl Waiting {
+    /// `true` when nothing but a new log-in of the same user ends it.
+    pub fn needs_login(&self) -> bool {
+        NEEDS_LOGIN.contains(&self.code.as_str())
+    }
 }

@@ -39,6 +39,15 @@ pub enum Phase {
     Verify,
 }
 
+/// Who is logged in, and for how long.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Login {
+    /// Kerberos principal.
+    pub principal: String,
+    /// Seconds since 1970 by the kiosk's clock at which the parcel server's token ends.
+    pub ends: u64,
+}
+
 /// Where the session stands.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct State {
@@ -54,6 +63,9 @@ pub struct State {
     pub network: Option<String>,
     /// One line on the network for the traveller.
     pub network_detail: String,
+    /// Whose session it is; `None` at login.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<Login>,
     /// The parcel in use, by its name.
     pub parcel: Option<String>,
     /// Something went wrong and the session walked back to login: shown until dismissed.
@@ -74,11 +86,8 @@ pub struct State {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "cmd", rename_all = "snake_case")]
 pub enum Command {
-    /// A user logged in; `cached` has the token.
-    LoggedIn {
-        /// Kerberos principal.
-        principal: String,
-    },
+    /// A user logged in, or the same one again in mid-session; `cached` has the token.
+    LoggedIn(Login),
     /// Resume this parcel; `cached` has its key.
     Resume {
         /// Which.

@@ -12,7 +12,7 @@ use parcel::{
             CreateParcel, Health, LockInfo, LockReply, LockRequest, ParcelInfo, SessionReply, VersionInfo,
         },
         kiosk::{Cache, CacheKind, Kiosk, Realm, Wipe},
-        session::{Command, Phase, PhaseRecord, State, WipeCheck, WipeReport},
+        session::{Command, Login, Phase, PhaseRecord, State, WipeCheck, WipeReport},
         vmm::{self, GuestState},
     },
 };
@@ -113,8 +113,12 @@ fn record_of(phase: Phase) -> PhaseRecord {
     PhaseRecord { kiosk: "A".to_owned(), phase, seconds: 1.5, bytes_in: 3, bytes_out: 4, ok: true }
 }
 
+fn login() -> Login {
+    Login { principal: "shanta@EXAMPLE.ORG".to_owned(), ends: 1_700_036_000 }
+}
+
 fn state() -> State {
-    use Phase::*;
+    use Phase::{Login, *};
     State {
         kiosk: "A".to_owned(),
         phase: Run,
@@ -122,6 +126,7 @@ fn state() -> State {
         progress: Some(progress()),
         network: Some("10.0.2.15".to_owned()),
         network_detail: "enp1s0".to_owned(),
+        login: Some(login()),
         parcel: Some("desktop".to_owned()),
         notice: Some(error()),
         wishes_missed: misses(),
@@ -201,7 +206,7 @@ fn local() -> Vec<Message> {
     let commands = {
         use Command::*;
         [
-            LoggedIn { principal: "shanta@EXAMPLE.ORG".to_owned() },
+            LoggedIn(login()),
             Resume { parcel, name: "desktop".to_owned(), cold_boot: true, break_lock: true },
             Suspend,
             GiveUp,

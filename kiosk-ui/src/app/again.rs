@@ -1,0 +1,190 @@
+//! Logging in again, as the same user, over a session whose log-in has run out or soon will.
+
+use super::{
+    App, Busy, Dialog,
+    keys::{is_backspace, is_enter},
+};
+use crate::{effects::Effects, event::Session, password::Password, trouble::Trouble};
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use parcel::wire::{
+    daemon::Waiting,
+    session::{Command, Login, Phase},
+};
+use zeroize::Zeroizing;
+
+/// From how long before its end a log-in is said to run out, in seconds.
+const SOON: u64 = 15 * 60;
+/// How long the word that it worked stays, in seconds.
+const WORD: u8 = 5;
+
+/// How the session's log-in is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogInIs {
+    /// Nothing is to be done.
+    Good,
+    /// Just renewed.
+    Renewed,
+    /// It ends then, in seconds since 1970, which is soon.
+    Ending(u64),
+    /// The server does not take it any more: what needs the server waits.
+    Over,
+}
+
+/// The window in which the user logs in again. Who that is stands fast; the password is all that is typed.
+#[derive(Debug, Default)]
+pub struct Again {
+    /// What was typed.
+    pub password: Password,
+    /// How far it is.
+    pub busy: Busy,
+    /// Why the last attempt failed.
+    pub trouble: Option<Trouble>,
+    /// What `cached` is being given the token of.
+    given: Option<Login>,
+    /// Seconds for which the word that it worked stays.
+    word: u8,
+}
+
+impl Again {
+    fn fail(&mut self, trouble: Trouble) {
+        *self = Self { trouble: Some(trouble), ..Self::default() };
+    }
+}
+
+impl App {
+    /// Who is logged in, in a phase where a new log-in keeps something going.
+    pub fn may_log_in_again(&self) -> Option<&Login> {
+        let state = self.state.as_ref()?;
+        // On the way back, the lock is given back within seconds or not at all.
+        let home = || state.timeline.iter().any(|record| record.phase == Phase::Commit && record.ok);
+        let useful = match state.phase {
+            Phase::Unlock => home(),
+            phase => (Phase::Check..=Phase::Commit).contains(&phase),
+        };
+        state.login.as_ref().filter(|_| useful)
+    }
+
+    /// How the session's log-in is.
+    pub fn log_in_is(&self) -> LogInIs {
+        let Some(login) = self.may_log_in_again() else { return LogInIs::Good };
+        let refused =
+            self.state.as_ref().and_then(|state| state.waiting.as_ref()).is_some_and(Waiting::needs_login);
+        match self.now {
+            _ if self.again.word > 0 => LogInIs::Renewed,
+            now if refused || now >= login.ends => LogInIs::Over,
+            now if now.saturating_add(SOON) >= login.ends => LogInIs::Ending(login.ends),
+            _ => LogInIs::Good,
+        }
+    }
+
+    /// `true` while the screens ask for a new log-in.
+    pub fn wants_log_in(&self) -> bool {
+        matches!(self.log_in_is(), LogInIs::Ending(_) | LogInIs::Over)
+    }
+
+    pub(super) fn open_again(&mut self) {
+        if self.may_log_in_again().is_some() {
+            self.again = Again::default();
+            self.dialog = Some(Dialog::LogIn);
+        }
+    }
+
+    /// Closes the window and forgets what is under way in it.
+    pub(super) fn close_again(&mut self) {
+        if self.dialog == Some(Dialog::LogIn) {
+            self.dialog = None;
+        }
+        self.again = Again::default();
+    }
+
+    pub(super) fn again_key(&mut self, key: KeyEvent, effects: &mut dyn Effects) {
+        let typed = &mut self.again.password;
+        match (self.again.busy, key.code) {
+            (Busy::No, KeyCode::Esc) => self.close_again(),
+            // What comes of it is not heard any more.
+            (Busy::Asking(_), KeyCode::Esc) => self.again = Again::default(),
+            (Busy::No, _) if is_enter(key) => self.submit_again(effects),
+            (Busy::No, _) if is_backspace(key) => typed.pop(),
+            (Busy::No, KeyCode::Char('u')) if key.modifiers.contains(KeyModifiers::CONTROL) => typed.clear(),
+            (Busy::No, KeyCode::Char(c)) if key.modifiers.difference(KeyModifiers::SHIFT).is_empty() => {
+                typed.push(c);
+            }
+            _ => {}
+        }
+    }
+
+    fn submit_again(&mut self, effects: &mut dyn Effects) {
+        if self.again.password.is_empty() {
+            return;
+        }
+        let Some(principal) = self.may_log_in_again().map(|login| login.principal.clone()) else {
+            return self.close_again();
+        };
+        let (attempt, password) = (self.next_attempt(), self.again.password.take());
+        self.again = Again { busy: Busy::Asking(attempt), ..Again::default() };
+        effects.login(attempt, Zeroizing::new(principal), password);
+    }
+
+    /// The realm and the server have answered.
+    pub(super) fn logged_in_again(
+        &mut self,
+        attempt: u64,
+        result: Result<Session, Trouble>,
+        effects: &mut dyn Effects,
+    ) {
+        if self.again.busy != Busy::Asking(attempt) {
+            return;
+        }
+        let same = |session: &Session| {
+            self.may_log_in_again().is_some_and(|now| now.principal == session.login.principal)
+        };
+        match result {
+            // With somebody else's token the server would say that there is no such parcel, which ends the session.
+            Ok(session) if !same(&session) => self.again.fail(Trouble::new(
+                "The parcel server takes this log-in for another user's, so it was not used. Tell your IT desk.",
+                "other-user",
+            )),
+            Ok(session) => {
+                let given = Some(session.login.clone());
+                self.again = Again { busy: Busy::Adopting(attempt), given, ..Again::default() };
+                effects.adopt(attempt, session);
+            }
+            Err(trouble) => self.again.fail(trouble),
+        }
+    }
+
+    /// `cached` has the new token, and goes on by itself with what waited.
+    pub(super) fn adopted_again(
+        &mut self,
+        attempt: u64,
+        result: Result<(), Trouble>,
+        effects: &mut dyn Effects,
+    ) {
+        if self.again.busy != Busy::Adopting(attempt) {
+            return;
+        }
+        if let Err(trouble) = result {
+            return self.again.fail(trouble);
+        }
+        let given = self.again.given.take();
+        self.close_again();
+        // Keys that were on their way are not the guest's.
+        self.stray = 2;
+        self.again.word = WORD;
+        if let Some(login) = given {
+            effects.command(Command::LoggedIn(login.clone()));
+            if let Some(state) = &mut self.state {
+                // Not waiting for `init` to say so.
+                state.login = Some(login);
+            }
+        }
+    }
+
+    /// A second passed.
+    pub(super) fn again_tick(&mut self, idle: bool) {
+        self.again.word = self.again.word.saturating_sub(1);
+        if idle && self.again.busy == Busy::No {
+            self.again.password.clear();
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! The window in which the user logs in again, and the words that lead to it.
+
+use super::kit::{self, Hint};
+use crate::{
+    app::{App, Busy, LogInIs},
+    glyph::plain,
+    text,
+};
+use parcel::wire::daemon::Waiting;
+use ratatui::{Frame, text::Line, widgets::Clear};
+
+/// The word that it worked.
+pub(super) const DONE: &str = "You are logged in again.";
+/// Where a key is pressed for it.
+const OVER: &str = "Your log-in has run out. Press L to log in again; what waits goes on by itself then.";
+
+pub(super) fn draw(app: &App, frame: &mut Frame) {
+    const HEIGHT: u16 = 16;
+    let at = kit::centred(frame.area(), 66, HEIGHT);
+    frame.render_widget(Clear, at);
+    let inside = kit::panel(frame, at, "Log in again");
+    let (inside, keys) = kit::cut_bottom(inside, 1);
+    let who = app.may_log_in_again().map_or("", |login| &login.principal);
+    let (user, realm) = who.rsplit_once('@').unwrap_or((who, ""));
+    kit::line(frame, inside, 1, kit::pair("Realm", format!(" {}", plain(realm, 48))));
+    kit::line(frame, inside, 2, kit::pair("User", format!(" {}", plain(user, 48))));
+    let idle = app.again.busy == Busy::No;
+    let stars = "*".repeat(app.again.password.chars());
+    kit::field(frame, inside, 4, "Password", &stars, idle);
+    if idle && app.caps_lock {
+        kit::line(frame, inside, 5, kit::caps_lock());
+    }
+    let (_, rest) = kit::cut_top(inside, 6);
+    kit::text(frame, rest, message(app, realm));
+    let hints: &[Hint] = match app.again.busy {
+        Busy::No => &[("Enter", "Log in"), ("Esc", "Back")],
+        Busy::Asking(_) => &[("Esc", "Cancel")],
+        Busy::Adopting(_) | Busy::Told => &[],
+    };
+    kit::line(frame, keys, 0, kit::hints(hints));
+}
+
+fn message(app: &App, realm: &str) -> Vec<Line<'static>> {
+    let spinner = kit::spinner(app.now);
+    match (app.again.busy, &app.again.trouble) {
+        (Busy::No, Some(trouble)) => kit::trouble(trouble),
+        (Busy::No, None) => {
+            let words = match app.log_in_is() {
+                LogInIs::Over => {
+                    "Your log-in has run out. Type your password, and what waits goes on by itself."
+                }
+                _ => "Your log-in ends by itself after some hours. Type your password to renew it.",
+            };
+            vec![Line::raw(words)]
+        }
+        (Busy::Asking(_), _) => {
+            vec![Line::styled(format!("Asking {} ...  {spinner}", plain(realm, 40)), kit::STRONG)]
+        }
+        _ => vec![Line::styled(format!("One moment ...  {spinner}"), kit::STRONG)],
+    }
+}
+
+/// What the way in or out says of a log-in that is over.
+pub(super) fn over(waiting: Option<&Waiting>) -> Vec<Line<'static>> {
+    let mut lines = vec![Line::styled(OVER, kit::WARN)];
+    lines.extend(waiting.map(|waiting| kit::code(&waiting.code)));
+    lines
+}
+
+/// What a line at the edge says of a log-in that ends soon; `key` renews it.
+pub(super) fn ending(at: u64, key: &str) -> String {
+    format!("Your log-in runs out at {} UTC: {key} renews it", text::minute(at).split_off(11))
+}

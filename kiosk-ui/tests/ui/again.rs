@@ -1,0 +1,290 @@
+//! Logging in again in mid-session: what the screens say, and what they do.
+
+use crate::{
+    desk::*,
+    screens::{check, login_errors},
+};
+use kiosk_ui::{
+    app::{Dialog, LogInIs},
+    event::{Event, Session},
+    trouble::{Trouble, of_login},
+};
+use parcel::wire::{
+    Progress, WireError,
+    daemon::{NEEDS_LOGIN, Waiting},
+    session::{Command, Login, Phase, State},
+};
+
+/// As `cached` says that the server does not take the token any more.
+fn expired() -> Waiting {
+    Waiting {
+        pieces: 2,
+        seconds: 75,
+        reason: "the log-in to the parcel server has ended; log in again to go on".into(),
+        code: "session-expired".into(),
+    }
+}
+
+fn stuck(state: State) -> State {
+    State { waiting: Some(expired()), ..state }
+}
+
+fn suspending() -> State {
+    State {
+        parcel: Some("desk".into()),
+        doing: "Sending your changes home".into(),
+        progress: Some(Progress { done: 12 << 20, total: 41 << 20, rate: 0 }),
+        timeline: timeline(&[Phase::Run, Phase::Save]),
+        ..state(Phase::Commit)
+    }
+}
+
+/// A log-in whose token would end at another time.
+fn renewed() -> Login {
+    Login { ends: NOW + 36_000, ..login() }
+}
+
+fn answer(desk: &mut Desk, result: Result<Session, Trouble>) {
+    let attempt = desk.last_attempt();
+    desk.event(Event::LoggedIn { attempt, result });
+}
+
+fn accept(desk: &mut Desk) {
+    answer(desk, Ok(Session { login: renewed(), ..session() }));
+    let attempt = desk.last_attempt();
+    desk.event(Event::Adopted { attempt, result: Ok(()) });
+}
+
+fn denied() -> Trouble {
+    Trouble::new("The user name or the password is not right.", "login-denied")
+}
+
+/// The pictures.
+#[test]
+pub fn again() {
+    let mut desk = Desk::at_run();
+    desk.state(stuck(running()));
+    check("again-run", &desk);
+    desk.keys("\x1dl");
+    check("again-window", &desk);
+    desk.keys(PASSWORD);
+    desk.app.caps_lock = true;
+    check("again-typed", &desk);
+    desk.app.caps_lock = false;
+    desk.keys("\r");
+    check("again-asking", &desk);
+    answer(&mut desk, Err(denied()));
+    check("again-denied", &desk);
+    desk.keys(&format!("{PASSWORD}\r"));
+    accept(&mut desk);
+    check("again-done", &desk);
+    let mut desk = Desk::at_run();
+    desk.event(Event::Tick(NOW + 3600 - 600));
+    check("again-ending", &desk);
+    let mut desk = Desk::new();
+    desk.state(stuck(suspending()));
+    check("again-suspending", &desk);
+    desk.keys("l");
+    check("again-suspending-window", &desk);
+    desk.keys(&format!("{PASSWORD}\r"));
+    accept(&mut desk);
+    desk.state(State { login: Some(renewed()), ..suspending() });
+    check("again-suspending-done", &desk);
+    let mut desk = Desk::new();
+    desk.state(suspending());
+    desk.event(Event::Tick(NOW + 3600 - 600));
+    check("again-suspending-ending", &desk);
+}
+
+#[test]
+fn on_the_smallest_terminal() {
+    let mut desk = Desk::sized(60, 18);
+    desk.state(stuck(running()));
+    desk.event(Event::Console(b"$ ".to_vec()));
+    check("small-again-run", &desk);
+    desk.keys("\x1dlx\r");
+    let (_, error, about) = login_errors().swap_remove(1);
+    answer(&mut desk, Err(of_login(&error, &about)));
+    check("small-again-window", &desk);
+    let mut desk = Desk::sized(60, 18);
+    desk.state(stuck(suspending()));
+    check("small-again-suspending", &desk);
+
+    // The guest has any terminal, a password's field has not.
+    let mut desk = Desk::sized(40, 12);
+    desk.state(stuck(running()));
+    desk.event(Event::Console(b"$ ".to_vec()));
+    assert!(desk.text().contains("Log in again: Ctrl-] L"), "{}", desk.text());
+    desk.keys("\x1dl");
+    assert!(desk.text().contains("Esc goes"), "{}", desk.text());
+    desk.did();
+    desk.keys("secret\r");
+    assert_eq!(desk.did(), []);
+    assert!(desk.app.again.password.is_empty());
+    desk.keys("\x1b");
+    assert!(desk.text().starts_with('$'), "{}", desk.text());
+}
+
+#[test]
+fn whoever_logs_in_again_goes_on_and_the_guest_learns_nothing() {
+    let mut desk = Desk::at_run();
+    desk.state(stuck(running()));
+    desk.did();
+    desk.keys("\x1dl");
+    // Nothing is asked without a password; keys of the guest and of other windows mean nothing here.
+    desk.keys("\r\t\x1d\x1b[A\x03\x1a");
+    desk.function(12);
+    desk.keys("qqgy\x15");
+    assert_eq!(desk.did(), []);
+    desk.keys(&format!("{PASSWORD}x\x7f\r"));
+    let attempt = desk.last_attempt();
+    let user = "shanta@WAYSTATION.TEST".to_owned();
+    assert_eq!(desk.did(), [Did::Login { attempt, user: user.clone(), password: PASSWORD.into() }]);
+    assert!(desk.app.again.password.is_empty());
+    desk.keys("more\r");
+    assert_eq!(desk.did(), [], "what is typed meanwhile is nobody's");
+    desk.event(Event::LoggedIn { attempt, result: Ok(Session { login: renewed(), ..session() }) });
+    assert_eq!(desk.did(), [Did::Adopt(attempt, user)]);
+    desk.keys("\x1bmore\r");
+    desk.event(Event::Adopted { attempt, result: Ok(()) });
+    assert_eq!(desk.did(), [command(Command::LoggedIn(renewed()))]);
+    assert_eq!(desk.app.dialog, None);
+    assert!(desk.text().contains("You are logged in again."), "before `init` says so, too");
+    desk.keys("more\r");
+    assert_eq!(desk.did(), [], "it was on its way to the window");
+    desk.state(State { login: Some(renewed()), ..running() });
+    desk.wait(5);
+    assert_eq!(desk.app.log_in_is(), LogInIs::Good);
+    assert!(desk.text().contains("menu"));
+    desk.keys("x");
+    assert_eq!(desk.did(), [Did::Typed(b"x".to_vec())]);
+}
+
+#[test]
+fn a_wrong_password_is_told_and_the_next_one_tried() {
+    let mut desk = Desk::new();
+    desk.state(stuck(suspending()));
+    desk.keys("lwrong\r");
+    answer(&mut desk, Err(denied()));
+    let text = desk.text();
+    assert!(text.contains("not right") && text.contains("Code for IT: login-denied"), "{text}");
+    desk.keys(&format!("{PASSWORD}\r"));
+    assert!(matches!(desk.world.0.last(), Some(Did::Login { password, .. }) if password == PASSWORD));
+    answer(&mut desk, Ok(session()));
+    let attempt = desk.last_attempt();
+    let lost = Trouble::new("It does not answer.", "cache-service");
+    desk.event(Event::Adopted { attempt, result: Err(lost) });
+    assert!(desk.text().contains("cache-service"));
+    desk.keys(&format!("{PASSWORD}\r"));
+    accept(&mut desk);
+    assert!(desk.did().contains(&command(Command::LoggedIn(renewed()))));
+    assert_eq!(desk.app.dialog, None);
+}
+
+/// Somebody else's token would make the server say that there is no such parcel, and the session would be lost.
+#[test]
+fn another_users_token_is_not_used() {
+    let mut desk = Desk::at_run();
+    desk.state(stuck(running()));
+    desk.did();
+    desk.keys(&format!("\x1dl{PASSWORD}\r"));
+    let other = Login { principal: "ravi@WAYSTATION.TEST".into(), ..renewed() };
+    answer(&mut desk, Ok(Session { login: other, ..session() }));
+    assert!(matches!(&desk.did()[..], [Did::Login { .. }]), "the token goes nowhere");
+    assert!(desk.text().contains("Code for IT: other-user"), "{}", desk.text());
+}
+
+#[test]
+fn escape_stops_what_is_under_way_and_then_leaves() {
+    let mut desk = Desk::at_run();
+    desk.state(stuck(running()));
+    desk.keys(&format!("\x1dl{PASSWORD}\r"));
+    desk.did();
+    desk.keys("\x1b");
+    assert_eq!(desk.app.dialog, Some(Dialog::LogIn));
+    desk.event(Event::LoggedIn { attempt: 1, result: Ok(session()) });
+    desk.keys("abc");
+    assert_eq!(desk.app.again.password.chars(), 3);
+    desk.keys("\x1b");
+    assert_eq!(desk.app.dialog, None);
+    assert!(desk.app.again.password.is_empty());
+    assert_eq!(desk.did(), []);
+}
+
+#[test]
+fn the_window_is_there_as_long_as_it_is_of_use() {
+    // A guest that powers off in the meantime is committed, which needs the log-in as well.
+    let mut desk = Desk::at_run();
+    desk.state(stuck(running()));
+    desk.keys("\x1dlabc");
+    desk.state(state(Phase::Save));
+    desk.state(stuck(suspending()));
+    assert_eq!((desk.app.dialog, desk.app.again.password.chars()), (Some(Dialog::LogIn), 3));
+    desk.keys("\r");
+    desk.did();
+    desk.state(state(Phase::Wipe));
+    assert_eq!(desk.app.dialog, None);
+    desk.event(Event::LoggedIn { attempt: 1, result: Ok(session()) });
+    assert_eq!(desk.did(), []);
+    // Somebody who goes away leaves no half of a password behind.
+    let mut desk = Desk::at_run();
+    desk.keys("\x1dlabc");
+    desk.wait(120);
+    assert!(desk.app.again.password.is_empty());
+    assert_eq!(desk.app.dialog, Some(Dialog::LogIn));
+}
+
+#[test]
+fn it_is_offered_where_it_helps() {
+    for (phase, home, offered) in [
+        (Phase::Choose, false, false),
+        (Phase::Lock, false, true),
+        (Phase::Open, false, true),
+        (Phase::Restore, false, true),
+        (Phase::Commit, false, true),
+        (Phase::Unlock, true, true),
+        // Given up: the lock is given back within seconds, or not at all.
+        (Phase::Unlock, false, false),
+        (Phase::Wipe, true, false),
+    ] {
+        let mut desk = Desk::new();
+        let mut state = stuck(state(phase));
+        state.timeline = timeline(&[Phase::Run, Phase::Save, Phase::Commit]);
+        state.timeline[2].ok = home;
+        desk.state(state);
+        assert_eq!(desk.text().contains("Log in again"), offered, "{phase:?}:\n{}", desk.text());
+        if phase != Phase::Choose {
+            desk.keys("l");
+            assert_eq!(desk.app.dialog.is_some(), offered, "{phase:?}");
+        }
+    }
+    // While nothing waits for it, the key is not there.
+    let mut desk = Desk::new();
+    desk.state(suspending());
+    desk.keys("l");
+    assert_eq!(desk.app.dialog, None);
+    // Other waits are told as they are.
+    let away = Waiting { code: "server-unreachable".into(), ..expired() };
+    desk.state(State { waiting: Some(away), ..suspending() });
+    assert!(!desk.text().contains("run out"));
+    for code in NEEDS_LOGIN {
+        let waiting = Some(Waiting { code: code.into(), ..expired() });
+        desk.state(State { waiting, ..suspending() });
+        assert!(desk.text().contains("Your log-in has run out."), "{code}");
+    }
+    // By the clock, before anything has to wait for it.
+    let mut desk = Desk::at_run();
+    desk.event(Event::Tick(NOW + 3600));
+    assert!(desk.text().contains("Your log-in has run out: Ctrl-] L logs you in again"));
+}
+
+#[test]
+fn a_notice_that_comes_meanwhile_is_read_afterwards() {
+    let mut desk = Desk::at_run();
+    desk.keys("\x1dlab");
+    desk.state(State { notice: Some(WireError::new("vmm-memory", "It could not be saved.")), ..running() });
+    desk.did();
+    desk.keys("c\x1b");
+    assert_eq!(desk.did(), []);
+    assert!(desk.text().contains("It could not be saved."));
+}
