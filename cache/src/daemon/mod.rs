@@ -23,7 +23,7 @@ use parcel::{
     tag::Inventory,
     wire::{
         WireError,
-        daemon::{Policy, Reply, Request},
+        daemon::{NEEDS_LOGIN, Policy, Reply, Request},
         http::{LockReply, LockRequest},
     },
 };
@@ -294,9 +294,16 @@ impl Daemon {
         let mut work = self.working()?;
         work.running = None;
         let Some(held) = work.held.clone() else { return Ok(Reply::Ok) };
+        // When only a new log-in was missing, whoever asked must hear that.
+        let log_in = Mutex::new(None);
         let unlocking = again(self.board.clone(), self.api.token_renewals(), || {
-            async { self.api.unlock(&held.parcel, held.reply.epoch).await.map_err(SinkError::patient) }
-                .boxed()
+            async {
+                let tried = self.api.unlock(&held.parcel, held.reply.epoch).await.map_err(SinkError::patient);
+                let error = tried.as_ref().err().map(|tried| tried.error.clone());
+                *lock(&log_in) = error.filter(|error| NEEDS_LOGIN.contains(&error.code.as_str()));
+                tried
+            }
+            .boxed()
         });
         match tokio::time::timeout(UNLOCKING, unlocking).await {
             Ok(Ok(())) => {}
@@ -305,7 +312,8 @@ impl Daemon {
             Ok(Err(error)) => return Err(error.error),
             Err(_) => {
                 let text = "the parcel server does not answer, so the parcel stays locked; break the lock at the next log-in";
-                return Err(WireError::new("still-locked", text));
+                let log_in = lock(&log_in).take();
+                return Err(log_in.unwrap_or_else(|| WireError::new("still-locked", text)));
             }
         }
         work.held = None;

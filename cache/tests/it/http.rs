@@ -163,6 +163,60 @@ async fn an_answer_that_is_too_large_is_not_taken_in() {
     assert!(traffic.totals().0 < before + (1 << 20), "neither was read to its end");
 }
 
+/// A daemon whose server is at `port`.
+fn daemon(folder: &Path, port: u16) -> Arc<Daemon> {
+    let traffic = Arc::new(Traffic::default());
+    let api = Api::new(&format!("https://localhost:{port}"), &folder.join("ca.pem"), traffic.clone());
+    let settings = Settings::sized(folder.into(), folder.into(), 1);
+    Daemon::new(settings, api.unwrap(), Board::new(traffic)).unwrap()
+}
+
+fn locking_request() -> Request {
+    let inventory = Inventory {
+        vendor: "V".into(),
+        cpu_model: "M".into(),
+        features: BTreeSet::new(),
+        cpus: 1,
+        memory_mib: 512,
+        device_models: BTreeSet::from([1]),
+        kvm: true,
+        screen: None,
+        sound: false,
+        kbit_per_s: None,
+    };
+    Request::Lock { parcel: ParcelId([1; 16]), kiosk: "kiosk".into(), inventory, break_lock: false }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_a_log_in_goes_on_with_the_next_token() {
+    let folder = tempfile::tempdir().unwrap();
+    let reply = LockReply { epoch: Epoch(7), version: Version(1), misses: Vec::new() };
+    let reply = serde_json::to_vec(&reply).unwrap();
+    let locking: Answer = Box::new(move |_| whole("200 OK", &reply));
+    let unlocking = || -> Answer {
+        Box::new(|head| match head.contains("Bearer second") {
+            true => whole("204 No Content", b""),
+            false => whole("401 Unauthorized", br#"{"code":"token-expired","message":"m"}"#),
+        })
+    };
+    let answers = std::iter::once(locking).chain(std::iter::repeat_with(unlocking).take(100));
+    let port = serve_with(answers.collect(), &folder.path().join("ca.pem"));
+    let daemon = daemon(folder.path(), port);
+    daemon.answer(Request::Session { token: "first".into() }).await.unwrap();
+    daemon.answer(locking_request()).await.unwrap();
+    let asking = tokio::spawn({
+        let daemon = daemon.clone();
+        async move { daemon.answer(Request::Unlock).await.map(drop) }
+    });
+    while !daemon.board().status().waiting.is_some_and(|waiting| waiting.needs_login()) {
+        tokio::task::yield_now().await;
+    }
+    assert!(!asking.is_finished());
+    daemon.answer(Request::Session { token: "second".into() }).await.unwrap();
+    asking.await.unwrap().unwrap();
+    assert_eq!(daemon.board().status().waiting, None);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_that_nobody_waits_for_any_more_is_found_and_released() {
     let folder = tempfile::tempdir().unwrap();
@@ -182,24 +236,8 @@ async fn a_lock_that_nobody_waits_for_any_more_is_found_and_released() {
         whole("204 No Content", b"")
     });
     let port = serve_with(vec![locking, unlocking], &ca);
-    let traffic = Arc::new(Traffic::default());
-    let api = Api::new(&format!("https://localhost:{port}"), &ca, traffic.clone()).unwrap();
-    let settings = Settings::sized(folder.path().into(), folder.path().into(), 1);
-    let daemon = Daemon::new(settings, api, Board::new(traffic)).unwrap();
-    let inventory = Inventory {
-        vendor: "V".into(),
-        cpu_model: "M".into(),
-        features: BTreeSet::new(),
-        cpus: 1,
-        memory_mib: 512,
-        device_models: BTreeSet::from([1]),
-        kvm: true,
-        screen: None,
-        sound: false,
-        kbit_per_s: None,
-    };
-    let request =
-        Request::Lock { parcel: ParcelId([1; 16]), kiosk: "kiosk".into(), inventory, break_lock: false };
+    let daemon = daemon(folder.path(), port);
+    let request = locking_request();
     let asking = tokio::spawn({
         let daemon = daemon.clone();
         async move { daemon.answer(request).await.map(drop) }

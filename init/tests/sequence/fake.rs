@@ -51,6 +51,8 @@ pub struct Fake {
     pub next: Ticket,
     /// What goes how, in the order of asking; what is not listed goes well.
     pub plan: BTreeMap<&'static str, VecDeque<Go>>,
+    /// What follows the next answer of `cached` to something asked.
+    pub follows: BTreeMap<&'static str, Event>,
     /// What happens when a phase begins, once each.
     pub script: BTreeMap<Phase, VecDeque<Vec<Event>>>,
     /// What is done when nothing happens any more; when it is used up, the kiosk is wedged.
@@ -302,6 +304,7 @@ impl System for Fake {
             Go::Silent => {}
             Go::Dies => self.dies(Role::Cached),
         }
+        self.queue.extend(self.follows.remove(what));
         self.next
     }
 

@@ -3,6 +3,7 @@
 
 mod fake;
 mod giving_up;
+mod log_in_again;
 mod random;
 
 use fake::{Fake, Go, log_in, resume, wrong};

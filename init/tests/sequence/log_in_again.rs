@@ -1,0 +1,134 @@
+//! A log-in that runs out in mid-session costs nothing as long as its user is there to log in again.
+
+use crate::{
+    fake::{Fake, Go, log_in, wrong},
+    two,
+};
+use parcel::{
+    id::Version,
+    wire::{
+        WireError,
+        daemon::{Status, Waiting},
+        session::{Command, Login, Phase},
+    },
+};
+use std::time::Duration;
+use waystation_init::system::Event;
+
+fn expired() -> Status {
+    let waiting = Waiting {
+        pieces: 1,
+        seconds: 3,
+        reason: "the log-in has ended".into(),
+        code: "session-expired".into(),
+    };
+    Status { waiting: Some(waiting), ..Status::default() }
+}
+
+#[test]
+fn a_restarted_screen_learns_whose_session_it_is_and_the_next_user_does_not() {
+    let mut fake = Fake::with_user();
+    two(&mut fake);
+    for state in &fake.states {
+        let session = (Phase::Choose..=Phase::Unlock).contains(&state.phase);
+        let name = state.login.as_ref().map(|login| login.principal.as_str());
+        assert_eq!(name, session.then_some("shanta@R"), "{:?}", state.phase);
+    }
+    assert!(!fake.log.iter().any(|line| line.contains("shanta")), "the log names nobody");
+}
+
+#[test]
+fn a_commit_without_a_log_in_is_tried_until_there_is_one() {
+    for code in ["session-expired", "token-expired", "bad-token"] {
+        let mut fake = Fake::with_user();
+        for _ in 0..40 {
+            fake.goes("commit", wrong(code));
+        }
+        let login = two(&mut fake);
+        assert_eq!(login.notice, None, "{code}");
+        assert_eq!(login.report.and_then(|report| report.committed), Some(Version(3)));
+        assert_eq!(fake.asked("commit"), 41);
+        let told = |state: &parcel::wire::session::State| {
+            state.phase == Phase::Commit
+                && state.waiting.as_ref().is_some_and(|waiting| waiting.needs_login())
+        };
+        assert!(fake.states.iter().any(told), "the screen can offer a log-in");
+    }
+}
+
+#[test]
+fn a_new_log_in_ends_the_pause_before_the_next_try() {
+    let mut fake = Fake::with_user();
+    fake.goes("unlock", wrong("session-expired"));
+    fake.follows.insert("unlock", Event::Command(log_in(99)));
+    assert_eq!(two(&mut fake).notice, None);
+    assert_eq!(fake.asked("unlock"), 2);
+    assert!(fake.clock < Duration::from_secs(2), "the pause was waited out: {:?}", fake.clock);
+    let ends = |state: &&parcel::wire::session::State| {
+        state.phase == Phase::Unlock && state.login.as_ref().is_some_and(|login| login.ends == 99)
+    };
+    assert!(fake.states.iter().any(|state| ends(&state)), "the screens are told when the new one ends");
+}
+
+#[test]
+fn the_way_in_and_the_session_wait_for_a_log_in_too() {
+    for phase in [Phase::Open, Phase::Restore, Phase::Run, Phase::Save] {
+        let mut fake = Fake::with_user();
+        let then = fake.script.remove(&phase).unwrap_or_default().into_iter().flatten();
+        let told = [Event::Status(expired()), Event::Command(log_in(99))];
+        fake.on(phase, told.into_iter().chain(then).collect());
+        let login = two(&mut fake);
+        assert_eq!(login.notice, None, "{phase:?}");
+        assert_eq!(login.report.and_then(|report| report.committed), Some(Version(3)), "{phase:?}");
+        let shown = fake.states.iter().any(|state| {
+            state.phase == phase && state.waiting.as_ref().is_some_and(|waiting| waiting.needs_login())
+        });
+        assert!(shown, "{phase:?}");
+    }
+}
+
+/// The reason that a user can do something about stands before that of the try before.
+#[test]
+fn that_a_log_in_is_missing_is_not_hidden_by_an_older_reason() {
+    let mut fake = Fake::with_user();
+    fake.goes("unlock", wrong("still-locked"));
+    fake.goes("unlock", Go::Silent);
+    fake.patience.push_back(Event::Status(expired()));
+    fake.patience.push_back(Event::Command(Command::GiveUp));
+    two(&mut fake);
+    let codes: Vec<_> = fake
+        .states
+        .iter()
+        .filter(|state| state.phase == Phase::Unlock)
+        .filter_map(|state| Some(state.waiting.as_ref()?.code.as_str()))
+        .collect();
+    assert!(codes.contains(&"still-locked") && codes.contains(&"session-expired"), "{codes:?}");
+}
+
+#[test]
+fn another_users_log_in_changes_nothing() {
+    let other = Login { principal: "ravi@R".into(), ends: 99 };
+    let mut fake = Fake::with_user();
+    let then = fake.script.remove(&Phase::Run).unwrap_or_default().into_iter().flatten();
+    fake.on(Phase::Run, [Event::Command(Command::LoggedIn(other))].into_iter().chain(then).collect());
+    assert_eq!(two(&mut fake).notice, None);
+    let named = |state: &parcel::wire::session::State| {
+        state.login.as_ref().is_some_and(|login| login.principal != "shanta@R")
+    };
+    assert!(!fake.states.iter().any(named));
+}
+
+#[test]
+fn a_user_who_does_not_come_back_costs_the_unlock_two_minutes() {
+    let mut fake = Fake::with_user();
+    for _ in 0..40 {
+        fake.goes("unlock", wrong("session-expired"));
+    }
+    let login = two(&mut fake);
+    let notice: WireError = login.notice.expect("the user is told");
+    assert_eq!(notice.code, "still-locked");
+    assert!(notice.message.contains("nobody logged in again"), "{notice}");
+    assert!(notice.message.contains("Version 3 of your machine is on the server, whole."), "{notice}");
+    assert!(notice.message.contains("take the lock over"), "{notice}");
+    assert!(fake.clock < Duration::from_secs(180), "{:?}", fake.clock);
+}
