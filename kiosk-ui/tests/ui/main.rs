@@ -10,5 +10,6 @@ mod peers;
 mod pty;
 mod random;
 mod realm;
+mod renewal;
 mod screens;
 mod tolerance;
