@@ -22,6 +22,7 @@ const TESTS: &[(&str, Test)] = &[
     ("wipe_leaves_nothing", wipe::leaves_nothing),
     ("trouble_is_waited_out", trouble::is_waited_out),
     ("trouble_in_a_resume", trouble::in_a_resume),
+    ("log_in_again", trouble::log_in_again),
     ("server_killed_in_mid_commit", kills::server_in_mid_commit),
     ("commit_given_up", kills::commit_given_up),
     ("power_cut", kills::power),

@@ -7,6 +7,7 @@ use rig::{
     guest::Guest,
     kiosk::{Kiosk, limits},
     process,
+    realm::password_of,
     walk::{self, UNSAVED, USER},
 };
 use std::{process::Command, thread, time::Duration};
@@ -91,6 +92,31 @@ pub fn in_a_resume(scene: &mut Scene) -> Result<()> {
     kiosk.suspend()?;
     kiosk.dismiss()?;
     ensure!(scene.version()? == before.next(), "the session was not committed as one version");
+    scene.keep_b(kiosk);
+    Ok(())
+}
+
+/// A log-in that ends in mid-session holds up what needs the server, until the user logs in again.
+pub fn log_in_again(scene: &mut Scene) -> Result<()> {
+    let mut kiosk = scene.b()?;
+    let before = scene.version()?;
+    scene.resume(&mut kiosk)?;
+    scene.world.server.end_log_ins()?;
+    kiosk.begin_suspend()?;
+    kiosk.expect("Press L to log in again", limits::MOVE)?;
+    ensure!(scene.version()? == before, "it was committed without a log-in");
+    kiosk.keys("l")?;
+    kiosk.expect("Type your password", limits::SCREEN)?;
+    kiosk.keys("not this one\r")?;
+    kiosk.expect("not right", limits::SCREEN)?;
+    kiosk.keys(&format!("{}\r", password_of(USER)?))?;
+    kiosk.report()?;
+    kiosk.dismiss()?;
+    let info = scene.info()?;
+    ensure!(
+        info.version == before.next() && info.lock.is_none(),
+        "after the suspend the server says {info:?}"
+    );
     scene.keep_b(kiosk);
     Ok(())
 }

@@ -63,6 +63,14 @@ impl Server {
         self.daemon = None;
     }
 
+    /// Kills it, and starts it with another key for its tokens: every log-in ends.
+    pub fn end_log_ins(&mut self) -> Result<()> {
+        self.kill();
+        let key = self.dir.join("store.token-key");
+        fs::remove_file(&key).with_context(|| format!("cannot remove {}", key.display()))?;
+        self.up()
+    }
+
     /// Lets it hang, as an overloaded machine would: connections are taken, and nothing is answered.
     pub fn hang(&self, hanging: bool) -> Result<()> {
         let daemon = self.daemon.as_ref().context("the server is down")?;
