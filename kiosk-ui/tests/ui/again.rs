@@ -270,8 +270,10 @@ fn it_is_offered_where_it_helps() {
     for code in NEEDS_LOGIN {
         let waiting = Some(Waiting { code: code.into(), ..expired() });
         desk.state(State { waiting, ..suspending() });
-        assert!(desk.text().contains("Your log-in has run out."), "{code}");
+        assert!(desk.text().contains("Your log-in has run out. Press L to log in again"), "{code}");
     }
+    desk.keys("l");
+    assert!(desk.text().contains("Type your password"));
     // By the clock, before anything has to wait for it.
     let mut desk = Desk::at_run();
     desk.event(Event::Tick(NOW + 3600));
