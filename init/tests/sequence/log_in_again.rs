@@ -87,6 +87,32 @@ fn the_way_in_and_the_session_wait_for_a_log_in_too() {
     }
 }
 
+/// Before the lock nothing is at stake: whoever comes too late logs in anew, and nothing is left locked.
+#[test]
+fn a_log_in_that_runs_out_before_the_lock_costs_nothing() {
+    let mut fake = Fake::with_user();
+    fake.goes("lock", wrong("token-expired"));
+    let notice = two(&mut fake).notice.expect("the user is told");
+    assert_eq!(notice, WireError::new("token-expired", "It went wrong (token-expired)."));
+    assert_eq!(fake.asked("unlock"), 0);
+}
+
+/// The lock is given back for ten seconds after a user who gave up, as when the server is away.
+#[test]
+fn giving_up_without_a_log_in_ends_soon_and_tells_of_the_lock() {
+    let mut fake = Fake::with_user();
+    for what in ["commit", "unlock"] {
+        fake.goes(what, Go::Silent);
+    }
+    fake.patience.push_back(Event::Status(expired()));
+    fake.patience.push_back(Event::Command(Command::GiveUp));
+    let notice = two(&mut fake).notice.expect("the user is told");
+    assert_eq!(notice.code, "gave-up");
+    assert!(notice.message.contains("What changed since version 2 is lost"), "{notice}");
+    assert!(notice.message.contains("probably still holds it locked for this kiosk"), "{notice}");
+    assert!(fake.clock < Duration::from_secs(30), "{:?}", fake.clock);
+}
+
 /// The reason that a user can do something about stands before that of the try before.
 #[test]
 fn that_a_log_in_is_missing_is_not_hidden_by_an_older_reason() {

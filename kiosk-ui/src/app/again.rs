@@ -46,6 +46,11 @@ pub struct Again {
 }
 
 impl Again {
+    /// `true` when Esc has nothing to take back, and leaves.
+    pub fn is_blank(&self) -> bool {
+        self.password.is_empty() && self.trouble.is_none() && self.busy == Busy::No
+    }
+
     fn fail(&mut self, trouble: Trouble) {
         *self = Self { trouble: Some(trouble), ..Self::default() };
     }
@@ -98,11 +103,13 @@ impl App {
     }
 
     pub(super) fn again_key(&mut self, key: KeyEvent, effects: &mut dyn Effects) {
+        let blank = self.again.is_blank();
         let typed = &mut self.again.password;
         match (self.again.busy, key.code) {
-            (Busy::No, KeyCode::Esc) => self.close_again(),
-            // What comes of it is not heard any more.
-            (Busy::Asking(_), KeyCode::Esc) => self.again = Again::default(),
+            // Elsewhere Esc empties a form: who presses it and types anew must not find that typed into the guest.
+            (Busy::No, KeyCode::Esc) if blank => self.close_again(),
+            // What comes of an attempt is not heard any more.
+            (Busy::No | Busy::Asking(_), KeyCode::Esc) => self.again = Again::default(),
             (Busy::No, _) if is_enter(key) => self.submit_again(effects),
             (Busy::No, _) if is_backspace(key) => typed.pop(),
             (Busy::No, KeyCode::Char('u')) if key.modifiers.contains(KeyModifiers::CONTROL) => typed.clear(),

@@ -33,7 +33,8 @@ pub(super) fn draw(app: &App, frame: &mut Frame) {
     let (_, rest) = kit::cut_top(inside, 6);
     kit::text(frame, rest, message(app, realm));
     let hints: &[Hint] = match app.again.busy {
-        Busy::No => &[("Enter", "Log in"), ("Esc", "Back")],
+        Busy::No if app.again.is_blank() => &[("Enter", "Log in"), ("Esc", "Back")],
+        Busy::No => &[("Enter", "Log in"), ("Esc", "Clear")],
         Busy::Asking(_) => &[("Esc", "Cancel")],
         Busy::Adopting(_) | Busy::Told => &[],
     };

@@ -205,6 +205,16 @@ fn escape_stops_what_is_under_way_and_then_leaves() {
     desk.event(Event::LoggedIn { attempt: 1, result: Ok(session()) });
     desk.keys("abc");
     assert_eq!(desk.app.again.password.chars(), 3);
+    // As in every form, it empties it first: what is typed anew is not the guest's.
+    desk.keys("\x1b");
+    assert!(desk.app.again.password.is_empty());
+    desk.keys(&format!("{PASSWORD}\r"));
+    let attempt = desk.last_attempt();
+    desk.did();
+    desk.event(Event::LoggedIn { attempt, result: Err(denied()) });
+    desk.keys("\x1b");
+    assert!(!desk.text().contains("not right"));
+    assert_eq!(desk.app.dialog, Some(Dialog::LogIn));
     desk.keys("\x1b");
     assert_eq!(desk.app.dialog, None);
     assert!(desk.app.again.password.is_empty());
@@ -287,6 +297,7 @@ fn a_notice_that_comes_meanwhile_is_read_afterwards() {
     desk.state(State { notice: Some(WireError::new("vmm-memory", "It could not be saved.")), ..running() });
     desk.did();
     desk.keys("c\x1b");
+    desk.keys("\x1b");
     assert_eq!(desk.did(), []);
     assert!(desk.text().contains("It could not be saved."));
 }
