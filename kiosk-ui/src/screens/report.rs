@@ -12,7 +12,7 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect) {
     let Some(report) = app.state.as_ref().and_then(|state| state.report.as_ref()) else { return };
     let mut lines = vec![match report.committed {
         Some(version) => Line::raw(format!("Your computer is home, as version {version}, whole.")),
-        None => Line::raw("Nothing was sent home: your computer stays as it was last suspended."),
+        None => Line::raw("The server confirmed no new version of your computer in this session."),
     }];
     lines.push(if report.verified {
         Line::styled(
