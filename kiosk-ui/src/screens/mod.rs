@@ -177,10 +177,15 @@ fn network_line(state: &parcel::wire::session::State) -> Line<'static> {
         Some(network) => (plain(network, 30), kit::GOOD),
         None => ("none".to_owned(), kit::BAD),
     };
+    // What says the same once more is left out.
+    let detail = match &state.network {
+        Some(network) if state.network_detail.contains(network.as_str()) => String::new(),
+        _ => plain(&state.network_detail, 120),
+    };
     Line::from(vec![
         Span::styled(format!("{:<10}", "Network"), kit::DIM),
         Span::styled(word, style),
-        Span::raw(format!("  {}", plain(&state.network_detail, 120))),
+        Span::raw(format!("  {detail}")),
     ])
 }
 

@@ -339,6 +339,16 @@ fn ctrl_l_draws_again_unless_the_guest_has_the_keys() {
 }
 
 #[test]
+fn the_network_is_told_once() {
+    let mut desk = Desk::at_login();
+    let mut online = state(Phase::Login);
+    online.network = Some("10.0.2.15 (eth0)".into());
+    online.network_detail = "Network: 10.0.2.15 (eth0)".into();
+    desk.state(online);
+    assert_eq!(desk.text().matches("10.0.2.15").count(), 1, "{}", desk.text());
+}
+
+#[test]
 fn the_console_follows_init() {
     let mut desk = Desk::at_run();
     desk.event(Event::Console(b"secret".to_vec()));
