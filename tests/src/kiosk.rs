@@ -27,7 +27,7 @@ pub mod words {
     pub const BREAK: &str = "Enter offers to break";
 }
 
-/// How long things take at most, emulated on two busy cores.
+/// How long things take at most, emulated on a busy machine.
 pub mod limits {
     use std::time::Duration;
 

@@ -1,6 +1,9 @@
 //! The whole process, `vmm run`, between a stand-in for `cached` and one for `init`, with guests of a few bytes. Needs
 //! `/dev/kvm`, if only a software one.
 
+#[path = "hostile/entries/bzimage.rs"]
+mod bzimage;
+
 use parcel::wire::{
     guest::{Machine, Reply as GuestReply, Request as GuestRequest, Start},
     vmm::{GuestState, Reply, Request},
@@ -33,21 +36,9 @@ const RESET: &[u8] = &[0xff, 0x04, 0x25, 0, 0, 1, 0, 0x66, 0xba, 0x02, 0x06, 0xb
 /// mov dx, 0x600; mov al, 0x34 (soft off); out dx, al; hlt
 const POWER_OFF: &[u8] = &[0x66, 0xba, 0x00, 0x06, 0xb0, 0x34, 0xee, 0xf4];
 
-/// The least that is taken for a kernel, with this code at its 64-bit entry.
+/// A kernel with this code at its 64-bit entry.
 fn kernel(code: &[u8]) -> Vec<u8> {
-    let mut image = vec![0; 1024];
-    image[0x1f1] = 1;
-    image[0x1fe..0x200].copy_from_slice(&0xaa55u16.to_le_bytes());
-    image[0x202..0x206].copy_from_slice(b"HdrS");
-    image[0x206..0x208].copy_from_slice(&0x020fu16.to_le_bytes());
-    image[0x211] = 1;
-    image[0x214..0x218].copy_from_slice(&0x10_0000u32.to_le_bytes());
-    image[0x22c..0x230].copy_from_slice(&0x7fff_ffffu32.to_le_bytes());
-    image[0x236] = 1;
-    image[0x260..0x264].copy_from_slice(&(8u32 << 20).to_le_bytes());
-    image.resize(1024 + 0x200, 0);
-    image.extend(code);
-    image
+    bzimage::bzimage(&[&[0; 0x200], code].concat())
 }
 
 /// What `cached` holds of a machine.

@@ -1,26 +1,14 @@
+#[path = "../../tests/hostile/entries/bzimage.rs"]
+mod bzimage;
+
 use super::*;
 use crate::memory::dirty::memfd_of;
+use bzimage::bzimage;
 use vm_memory::GuestAddress;
 
 fn boot(kernel: &[u8], initrd: &[u8], cmdline: &str) -> Boot {
     let file = |bytes| memfd_of(c"test", bytes).unwrap();
     Boot { kernel: file(kernel), initrd: file(initrd), cmdline: cmdline.into() }
-}
-
-/// The least that the loader takes for a 64-bit bzImage: one setup sector more, and `body`.
-fn bzimage(body: &[u8]) -> Vec<u8> {
-    let mut image = vec![0; 1024];
-    image[0x1f1] = 1;
-    image[0x1fe..0x200].copy_from_slice(&0xaa55u16.to_le_bytes());
-    image[0x202..0x206].copy_from_slice(b"HdrS");
-    image[0x206..0x208].copy_from_slice(&0x020fu16.to_le_bytes());
-    image[0x211] = 1;
-    image[0x214..0x218].copy_from_slice(&0x10_0000u32.to_le_bytes());
-    image[0x22c..0x230].copy_from_slice(&0x7fff_ffffu32.to_le_bytes());
-    image[0x236..0x238].copy_from_slice(&XLF_KERNEL_64.to_le_bytes());
-    image[0x260..0x264].copy_from_slice(&(8u32 << 20).to_le_bytes());
-    image.extend(body);
-    image
 }
 
 fn read<const N: usize>(ram: &GuestRam, at: u64) -> [u8; N] {

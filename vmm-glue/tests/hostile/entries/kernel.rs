@@ -1,26 +1,18 @@
 //! A guest's kernel, which whoever made its image chose.
 
-use super::input::{Input, changed};
+use super::{
+    bzimage::bzimage,
+    input::{Input, changed},
+};
 use vmm_glue::{
     boot::{self, Boot},
     layout,
     memory::{GuestRam, dirty::memfd_of},
 };
 
-/// The least that is taken for a 64-bit bzImage.
+/// A kernel that is taken.
 pub fn least_kernel() -> Vec<u8> {
-    let mut image = vec![0; 1024];
-    image[0x1f1] = 1;
-    image[0x1fe..0x200].copy_from_slice(&0xaa55u16.to_le_bytes());
-    image[0x202..0x206].copy_from_slice(b"HdrS");
-    image[0x206..0x208].copy_from_slice(&0x020fu16.to_le_bytes());
-    image[0x211] = 1;
-    image[0x214..0x218].copy_from_slice(&0x10_0000u32.to_le_bytes());
-    image[0x22c..0x230].copy_from_slice(&0x7fff_ffffu32.to_le_bytes());
-    image[0x236] = 1;
-    image[0x260..0x264].copy_from_slice(&(8u32 << 20).to_le_bytes());
-    image.extend(b"kernel code");
-    image
+    bzimage(b"kernel code")
 }
 
 /// Takes the least kernel through every check.

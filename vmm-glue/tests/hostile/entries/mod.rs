@@ -1,6 +1,7 @@
 //! One function for each place where bytes from outside come in. None may panic or hang, whatever the bytes are, and what
 //! is accepted must hold together. The fuzz targets in `fuzz/` and the smoke test call the same functions.
 
+mod bzimage;
 mod devices;
 mod input;
 mod kernel;
