@@ -131,11 +131,6 @@ impl Machine {
         self.qemu.kill()
     }
 
-    /// Waits until it has switched itself off.
-    pub fn wait_off(&mut self, timeout: Duration) -> Result<()> {
-        self.qemu.wait(timeout).map(drop)
-    }
-
     /// Process id of the emulator.
     pub fn pid(&self) -> i32 {
         self.qemu.pid()
