@@ -130,11 +130,6 @@ impl Machine {
     pub fn cut_power(mut self) -> Result<()> {
         self.qemu.kill()
     }
-
-    /// Process id of the emulator.
-    pub fn pid(&self) -> i32 {
-        self.qemu.pid()
-    }
 }
 
 /// End of physical memory on QEMU's q35: from 2.75 GiB on, what is above 2 GiB lies from 4 GiB on.
