@@ -38,6 +38,13 @@ const TESTS: &[(&str, Test)] = &[
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     let wanted = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word.as_str()));
+    if let Some(word) = words.iter().find(|word| !TESTS.iter().any(|(name, _)| name.contains(word.as_str())))
+    {
+        println!("no end-to-end test is called {word:?}; there are");
+        TESTS.iter().for_each(|(name, _)| println!("  {name}"));
+        println!("test result: FAILED. 0 passed; 1 failed");
+        return ExitCode::FAILURE;
+    }
     let start = Instant::now();
     let mut say = |step: &str| println!("[{:6.1} s] {step}", start.elapsed().as_secs_f64());
     let (mut passed, mut failed) = (0, 0);

@@ -1,7 +1,7 @@
 //! The command line of `demo`.
 
 use crate::{
-    paths,
+    ending, paths,
     walk::{self, Kiosks},
     world::World,
 };
@@ -10,9 +10,9 @@ use clap::{Parser, Subcommand};
 use nix::{
     sys::{
         prctl,
-        signal::{Signal, kill},
+        signal::{SigSet, Signal},
     },
-    unistd::{self, Pid},
+    unistd,
 };
 use std::{
     fs,
@@ -67,17 +67,15 @@ fn out() -> PathBuf {
     paths::target().join("demo")
 }
 
-fn pid_file() -> PathBuf {
-    out().join("demo.pid")
-}
-
-/// Everything runs in a child process, so that it can go on when this one has given the terminal back. Until then the
-/// child dies with this one.
+/// Everything runs in a child process, so that it can go on when this one has given the terminal back. Until then this
+/// process ends it, whatever ends this process.
 fn run() -> Result<()> {
     down()?;
+    end_on_signals()?;
     // What an earlier walk left must not be taken for this one's.
     let _ = fs::remove_dir_all(out());
-    let mut child = Command::new(std::env::current_exe()?).arg("walk").stdin(Stdio::piped()).spawn()?;
+    let mut walk = Command::new(std::env::current_exe()?);
+    let mut child = ending::mark(walk.arg("walk").stdin(Stdio::piped()), &out()).spawn()?;
     let mut orders = child.stdin.take().context("the walk takes no orders")?;
     if std::io::stdin().is_terminal() && has_made(&mut child, &out().join("done"))? {
         print!("\nLeave kiosk A, the realm and the server running, to try it yourself? [y/N] ");
@@ -94,7 +92,22 @@ fn run() -> Result<()> {
     }
     drop(orders);
     let status = child.wait()?;
+    ending::end(&out())?;
     anyhow::ensure!(status.success(), "the walk ended with {status}");
+    Ok(())
+}
+
+/// On Ctrl-C, a closed terminal or a `kill`, ends the walk and everything that it started before this process ends.
+fn end_on_signals() -> Result<()> {
+    let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
+    signals.thread_block()?;
+    thread::spawn(move || {
+        let Ok(signal) = signals.wait() else { return };
+        if let Err(error) = ending::end(&out()) {
+            eprintln!("demo: {error:#}");
+        }
+        std::process::exit(128 + signal as i32);
+    });
     Ok(())
 }
 
@@ -124,14 +137,14 @@ fn invitation() -> String {
 }
 
 fn walk_and_hold() -> Result<()> {
-    // A terminal that is closed, or a Ctrl-C on it, reaches this process through its parent's end only. It fails where a
-    // shell has made this process the leader of its group; the shell then sends the signals.
+    // So that a terminal's signals reach the parent alone, which then ends this process. It fails where a shell has made this
+    // process the leader of its group; the shell then sends the signals.
     let _ = unistd::setsid();
+    SigSet::all().thread_unblock()?;
     prctl::set_pdeathsig(Signal::SIGTERM)?;
     let out = out();
     let _ = fs::remove_dir_all(&out);
     fs::create_dir_all(&out)?;
-    fs::write(pid_file(), std::process::id().to_string())?;
     let start = Instant::now();
     let mut say = |step: &str| println!("[{:6.1} s] {step}", start.elapsed().as_secs_f64());
     let world = World::start(&out.join("world"), &mut say)?;
@@ -150,34 +163,13 @@ fn walk_and_hold() -> Result<()> {
             thread::sleep(Duration::from_secs(3600));
         }
     }
-    fs::remove_file(pid_file())?;
     Ok(())
 }
 
-/// Ends the process that holds a demo; everything that it started dies with it.
+/// Ends a demo that was left running, with everything that it started.
 fn down() -> Result<()> {
-    let Ok(text) = fs::read_to_string(pid_file()) else { return Ok(()) };
-    let pid: i32 =
-        text.trim().parse().with_context(|| format!("{} holds no process id", pid_file().display()))?;
-    // The number may have been given to another process since.
-    let ours = || {
-        fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| {
-            let mut words = line.split(|byte| *byte == 0);
-            words.next().is_some_and(|program| program.ends_with(b"/demo")) && words.next() == Some(b"walk")
-        })
-    };
-    if ours() {
-        kill(Pid::from_raw(pid), Signal::SIGTERM).context("the demo cannot be ended")?;
-        let begin = Instant::now();
-        while ours() {
-            anyhow::ensure!(
-                begin.elapsed() < Duration::from_secs(30),
-                "the demo, process {pid}, does not end"
-            );
-            thread::sleep(Duration::from_millis(50));
-        }
+    if ending::end(&out())? > 0 {
         println!("The demo that was left running is ended.");
     }
-    fs::remove_file(pid_file())?;
     Ok(())
 }

@@ -7,6 +7,7 @@
 
 pub mod bench;
 pub mod cli;
+pub mod ending;
 pub mod golden;
 pub mod guest;
 pub mod image;
