@@ -1,8 +1,6 @@
 //! The client engine: fetches pieces of a parcel, keeps sealed copies and changed pieces, serves a guest's disk and
 //! memory, and commits what changed. `cached` runs it on a kiosk; `waystation` uses it on an administrator's machine.
 
-pub mod admin;
-pub mod api;
 pub mod commit;
 pub mod control;
 pub mod daemon;
@@ -10,12 +8,10 @@ pub mod disk;
 pub mod fetch;
 pub mod guest;
 pub mod harden;
-pub mod kerberos;
 pub mod keyring;
 pub mod memory;
 pub mod open;
 mod ram;
 pub mod remote;
-mod resolve;
 pub mod status;
 pub mod store;

@@ -1,11 +1,11 @@
 //! The parcel server as a source of pieces, and as the place that they are committed to.
 
 use crate::{
-    api::{Api, ApiError},
     fetch::{Source, SourceError},
     status::{Board, WaitGuard},
 };
 use bytes::Bytes;
+use client::api::{Api, ApiError};
 use futures::{FutureExt as _, future::BoxFuture};
 use parcel::{
     id::{ChunkName, Epoch, ParcelId, Version},

@@ -1,15 +1,13 @@
 //! What `cached` tells about itself while it works: bytes moved, the long step under way, pieces waited for.
 
+use client::traffic::Traffic;
 use parcel::wire::{
     Progress,
     daemon::{Status, Waiting},
 };
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 use tokio::sync::watch;
@@ -20,40 +18,8 @@ const RATE_WINDOW: Duration = Duration::from_secs(5);
 const STALLED: Duration = Duration::from_secs(30);
 
 /// Locks a mutex whose data stay consistent even if a holder panicked.
-pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Bytes moved to and from the server since the start.
-#[derive(Debug, Default)]
-pub struct Traffic {
-    received: AtomicU64,
-    sent: AtomicU64,
-    changed: watch::Sender<u64>,
-}
-
-impl Traffic {
-    /// Counts bytes received.
-    pub fn received(&self, bytes: u64) {
-        self.received.fetch_add(bytes, Relaxed);
-        self.touch();
-    }
-
-    /// Counts bytes sent.
-    pub fn sent(&self, bytes: u64) {
-        self.sent.fetch_add(bytes, Relaxed);
-        self.touch();
-    }
-
-    /// Somebody may want to look.
-    fn touch(&self) {
-        self.changed.send_modify(|n| *n += 1);
-    }
-
-    /// `(received, sent)` since the start.
-    pub fn totals(&self) -> (u64, u64) {
-        (self.received.load(Relaxed), self.sent.load(Relaxed))
-    }
 }
 
 /// A long step: how far, and how fast lately.
@@ -134,7 +100,7 @@ impl Board {
 
     /// Tells when something changed.
     pub fn changes(&self) -> watch::Receiver<u64> {
-        self.traffic.changed.subscribe()
+        self.traffic.changes()
     }
 
     fn touch(&self) {

@@ -1,7 +1,9 @@
 //! Errors as a traveller reads them: one sentence, what to do, and a code that IT can look up.
 
 use crate::text;
-use cache::{api::ApiError, control::ControlError, kerberos::LoginError};
+use cache::control::ControlError;
+use client::api::ApiError;
+use login::LoginError;
 use parcel::wire::WireError;
 
 /// Something that went wrong, ready for the screen.

@@ -2,12 +2,12 @@
 
 use anyhow::Context as _;
 use cache::{
-    api::Api,
     daemon::{self, Daemon, Settings},
     harden,
-    status::{Board, Traffic},
+    status::Board,
 };
 use clap::Parser;
+use client::{api::Api, traffic::Traffic};
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 /// Fetches a parcel's pieces, serves a guest's disk and memory, and commits what changed.

@@ -5,7 +5,6 @@ mod serve;
 pub use serve::run;
 
 use crate::{
-    api::Api,
     commit::{self, Author, Committed},
     disk::serve::DiskServer,
     fetch::Engine,
@@ -16,6 +15,7 @@ use crate::{
     status::{Board, lock},
     store::Store,
 };
+use client::api::Api;
 use futures::FutureExt as _;
 use parcel::{
     id::{Epoch, ParcelId, Version},

@@ -1,7 +1,8 @@
 //! The disk overlay against a naive oracle, through evictions, commits and other kiosks; and the fetch engine's faults.
 
 use crate::support::{Rng, World, until, whole};
-use cache::{open::Saved, status::Traffic};
+use cache::open::Saved;
+use client::traffic::Traffic;
 use parcel::{chunk::CHUNK_SIZE, keyring::ImageKind};
 use proptest::prelude::*;
 use std::{

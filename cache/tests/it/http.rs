@@ -1,9 +1,12 @@
 //! The HTTPS client against a server that answers in every wrong way, over real TLS.
 
 use cache::{
-    api::{Api, ApiError},
     daemon::{Daemon, Settings},
-    status::{Board, Traffic},
+    status::Board,
+};
+use client::{
+    api::{Api, ApiError},
+    traffic::Traffic,
 };
 use parcel::{
     id::{ChunkName, Epoch, ParcelId, Version},

@@ -9,9 +9,10 @@ use cache::{
     fetch::{Engine, Source, SourceError},
     open::{OpenParcel, Opening},
     remote::{Sink, SinkError},
-    status::{Board, Traffic},
+    status::Board,
     store::Store,
 };
+use client::traffic::Traffic;
 use futures::{FutureExt as _, future::BoxFuture};
 use parcel::{
     chunk::CHUNK_SIZE,

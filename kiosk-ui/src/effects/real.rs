@@ -6,12 +6,9 @@ use crate::{
     password::Password,
     trouble::{Circumstances, Trouble, of_login},
 };
-use cache::{
-    api::Api,
-    control::{AsyncClient, ControlError},
-    kerberos::{LoginError, login_with_password},
-    status::Traffic,
-};
+use cache::control::{AsyncClient, ControlError};
+use client::{api::Api, traffic::Traffic};
+use login::{LoginError, login_with_password};
 use parcel::wire::{
     daemon::{Reply, Request},
     kiosk::Kiosk,

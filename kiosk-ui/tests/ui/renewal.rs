@@ -8,11 +8,11 @@ use crate::{
     realm::{REALM, Realm, free_port},
 };
 use cache::{
-    api::Api,
     control::{Client, ControlError},
     daemon::{Daemon, Settings, run},
-    status::{Board, Traffic},
+    status::Board,
 };
+use client::{api::Api, traffic::Traffic};
 use parcel::{
     id::ParcelId,
     tag::Inventory,

@@ -3,12 +3,13 @@
 //! `UPDATE_SCREENS=1 cargo test -p kiosk-ui --test ui screens` writes both anew: look at the difference before you commit it.
 
 use crate::{again::again, desk::*};
-use cache::{api::ApiError, kerberos::LoginError};
+use client::api::ApiError;
 use kiosk_ui::{
     event::{Event, OpenError},
     glyph::in_font,
     trouble::{Circumstances, Trouble, of_login},
 };
+use login::LoginError;
 use parcel::wire::{
     Progress, WireError,
     daemon::{Status, Waiting},

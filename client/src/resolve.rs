@@ -4,7 +4,6 @@
 //! its own, for all who ask; and an address that was found once stays good while nothing better is known, for a name
 //! service that is away must not keep a session from its server.
 
-use crate::status::lock;
 use futures::{
     FutureExt as _,
     future::{BoxFuture, Shared},
@@ -13,7 +12,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use std::{
     io,
     net::{SocketAddr, ToSocketAddrs as _},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::sync::oneshot;
@@ -29,6 +28,10 @@ type LookUp = dyn Fn(&str) -> Found + Send + Sync;
 struct State {
     last: Vec<SocketAddr>,
     flight: Option<Shared<BoxFuture<'static, Found>>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Looks up one name.

@@ -1,7 +1,7 @@
 //! Passwords, key files and key slots, as the command line handles them.
 
 use super::{AdminError, Exit, Result, begun::Begun};
-use crate::status::lock;
+use cache::status::lock;
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use parcel::{
     id::ParcelId,

@@ -8,7 +8,7 @@ use super::{
     record::{self, First},
     secrets,
 };
-use crate::commit::Place;
+use cache::commit::Place;
 use parcel::{
     keyring::ImageKind,
     record::{MAX_CMDLINE, Private},

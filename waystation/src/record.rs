@@ -1,7 +1,7 @@
 //! Making and changing version records from the command line.
 
 use super::{AdminError, Exit, Result, connect::Connection, inspect::Input, secrets::KeySource};
-use crate::{
+use cache::{
     commit::{
         Place, move_head,
         upload::{Job, Uploader},

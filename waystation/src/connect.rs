@@ -6,12 +6,14 @@ use super::{
     cli::Common,
     list::date,
 };
-use crate::{
-    api::{Api, ApiError},
+use cache::{
     commit::upload::Uploader,
-    kerberos,
     remote::{ServerSink, SinkError, again},
-    status::{Board, Step, Traffic},
+    status::{Board, Step},
+};
+use client::{
+    api::{Api, ApiError},
+    traffic::Traffic,
 };
 use futures::FutureExt as _;
 use parcel::{
@@ -47,7 +49,7 @@ impl Connection {
         }
         let board = Board::new(Arc::new(Traffic::default()));
         let api = Api::new(&common.server, &common.ca, board.traffic().clone())?;
-        let session = kerberos::from_default_cache().await?.negotiate(&api).await?;
+        let session = login::from_default_cache().await?.negotiate(&api).await?;
         let host = nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned();
         let client = format!("waystation on {host}").chars().take(64).collect();
         Ok(Self { api, board, principal: session.principal, client, begun: common.begun.clone() })

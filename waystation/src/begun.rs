@@ -2,11 +2,8 @@
 //! stays: neither on the server nor here.
 
 use super::{AdminError, Exit};
-use crate::{
-    api::{Api, ApiError},
-    kerberos,
-    status::lock,
-};
+use cache::status::lock;
+use client::api::{Api, ApiError};
 use parcel::{
     id::{Epoch, ParcelId, Version},
     wire::http::LockInfo,
@@ -226,7 +223,7 @@ impl OnServer {
 }
 
 async fn log_in(api: &Api) -> Result<(), String> {
-    let credential = kerberos::from_default_cache().await.map_err(|e| e.to_string())?;
+    let credential = login::from_default_cache().await.map_err(|e| e.to_string())?;
     credential.negotiate(api).await.map(drop).map_err(|e| e.to_string())
 }
 

@@ -7,7 +7,7 @@ use super::{
     connect::Connection,
     discard, import, list, lock, secrets, show, tag,
 };
-use crate::harden;
+use cache::harden;
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 use std::{

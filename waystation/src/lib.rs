@@ -17,10 +17,8 @@ mod tag;
 
 pub use cli::main;
 
-use crate::{
-    api::{ApiError, SetupError},
-    kerberos::LoginError,
-};
+use client::api::{ApiError, SetupError};
+use login::LoginError;
 use parcel::wire::WireError;
 use std::process::ExitCode;
 

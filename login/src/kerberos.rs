@@ -7,7 +7,7 @@
 //! behind when it takes too long. Nothing is unlocked on a Kerberos success alone: a rogue KDC can accept any
 //! password, but it cannot make a ticket that the parcel server accepts.
 
-use crate::api::{Api, ApiError};
+use client::api::{Api, ApiError};
 use libgssapi::{
     context::{ClientCtx, CtxFlags},
     credential::{Cred, CredUsage},

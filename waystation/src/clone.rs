@@ -8,7 +8,7 @@ use super::{
     record::{self, First, Opened},
     secrets::{self, KeySource},
 };
-use crate::{
+use cache::{
     commit::{Place, upload::Uploader},
     keyring::open_leaf,
 };

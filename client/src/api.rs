@@ -5,7 +5,7 @@
 
 use crate::{
     resolve::{Resolver, Shareable},
-    status::Traffic,
+    traffic::Traffic,
 };
 use bytes::Bytes;
 use parcel::{
@@ -246,7 +246,7 @@ impl Api {
     }
 
     /// `POST /v1/session` with one SPNEGO token.
-    pub(crate) async fn session(&self, negotiate: &str) -> Result<SessionReply, ApiError> {
+    pub async fn session(&self, negotiate: &str) -> Result<SessionReply, ApiError> {
         let mut value = header::HeaderValue::from_str(&format!("Negotiate {negotiate}"))
             .map_err(|e| self.protocol(e.to_string()))?;
         value.set_sensitive(true);
