@@ -1,4 +1,4 @@
-//! What the fuzz targets call: the entries that the ordinary tests of `parcel` and `vmm-glue` run in small.
+//! What the fuzz targets call: the entries that the ordinary tests of `parcel`, `terminal` and `vmm-glue` run in small.
 
 #[path = "../../parcel/tests/formats/entries.rs"]
 pub mod entries;
@@ -6,3 +6,5 @@ pub mod entries;
 pub mod oracle;
 #[path = "../../vmm-glue/tests/hostile/entries/mod.rs"]
 pub mod vmm_entries;
+#[path = "../../terminal/tests/hostile/entries.rs"]
+pub mod terminal_entries;

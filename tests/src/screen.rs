@@ -49,7 +49,8 @@ impl Screen {
         let log = File::create(log)?;
         let writer = stream.try_clone()?;
         let answers = stream.try_clone()?;
-        let parser = vt100::Parser::new(ROWS, COLS, 0);
+        let side = |n: u16| n.try_into().expect("a terminal has cells");
+        let parser = vt100::Parser::new(side(ROWS), side(COLS), 0);
         let shared =
             Arc::new(Shared { inner: Mutex::new(Inner { parser, closed: false }), changed: Condvar::new() });
         let theirs = Arc::clone(&shared);

@@ -95,7 +95,8 @@ impl Kiosk {
             .spawn()
             .expect("the program starts");
         let (cols, rows) = size.unwrap_or((80, 24));
-        let seen = Seen { parser: vt100::Parser::new(rows, cols, 0), all: Vec::new() };
+        let side = |n: u16| n.try_into().expect("a terminal has cells");
+        let seen = Seen { parser: vt100::Parser::new(side(rows), side(cols), 0), all: Vec::new() };
         let seen = Arc::new((Mutex::new(seen), Condvar::new()));
         let master = File::from(master);
         let stop = Arc::new(AtomicBool::new(false));

@@ -4,7 +4,6 @@
 //! `SCM_RIGHTS` with the line that speaks of them. Every socket is a stream socket whose listener belongs to the
 //! server side's user.
 
-pub mod console;
 pub mod daemon;
 pub mod guest;
 pub mod http;

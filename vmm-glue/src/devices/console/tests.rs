@@ -7,10 +7,19 @@ const TX: u64 = TRANSMIT as u64;
 
 /// What a terminal of the same size shows after the drawing.
 fn shown(drawing: &[u8], cols: u16, rows: u16) -> vt100::Parser {
-    let mut terminal = vt100::Parser::new(rows, cols, 0);
+    let side = |n: u16| n.try_into().unwrap();
+    let mut terminal = vt100::Parser::new(side(rows), side(cols), 0);
     terminal.process(b"rubbish from before \x1b[7m\x1b[2;3r");
     terminal.process(drawing);
     terminal
+}
+
+/// What a terminal shows, without the spaces at the ends of lines that a drawing may have written.
+fn text_on(terminal: &vt100::Parser) -> String {
+    let cols = terminal.screen().size().1;
+    let rows = terminal.screen().rows(0, cols.get());
+    let lines: Vec<_> = rows.map(|row| row.trim_end_matches(' ').to_owned()).collect();
+    lines.join("\n").trim_end_matches('\n').to_owned()
 }
 
 #[test]
@@ -65,12 +74,12 @@ fn an_editor_and_the_shell_under_it_come_back() {
     let back = Console::restored(&serde_json::from_str(&text).unwrap()).unwrap();
     assert_eq!(back.typed, console.typed);
     let mut terminal = shown(&back.redraw(), 80, 25);
-    assert_eq!(terminal.screen().contents(), "Dear all,\nunsaved");
+    assert_eq!(text_on(&terminal), "Dear all,\nunsaved");
     assert_eq!(terminal.screen().cursor_position(), (4, 6));
     assert!(terminal.screen().cell(0, 0).unwrap().bold());
     // The editor ends.
     terminal.process(b"\x1b[?1049l");
-    assert_eq!(terminal.screen().contents(), "$ vi letter");
+    assert_eq!(text_on(&terminal), "$ vi letter");
     assert_eq!(terminal.screen().cursor_position(), (1, 0));
 }
 
@@ -79,7 +88,7 @@ fn drawn_lines_are_lines_on_the_next_terminal_too() {
     let mut screen = Screen::new(80, 25);
     screen.write(b"\x1b(0lq\x1b[3bk\x1b(B ok");
     let terminal = shown(&screen.drawing(), 80, 25);
-    assert_eq!(terminal.screen().contents(), "┌────┐ ok");
+    assert_eq!(text_on(&terminal), "┌────┐ ok");
 }
 
 /// Counts beyond the screen, and strings that never end, would keep the devices' thread, and with it a save, for hours.
@@ -124,14 +133,15 @@ fn a_screen_that_takes_too_much_to_draw_does_not_make_the_state_unusable() {
     assert_eq!(back.screen.text(), console.screen.text());
 }
 
+/// A resume on a narrower screen cuts a wide character in half; what the guest writes there next found half a character.
 #[test]
-fn a_screen_that_cannot_be_kept_keeps_its_text() {
+fn a_wide_character_that_a_narrower_screen_cuts_is_whole_or_gone() {
     let mut screen = Screen::new(80, 25);
     screen.write("$ ls\r\nletter\x1b[5;79H\u{4f60}".as_bytes());
-    // The wide character is cut in half, and then written over.
     screen.resize(79, 25);
     screen.write(b"\x1b[5;79Hx");
     assert!(screen.text().starts_with("$ ls\nletter"), "{:?}", screen.text());
+    assert!(screen.text().contains(" x"), "{:?}", screen.text());
     assert_eq!(screen.size(), (79, 25));
 }
 
@@ -154,7 +164,7 @@ proptest! {
         let mut screen = Screen::new(80, 25);
         screen.write(parts.concat().as_bytes());
         let terminal = shown(&screen.drawing(), 80, 25);
-        prop_assert_eq!(terminal.screen().contents(), screen.text());
+        prop_assert_eq!(text_on(&terminal), screen.text());
     }
 
     /// Any bytes at all, with sizes changing under way, are survived.

@@ -1,12 +1,10 @@
-//! The guest's console, raw bytes on `console.sock`, for both sides that draw it: `vmm`, which keeps the screen over a
-//! suspend, and `kiosk-ui`.
-//!
-//! [`Dialect`] stands before the terminal emulation of either. What programs send to an xterm and the terminal emulation does not know, said in words that it does: line drawing
-//! by character set (`ESC ( 0`, SO and SI), repeated characters, and the less common ways to move the cursor
-//! (ECMA-48; `ctlseqs` of xterm).
+//! What stands before the terminal emulation. What programs send to an xterm and the emulation does not know is said in
+//! words that it does: line drawing by character set (`ESC ( 0`, SO and SI), repeated characters, and the less common
+//! ways to move the cursor (ECMA-48; `ctlseqs` of xterm). What concerns keys and mouse is remembered here.
 //!
 //! The guest may be hostile, so this is also what stands before the emulation: it is given whole sequences only, never
-//! a string (which it would collect without end), and no count beyond the size of the screen (which it would count to).
+//! a string (which it would collect without end), no count beyond the size of the screen (which it would count to), and
+//! no wish for another size, which is not the guest's to choose.
 
 /// The longest control sequence that is taken; a terminal ignores what is longer.
 const MAX_SEQUENCE: usize = 64;
@@ -18,6 +16,28 @@ const GRAPHICS: [char; 31] = [
 
 /// Columns and rows.
 pub type Size = (u16, u16);
+
+/// Private modes that change nothing on the screen: what the mouse tells and how, whether the window's focus is told, and
+/// whether pasted text is marked.
+const MODES: [u16; 9] = [9, 1000, 1002, 1003, 1004, 1005, 1006, 1015, 2004];
+/// Most questions that are kept of one piece of output.
+const QUESTIONS: usize = 64;
+
+/// What a guest may ask its terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Question {
+    /// Whether it is well.
+    Status,
+    /// Where the cursor is.
+    Cursor,
+    /// What it can do.
+    Attributes,
+    /// Which version it is.
+    MoreAttributes,
+}
+
+/// What a piece of output becomes: what to give to the emulation, and which questions come at which byte of it.
+pub type Translated = (Vec<u8>, Vec<(usize, Question)>);
 
 /// Where in a sequence the last byte left off.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -49,14 +69,55 @@ pub struct Dialect {
     shift: usize,
     /// The last printed character, UTF-8.
     last: Vec<u8>,
+    /// Which of [`MODES`] are set.
+    modes: [bool; MODES.len()],
+    /// The keypad sends sequences.
+    keypad: bool,
+    asked: Vec<(usize, Question)>,
 }
 
 impl Dialect {
     /// What to give to the emulation, which is of this size, for these bytes of the guest.
-    pub fn translate(&mut self, bytes: &[u8], size: Size) -> Vec<u8> {
+    pub fn translate(&mut self, bytes: &[u8], size: Size) -> Translated {
         let mut out = Vec::with_capacity(bytes.len());
         for &b in bytes {
             self.byte(b, size, &mut out);
+        }
+        (out, std::mem::take(&mut self.asked))
+    }
+
+    /// What brings a fresh dialect to where this one is. The emulation's own drawing comes before it.
+    pub fn drawing(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        for (mode, _) in MODES.iter().zip(self.modes).filter(|(_, set)| *set) {
+            out.extend(format!("\x1b[?{mode}h").bytes());
+        }
+        if self.keypad {
+            out.extend(b"\x1b=");
+        }
+        for (graphics, designate) in self.graphics.iter().zip([b"\x1b(0", b"\x1b)0"]) {
+            if *graphics {
+                out.extend(designate);
+            }
+        }
+        if self.shift == 1 {
+            out.push(0x0e);
+        }
+        match self.at {
+            At::Ground => {}
+            At::Escape => out.push(0x1b),
+            At::Designate(0) => out.extend(b"\x1b("),
+            At::Designate(_) => out.extend(b"\x1b)"),
+            At::Intermediate => out.extend(b"\x1b#"),
+            At::Control => {
+                out.extend(b"\x1b[");
+                out.extend(&self.held);
+            }
+            At::LongControl => {
+                out.extend(b"\x1b[");
+                out.extend([b'0'; MAX_SEQUENCE + 1]);
+            }
+            At::Text => out.extend(b"\x1b]"),
         }
         out
     }
@@ -134,6 +195,7 @@ impl Dialect {
                 *self = Self::default();
                 out.extend(b"\x1bc");
             }
+            b'=' | b'>' => self.keypad = b == b'=',
             0x20..=0x2f => self.at = At::Intermediate,
             0x30..=0x7e => out.extend([0x1b, b]),
             // No part of a sequence.
@@ -151,6 +213,32 @@ impl Dialect {
         // Left out, or too large for any integer.
         let count = if number.is_empty() { 1 } else { number.parse().unwrap_or(most) };
         Some(count.clamp(1, most.max(1)))
+    }
+
+    fn question(&self, last: u8) -> Option<Question> {
+        match (&self.held[..], last) {
+            (b"5", b'n') => Some(Question::Status),
+            (b"6", b'n') => Some(Question::Cursor),
+            (b"" | b"0", b'c') => Some(Question::Attributes),
+            (b">" | b">0", b'c') => Some(Question::MoreAttributes),
+            _ => None,
+        }
+    }
+
+    /// Sets or resets private modes: those that are remembered here, and those that the emulation knows.
+    fn set_modes(&mut self, last: u8, out: &mut Vec<u8>) {
+        for mode in self.held[1..].split(|b| *b == b';') {
+            let Some(mode) = std::str::from_utf8(mode).ok().and_then(|text| text.parse::<u16>().ok()) else {
+                continue;
+            };
+            if let Some(place) = MODES.iter().position(|known| *known == mode) {
+                self.modes[place] = last == b'h';
+                continue;
+            }
+            // The oldest way to the alternate screen.
+            let mode = if mode == 47 { 1047 } else { mode };
+            out.extend(format!("\x1b[?{mode}{}", char::from(last)).bytes());
+        }
     }
 
     fn finished(&mut self, last: u8, (cols, rows): Size, out: &mut Vec<u8>) {
@@ -171,7 +259,19 @@ impl Dialect {
             }
             return;
         }
+        if let Some(question) = self.question(last) {
+            if self.asked.len() < QUESTIONS {
+                self.asked.push((out.len(), question));
+            }
+            return;
+        }
+        if matches!(last, b'h' | b'l') && self.held.first() == Some(&b'?') {
+            self.set_modes(last, out);
+            return;
+        }
         let known = match last {
+            // Size, place and title of the window.
+            b't' => return,
             b'f' => b'H',
             b'`' => b'G',
             b'a' => b'C',
@@ -194,7 +294,7 @@ mod tests {
     const SIZE: Size = (80, 24);
 
     fn said(bytes: &[u8]) -> String {
-        String::from_utf8(Dialect::default().translate(bytes, SIZE)).unwrap()
+        String::from_utf8(Dialect::default().translate(bytes, SIZE).0).unwrap()
     }
 
     #[test]
@@ -272,7 +372,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_emulation_is_given_whole_sequences(bytes in noise()) {
-            let out = Dialect::default().translate(&bytes, SIZE);
+            let (out, _) = Dialect::default().translate(&bytes, SIZE);
             prop_assert!(whole(&out), "{:?}", out);
         }
 
@@ -284,9 +384,9 @@ mod tests {
         #[test]
         fn cuts_change_nothing(bytes in noise(), cut in 1usize..9) {
             let mut pieces = Dialect::default();
-            let cut: Vec<u8> = bytes.chunks(cut).flat_map(|piece| pieces.translate(piece, SIZE)).collect();
+            let cut: Vec<u8> = bytes.chunks(cut).flat_map(|piece| pieces.translate(piece, SIZE).0).collect();
             prop_assert!(pieces.held.len() <= MAX_SEQUENCE);
-            prop_assert_eq!(cut, Dialect::default().translate(&bytes, SIZE));
+            prop_assert_eq!(cut, Dialect::default().translate(&bytes, SIZE).0);
         }
     }
 }
