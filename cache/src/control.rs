@@ -1,16 +1,11 @@
 //! Client of `cached.sock`, blocking and asynchronous, for `init` and `kiosk-ui`.
 
 use parcel::wire::{
-    MAX_LINE, WireError,
+    WireError,
     daemon::{Reply, Request, Status},
 };
-use std::{
-    io::{self, BufRead, BufReader, Read, Write},
-    os::unix::net::UnixStream,
-    path::Path,
-};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
-use zeroize::Zeroizing;
+use sockets::{asynchronous, blocking};
+use std::{io, path::Path};
 
 /// Why a request to `cached` did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -40,48 +35,40 @@ impl ControlError {
     }
 }
 
-/// The line of a request. With room for every secret from the start: a buffer that grows leaves a copy behind.
-fn line_of(request: &Request) -> io::Result<Zeroizing<Vec<u8>>> {
-    const ROOM: usize = 16 << 10;
-    let mut line = Zeroizing::new(Vec::with_capacity(ROOM));
-    serde_json::to_writer(&mut *line, request)?;
-    line.push(b'\n');
-    Ok(line)
+impl From<sockets::Error> for ControlError {
+    fn from(error: sockets::Error) -> Self {
+        match error {
+            sockets::Error::NotUnderstood(_) => Self::Unexpected,
+            other => Self::Io(other.into()),
+        }
+    }
 }
 
-fn parse(line: &[u8]) -> Result<Reply, ControlError> {
-    if line.last() != Some(&b'\n') {
-        return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
-    }
-    match serde_json::from_slice(line).map_err(io::Error::from)? {
+fn accepted(reply: Reply) -> Result<Reply, ControlError> {
+    match reply {
         Reply::Error(error) => Err(error.into()),
         reply => Ok(reply),
     }
 }
 
 /// A blocking connection to `cached`.
-pub struct Client {
-    stream: BufReader<UnixStream>,
-}
+pub struct Client(blocking::Connection);
 
 impl Client {
     /// Connects to the socket at `path`.
     pub fn connect(path: &Path) -> io::Result<Self> {
-        Ok(Self { stream: BufReader::new(UnixStream::connect(path)?) })
+        Ok(Self(blocking::Connection::connect(path)?))
     }
 
     /// Asks, and waits for the answer; an error that `cached` answers is `Err`.
     pub fn ask(&mut self, request: &Request) -> Result<Reply, ControlError> {
-        self.stream.get_mut().write_all(&line_of(request)?)?;
+        self.0.send(request)?;
         self.read()
     }
 
     /// The next line, for [`Request::Watch`].
     pub fn read(&mut self) -> Result<Reply, ControlError> {
-        let mut line = Vec::new();
-        let limit = MAX_LINE as u64 + 1;
-        Read::take(&mut self.stream, limit).read_until(b'\n', &mut line)?;
-        parse(&line)
+        accepted(self.0.receive()?)
     }
 
     /// How things are.
@@ -94,28 +81,22 @@ impl Client {
 }
 
 /// An asynchronous connection to `cached`.
-pub struct AsyncClient {
-    input: tokio::io::BufReader<tokio::net::unix::OwnedReadHalf>,
-    write: tokio::net::unix::OwnedWriteHalf,
-}
+pub struct AsyncClient(asynchronous::Connection);
 
 impl AsyncClient {
     /// Connects to the socket at `path`.
     pub async fn connect(path: &Path) -> io::Result<Self> {
-        let (read, write) = tokio::net::UnixStream::connect(path).await?.into_split();
-        Ok(Self { input: tokio::io::BufReader::new(read), write })
+        Ok(Self(asynchronous::Connection::connect(path).await?))
     }
 
     /// Asks, and waits for the answer; an error that `cached` answers is `Err`.
     pub async fn ask(&mut self, request: &Request) -> Result<Reply, ControlError> {
-        self.write.write_all(&line_of(request)?).await?;
+        self.0.send(request).await?;
         self.read().await
     }
 
     /// The next line, for [`Request::Watch`].
     pub async fn read(&mut self) -> Result<Reply, ControlError> {
-        let mut line = Vec::new();
-        (&mut self.input).take(MAX_LINE as u64 + 1).read_until(b'\n', &mut line).await?;
-        parse(&line)
+        accepted(self.0.receive().await?)
     }
 }

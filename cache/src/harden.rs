@@ -1,4 +1,4 @@
-//! What a process that holds keys does at its start, and how its sockets are made.
+//! What a process that holds keys does at its start, and its sockets.
 
 use nix::{
     sys::{
@@ -7,16 +7,12 @@ use nix::{
     },
     unistd,
 };
+use parcel::wire::users;
+use sockets::{listen::Peers, names};
 use std::{
     io,
-    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    time::Duration,
 };
-use tokio::net::{UnixListener, UnixStream};
-
-/// How long a listener that cannot take a connection pauses.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// No core dumps, no ptrace by others of the same user, no new privileges, files for nobody else, and, where the limit
 /// allows it, all memory kept out of swap.
@@ -36,18 +32,11 @@ pub fn process() -> io::Result<()> {
     Ok(())
 }
 
-/// The next connection. A listener that cannot take one now, for want of descriptors or memory, can later: whoever serves
-/// a session must not end for it.
-pub async fn accepted(listener: &UnixListener) -> UnixStream {
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => return stream,
-            Err(error) => {
-                tracing::warn!(%error, "a connection cannot be taken");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
+/// Who may connect to a socket of this process, apart from `init` and this user. The name decides, not the id: where `cached`
+/// runs outside a kiosk, the id is somebody else's.
+pub fn peers(user: users::User) -> Peers {
+    let known = unistd::User::from_name(user.name).ok().flatten();
+    Peers::new(known.map(|user| user.uid.as_raw()))
 }
 
 /// Keeps the pages under `bytes` out of swap, as far as the kernel lets us: appliances have none, and a laptop's
@@ -59,24 +48,6 @@ pub fn keep_in_ram(bytes: &[u8]) {
         if let Err(error) = unsafe { nix::sys::mman::mlock(start, bytes.len()) } {
             tracing::debug!(%error, "memory of a key could not be locked");
         }
-    }
-}
-
-/// Makes a listening socket file usable by the group `waystation`, if there is one, and by nobody else.
-pub fn share_socket(path: &Path) -> io::Result<()> {
-    if let Ok(Some(group)) = unistd::Group::from_name("waystation")
-        && let Err(error) = unistd::chown(path, None, Some(group.gid))
-    {
-        tracing::warn!(%error, socket = %path.display(), "the socket could not be given to its group");
-    }
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))
-}
-
-/// Removes a socket file left by an earlier process.
-pub fn clear_socket(path: &Path) -> io::Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
     }
 }
 
@@ -94,7 +65,7 @@ pub struct Sockets {
 impl Sockets {
     /// The sockets in `run`.
     pub fn within(run: &Path) -> Self {
-        Self { control: run.join("cached.sock"), guest: run.join("guest.sock"), disk: run.join("disk.sock") }
+        Self { control: run.join(names::CACHED), guest: run.join(names::GUEST), disk: run.join(names::DISK) }
     }
 }
 

@@ -6,6 +6,7 @@ use crate::error::BuildError;
 use crate::modules::{self, Index};
 use crate::tree::{Kind, Tree};
 use parcel::wire::kiosk::{CA_PATH, CACHE, PATH};
+use parcel::wire::users::{self, User};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -36,11 +37,8 @@ const PROGRAMS: [(&str, &str); 8] = [
 /// Libraries that no program is linked with, but that glibc loads by name: to end threads.
 const LOADED_BY_NAME: [&str; 1] = ["libgcc_s.so.1"];
 
-/// Users: name, uid and gid. The last is dnsmasq's.
-const USERS: [(&str, u32); 5] =
-    [("root", 0), ("cached", 101), ("kiosk-ui", 102), ("vmm", 103), ("nobody", 65534)];
-/// Group of the three session users, whose sockets it may use.
-const WAYSTATION_GID: u32 = 100;
+/// Users, each with a group of its own.
+const USERS: [User; 5] = [users::ROOT, users::CACHED, users::KIOSK_UI, users::VMM, users::NOBODY];
 
 /// What the file system is made from.
 #[derive(Debug)]
@@ -159,13 +157,13 @@ fn folders(image: &mut Tree) {
 fn accounts(image: &mut Tree) {
     let mut passwd = String::new();
     let mut group = String::new();
-    for (name, id) in USERS {
+    for User { name, id } in USERS {
         let home = if name == "root" { "/root" } else { "/" };
         passwd.push_str(&format!("{name}:x:{id}:{id}:{name}:{home}:/usr/sbin/nologin\n"));
         let group_name = if name == "nobody" { "nogroup" } else { name };
         group.push_str(&format!("{group_name}:x:{id}:\n"));
     }
-    group.push_str(&format!("waystation:x:{WAYSTATION_GID}:cached,kiosk-ui,vmm\n"));
+    group.push_str(&format!("waystation:x:{}:cached,kiosk-ui,vmm\n", users::GROUP));
     // tty owns terminals; dip is the group that dnsmasq changes to.
     group.push_str("tty:x:5:\ndip:x:30:\n");
     image.file("etc/passwd", 0o644, passwd.into_bytes());

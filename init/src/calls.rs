@@ -1,6 +1,6 @@
 //! Requests under way, so that they can be hung up on.
 
-use crate::client::Lines;
+use crate::client::connect;
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
     collections::BTreeMap,
@@ -47,13 +47,13 @@ impl Calls {
         alive: impl Fn() -> bool,
     ) -> io::Result<T> {
         let wanted = || self.lock().contains_key(&ticket);
-        let mut lines = Lines::connect(path, || alive() && wanted())?;
+        let mut server = connect(path, || alive() && wanted())?;
         match self.lock().get_mut(&ticket) {
-            Some(handle) => *handle = Some(lines.handle()?),
+            Some(handle) => *handle = Some(server.stream().try_clone()?),
             None => return Err(io::ErrorKind::ConnectionAborted.into()),
         }
-        lines.send(request)?;
-        lines.receive()
+        server.send(request)?;
+        Ok(server.receive()?)
     }
 
     /// Hangs up on all.
@@ -73,6 +73,7 @@ impl Calls {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sockets::{Error, blocking::Connection};
     use std::os::unix::net::UnixListener;
 
     #[test]
@@ -84,10 +85,10 @@ mod tests {
         calls.begin(1);
         let asking = calls.clone();
         let asked = std::thread::spawn(move || asking.ask::<String>(1, &path, &"question", || true));
-        let mut server = Lines::new(listener.accept().unwrap().0);
+        let mut server = Connection::new(listener.accept().unwrap().0);
         assert_eq!(server.receive::<String>().unwrap(), "question");
         calls.cancel();
-        assert_eq!(server.receive::<String>().unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        assert!(matches!(server.receive::<String>(), Err(Error::Closed)));
         assert_eq!(asked.join().unwrap().unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
     }
 

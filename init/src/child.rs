@@ -1,6 +1,7 @@
 //! Starting a session's programs: as their own users, without a way back to more rights, with their words in the log.
 
-use crate::{log::Log, procs, tty};
+use crate::{log::Log, tty};
+use parcel::wire::users;
 use std::{
     fs::File,
     io::{self, BufRead, BufReader, Read},
@@ -102,7 +103,7 @@ fn become_user(user: u32, oom: &[u8], terminal: Option<&File>) -> io::Result<()>
     limit(libc::RLIMIT_CORE, 0)?;
     limit(libc::RLIMIT_NOFILE, 65_536)?;
     // Keys and fault handling live in locked memory.
-    limit(libc::RLIMIT_MEMLOCK, if user == procs::KIOSK_UI { 64 << 20 } else { libc::RLIM_INFINITY })?;
+    limit(libc::RLIMIT_MEMLOCK, if user == users::KIOSK_UI.id { 64 << 20 } else { libc::RLIM_INFINITY })?;
     // SAFETY: setsid takes no argument; it cannot fail in a freshly forked child, which leads no group.
     unsafe { libc::setsid() };
     if let Some(terminal) = terminal {
@@ -110,7 +111,7 @@ fn become_user(user: u32, oom: &[u8], terminal: Option<&File>) -> io::Result<()>
         unsafe { libc::fchown(terminal.as_raw_fd(), user, user) };
         tty::take_control(terminal.as_fd())?;
     }
-    let groups = [procs::GROUP];
+    let groups = [users::GROUP];
     // SAFETY: the list and its length belong together; the rest are plain integers. The order matters: groups first,
     // user last, because each needs the rights that the user change gives up.
     let done = unsafe {

@@ -1,11 +1,18 @@
 //! `init.sock`: the state goes out to every connected `kiosk-ui`, its commands come in.
 
-use crate::{client::Lines, procs};
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
-use parcel::wire::session::{Command, State};
+use parcel::wire::{
+    session::{Command, State},
+    users,
+};
+use sockets::{
+    Error,
+    blocking::{Connection, send_line},
+    codec::encode,
+    listen::{Access, Peers, bind},
+    names,
+};
 use std::{
     fs, io,
-    io::Write,
     os::unix::{
         fs::{PermissionsExt, chown},
         net::{UnixListener, UnixStream},
@@ -14,14 +21,12 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
+use zeroize::Zeroizing;
 
 /// Connections at once: the screens have one, and another while they start again.
 const MOST: usize = 8;
 /// Between two commands of one connection: commands are a person's, and a broken program must not flood the manager.
 const PACE: Duration = Duration::from_millis(5);
-
-/// Name of the socket in the run folder.
-pub const SOCKET: &str = "init.sock";
 
 /// The server side. Cheap to clone.
 #[derive(Clone, Default)]
@@ -29,7 +34,7 @@ pub struct Control(Arc<Mutex<Clients>>);
 
 #[derive(Default)]
 struct Clients {
-    last: Option<Vec<u8>>,
+    last: Option<Zeroizing<Vec<u8>>>,
     streams: Vec<UnixStream>,
     /// Counts sessions: what a client of an earlier one still says is not heard.
     session: u64,
@@ -48,33 +53,28 @@ impl Control {
         fs::create_dir_all(folder)?;
         // Sticky: one session user cannot take another's socket away and listen in its place. Set-group-ID: a socket
         // made in it belongs to the group that all of them are in, whoever makes it.
-        chown(folder, Some(0), Some(procs::GROUP))?;
+        chown(folder, Some(users::ROOT.id), Some(users::GROUP))?;
         fs::set_permissions(folder, fs::Permissions::from_mode(0o3770))?;
-        let path = folder.join(SOCKET);
-        let _ = fs::remove_file(&path);
-        let listener = UnixListener::bind(&path)?;
-        chown(&path, Some(0), Some(procs::GROUP))?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o660))?;
-        self.accept(listener, vec![0, procs::KIOSK_UI], hear)
+        let listener = bind(&folder.join(names::INIT), Access::Group)?;
+        // Only the screens command: a guest that breaks out into the VMM's user must not.
+        self.accept(listener, Peers::new([users::KIOSK_UI.id]), hear)
     }
 
     fn accept(
         &self,
         listener: UnixListener,
-        users: Vec<u32>,
+        peers: Peers,
         hear: impl Fn(Command) -> bool + Clone + Send + 'static,
     ) -> io::Result<()> {
         let control = self.clone();
-        std::thread::Builder::new().name("init.sock".to_owned()).spawn(move || {
+        std::thread::Builder::new().name(names::INIT.to_owned()).spawn(move || {
             for stream in listener.incoming() {
                 let Ok(stream) = stream else {
                     // Out of descriptors or memory: a pause, then again.
                     std::thread::sleep(Duration::from_millis(100));
                     continue;
                 };
-                // Only the screens command: a guest that breaks out into the VMM's user must not.
-                let user = getsockopt(&stream, PeerCredentials).map(|peer| peer.uid());
-                if user.is_ok_and(|user| users.contains(&user)) {
+                if peers.admit(&stream) {
                     let _ = control.greet(stream, hear.clone());
                 }
             }
@@ -88,21 +88,20 @@ impl Control {
         let control = self.clone();
         let session = {
             let mut clients = self.lock();
-            let mut stream = stream;
             clients.streams.retain(|stream| !hung_up(stream));
             if clients.streams.len() >= MOST {
                 return Err(io::ErrorKind::ConnectionRefused.into());
             }
             if let Some(last) = &clients.last {
-                stream.write_all(last)?;
+                send_line(&stream, last, &[])?;
             }
             clients.streams.push(stream);
             clients.session
         };
         std::thread::Builder::new().name("commands".to_owned()).spawn(move || {
-            let mut lines = Lines::new(reader);
+            let mut screens = Connection::new(reader);
             loop {
-                match lines.receive::<Command>() {
+                match screens.receive::<Command>() {
                     Ok(command) => {
                         // Commands may lie in the socket when it is hung up.
                         if control.lock().session != session || !hear(command) {
@@ -110,8 +109,11 @@ impl Control {
                         }
                     }
                     // One that is not understood comes from a mixed image; the next may be.
-                    Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
-                    Err(_) => return,
+                    Err(Error::NotUnderstood(_)) => {}
+                    Err(_) => {
+                        let _ = screens.stream().shutdown(std::net::Shutdown::Both);
+                        return;
+                    }
                 }
                 std::thread::sleep(PACE);
             }
@@ -121,12 +123,11 @@ impl Control {
 
     /// Sends the state to everyone, also to those who connect later.
     pub fn publish(&self, state: &State) {
-        let Ok(mut line) = serde_json::to_vec(state) else { return };
-        line.push(b'\n');
+        let Ok(line) = encode(state) else { return };
         let mut clients = self.lock();
         // Whoever does not read for a second is gone or stuck; it may connect again.
-        clients.streams.retain_mut(|stream| {
-            let sent = stream.write_all(&line).is_ok();
+        clients.streams.retain(|stream| {
+            let sent = send_line(stream, &line, &[]).is_ok();
             if !sent {
                 // Its commands are not waited for either.
                 let _ = stream.shutdown(std::net::Shutdown::Both);
@@ -184,21 +185,21 @@ mod tests {
         }
     }
 
-    fn serve(users: Vec<u32>) -> (tempfile::TempDir, Control, std::sync::mpsc::Receiver<Command>) {
+    fn serve(peers: Peers) -> (tempfile::TempDir, Control, std::sync::mpsc::Receiver<Command>) {
         let folder = tempfile::tempdir().unwrap();
-        let listener = UnixListener::bind(folder.path().join(SOCKET)).unwrap();
+        let listener = UnixListener::bind(folder.path().join(names::INIT)).unwrap();
         let (tx, rx) = channel();
         let control = Control::default();
-        control.accept(listener, users, move |command| tx.send(command).is_ok()).unwrap();
+        control.accept(listener, peers, move |command| tx.send(command).is_ok()).unwrap();
         (folder, control, rx)
     }
 
     #[test]
     fn a_late_client_knows_all_and_is_heard() {
         let own = nix::unistd::getuid().as_raw();
-        let (folder, control, heard) = serve(vec![own]);
+        let (folder, control, heard) = serve(Peers::only([own]));
         control.publish(&state("before"));
-        let mut client = Lines::connect(&folder.path().join(SOCKET), || true).unwrap();
+        let mut client = Connection::connect(&folder.path().join(names::INIT)).unwrap();
         assert_eq!(client.receive::<State>().unwrap().doing, "before");
         control.publish(&state("after"));
         assert_eq!(client.receive::<State>().unwrap().doing, "after");
@@ -212,10 +213,10 @@ mod tests {
     #[test]
     fn no_more_connections_than_screens_need() {
         let own = nix::unistd::getuid().as_raw();
-        let (folder, control, heard) = serve(vec![own]);
+        let (folder, control, heard) = serve(Peers::only([own]));
         control.publish(&state("now"));
-        let connect = || Lines::connect(&folder.path().join(SOCKET), || true).unwrap();
-        let mut clients: Vec<Lines> = (0..MOST).map(|_| connect()).collect();
+        let connect = || Connection::connect(&folder.path().join(names::INIT)).unwrap();
+        let mut clients: Vec<Connection> = (0..MOST).map(|_| connect()).collect();
         for client in &mut clients {
             assert_eq!(client.receive::<State>().unwrap().doing, "now");
         }
@@ -230,9 +231,9 @@ mod tests {
 
     #[test]
     fn strangers_are_not_heard() {
-        let (folder, control, heard) = serve(vec![4242]);
+        let (folder, control, heard) = serve(Peers::only([4242]));
         control.publish(&state("secret"));
-        let mut client = Lines::connect(&folder.path().join(SOCKET), || true).unwrap();
+        let mut client = Connection::connect(&folder.path().join(names::INIT)).unwrap();
         let _ = client.send(&Command::PowerOff);
         assert!(client.receive::<State>().is_err());
         assert!(heard.try_recv().is_err());

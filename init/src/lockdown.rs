@@ -1,6 +1,7 @@
 //! What nobody at the kiosk may do, and what the session's users may.
 
-use crate::{log::Log, procs, tty};
+use crate::{log::Log, tty};
+use parcel::wire::users;
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 /// Kernel settings, below `/proc/sys`, and why.
@@ -39,10 +40,10 @@ pub const SYSCTLS: [(&str, &str); 20] = [
 
 /// Device nodes that a session's user owns: path, user, mode.
 const DEVICES: [(&str, u32, u32); 4] = [
-    ("/dev/kvm", procs::VMM, 0o600),
-    ("/dev/net/tun", procs::VMM, 0o600),
-    ("/dev/userfaultfd", procs::VMM, 0o600),
-    ("/dev/vhost-vsock", procs::VMM, 0o600),
+    ("/dev/kvm", users::VMM.id, 0o600),
+    ("/dev/net/tun", users::VMM.id, 0o600),
+    ("/dev/userfaultfd", users::VMM.id, 0o600),
+    ("/dev/vhost-vsock", users::VMM.id, 0o600),
 ];
 
 /// Nodes that everybody uses, with the modes that udev would give them.

@@ -3,13 +3,13 @@
 use crate::{
     calls::Calls,
     child::Program,
-    client::Lines,
+    client::connect,
     clock,
     config::Config,
     control::Control,
     helper, lockdown,
     log::Log,
-    media, net, procs,
+    media, net,
     service::Service,
     session,
     system::{Event, Live, Role, System, Ticket},
@@ -21,10 +21,12 @@ use parcel::{
     wire::{
         WireError, daemon, kiosk,
         session::{State, WipeCheck},
+        users,
         vmm::{self, GuestState},
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
+use sockets::names;
 use std::{
     collections::BTreeMap,
     fs, io,
@@ -35,9 +37,6 @@ use std::{
 
 /// What a crashed manager leaves; only root reads it.
 const LIVE: &str = "/run/init/live.json";
-/// Sockets in the run folder.
-const CACHED: &str = "cached.sock";
-const VMM: &str = "vmm.sock";
 const INVENTORY_LIMIT: Duration = Duration::from_secs(60);
 
 /// An event, and which run of which program it is of: what a killed program still sent must not be taken for its
@@ -118,14 +117,14 @@ impl Machine {
                 .into_iter()
                 .map(str::to_owned)
                 .collect(),
-                user: procs::CACHED,
+                user: users::CACHED.id,
                 terminal: None,
                 oom: -500,
             },
             Role::KioskUi => Program {
                 path: "/usr/bin/kiosk-ui",
                 args: ["--config", kiosk::PATH, "--run-dir", kiosk::RUN].map(str::to_owned).to_vec(),
-                user: procs::KIOSK_UI,
+                user: users::KIOSK_UI.id,
                 terminal: Some((
                     tty::open_console(&self.config.kiosk.console)?,
                     tty::term(&self.config.kiosk.console),
@@ -137,16 +136,16 @@ impl Machine {
                 args: [
                     "run".to_owned(),
                     "--guest-socket".to_owned(),
-                    run("guest.sock"),
+                    run(names::GUEST),
                     "--control-socket".to_owned(),
-                    run(VMM),
+                    run(names::VMM),
                     "--console-socket".to_owned(),
-                    run("console.sock"),
+                    run(names::CONSOLE),
                     "--tap".to_owned(),
                     net::guest::TAP.to_owned(),
                 ]
                 .to_vec(),
-                user: procs::VMM,
+                user: users::VMM.id,
                 terminal: None,
                 oom: 100,
             },
@@ -271,7 +270,7 @@ impl System for Machine {
         self.services.insert(role, (run, service));
         let events = self.events.clone();
         let tell = move |event| events.send(Tagged { run: Some((role, run)), event }).is_ok();
-        let (cached, vmm) = (self.run.join(CACHED), self.run.join(VMM));
+        let (cached, vmm) = (self.run.join(names::CACHED), self.run.join(names::VMM));
         let watched =
             std::thread::Builder::new().name(format!("watch {}", role.name())).spawn(move || match role {
                 Role::Cached => watch_cached(&cached, &alive, &tell),
@@ -294,13 +293,13 @@ impl System for Machine {
     }
 
     fn ask_cached(&mut self, request: daemon::Request) -> Ticket {
-        self.ask(Role::Cached, CACHED, request, |ticket, reply| {
+        self.ask(Role::Cached, names::CACHED, request, |ticket, reply| {
             Event::Cached(ticket, reply.map_err(|error| session::cached_died(&error.to_string())))
         })
     }
 
     fn ask_vmm(&mut self, request: vmm::Request) -> Ticket {
-        self.ask(Role::Vmm, VMM, request, |ticket, reply| {
+        self.ask(Role::Vmm, names::VMM, request, |ticket, reply| {
             Event::Vmm(ticket, reply.map_err(|error| session::vmm_died(&error.to_string())))
         })
     }
@@ -372,7 +371,7 @@ fn inventory() -> Result<Inventory, WireError> {
     let program = Program {
         path: "/usr/bin/vmm",
         args: vec!["inventory".to_owned()],
-        user: procs::VMM,
+        user: users::VMM.id,
         terminal: None,
         oom: 0,
     };
@@ -391,11 +390,11 @@ fn inventory() -> Result<Inventory, WireError> {
 /// Passes on what `cached` tells of itself, for as long as it lives.
 fn watch_cached(socket: &Path, alive: &impl Fn() -> bool, tell: &impl Fn(Event) -> bool) {
     while alive() {
-        let Ok(mut lines) = Lines::connect(socket, alive) else { return };
-        if lines.send(&daemon::Request::Watch).is_err() {
+        let Ok(mut server) = connect(socket, alive) else { return };
+        if server.send(&daemon::Request::Watch).is_err() {
             continue;
         }
-        while let Ok(reply) = lines.receive() {
+        while let Ok(reply) = server.receive() {
             if let daemon::Reply::Status(status) = reply
                 && !tell(Event::Status(status))
             {
@@ -410,9 +409,9 @@ fn watch_cached(socket: &Path, alive: &impl Fn() -> bool, tell: &impl Fn(Event) 
 fn watch_vmm(socket: &Path, alive: &impl Fn() -> bool, tell: &impl Fn(Event) -> bool) {
     let mut last: Option<GuestState> = None;
     while alive() {
-        let Ok(mut lines) = Lines::connect(socket, alive) else { return };
-        while lines.send(&vmm::Request::Status).is_ok() {
-            match lines.receive() {
+        let Ok(mut server) = connect(socket, alive) else { return };
+        while server.send(&vmm::Request::Status).is_ok() {
+            match server.receive() {
                 Ok(vmm::Reply::Status { state }) => {
                     if last.replace(state) != Some(state) && !tell(Event::Guest(state)) {
                         return;
@@ -431,6 +430,7 @@ fn watch_vmm(socket: &Path, alive: &impl Fn() -> bool, tell: &impl Fn(Event) -> 
 mod tests {
     use super::*;
     use crate::cmdline::Cmdline;
+    use sockets::{Error, blocking::Connection};
     use std::os::unix::net::UnixListener;
 
     #[test]
@@ -440,17 +440,17 @@ mod tests {
         let log = Log::open(folder.path(), None);
         let mut machine = Machine::new(config, log, Control::default(), Evidence::default());
         machine.run = folder.path().to_owned();
-        let listeners = [CACHED, VMM].map(|name| UnixListener::bind(folder.path().join(name)).unwrap());
+        let listeners =
+            [names::CACHED, names::VMM].map(|name| UnixListener::bind(folder.path().join(name)).unwrap());
         machine.ask_cached(daemon::Request::Commit);
         machine.ask_vmm(vmm::Request::Save);
-        let mut asked = listeners.map(|listener| Lines::new(listener.accept().unwrap().0));
+        let mut asked = listeners.map(|listener| Connection::new(listener.accept().unwrap().0));
         for server in &mut asked {
             server.receive::<serde_json::Value>().unwrap();
         }
         machine.cancel();
         for server in &mut asked {
-            let end = server.receive::<serde_json::Value>().unwrap_err();
-            assert_eq!(end.kind(), io::ErrorKind::UnexpectedEof);
+            assert!(matches!(server.receive::<serde_json::Value>(), Err(Error::Closed)));
         }
     }
 }

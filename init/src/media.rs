@@ -1,11 +1,14 @@
 //! The cache's medium: tmpfs, or a partition under dm-crypt whose key only the kernel holds.
 
-use crate::{folder, helper, log::Log, mounts, procs};
+use crate::{folder, helper, log::Log, mounts};
 use nix::{
     errno::Errno,
     mount::{MntFlags, MsFlags, mount, umount2},
 };
-use parcel::wire::kiosk::{Cache, CacheKind};
+use parcel::wire::{
+    kiosk::{Cache, CacheKind},
+    users,
+};
 use std::{
     fs::{self, File, OpenOptions},
     io,
@@ -115,7 +118,7 @@ fn make(cache: &Cache, target: &Path, log: &Log) -> io::Result<()> {
             log.line("cache", &format!("in memory, at most {size}"));
         }
     }
-    chown(target, Some(procs::CACHED), Some(procs::CACHED))?;
+    chown(target, Some(users::CACHED.id), Some(users::CACHED.id))?;
     fs::set_permissions(target, std::os::unix::fs::PermissionsExt::from_mode(0o700))
 }
 

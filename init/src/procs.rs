@@ -5,21 +5,11 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use parcel::wire::users;
 use std::{io, path::Path, time::Duration};
 
-/// User of `cached`.
-pub const CACHED: u32 = 101;
-/// User of `kiosk-ui`.
-pub const KIOSK_UI: u32 = 102;
-/// User of `vmm`.
-pub const VMM: u32 = 103;
-/// User of `dnsmasq`: Debian's `nobody`.
-pub const NOBODY: u32 = 65534;
-/// Group that the session's programs share.
-pub const GROUP: u32 = 100;
-
 /// Users whose processes are a session.
-pub const SESSION_USERS: std::ops::RangeInclusive<u32> = CACHED..=VMM;
+pub const SESSION_USERS: std::ops::RangeInclusive<u32> = users::CACHED.id..=users::VMM.id;
 
 /// A process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,7 +49,7 @@ pub fn of_session(proc: &Path) -> io::Result<Vec<Process>> {
         let Some((name, users)) = parse_status(&text) else {
             return Err(io::Error::other(format!("{} is not understood", status.display())));
         };
-        if users.iter().any(|user| SESSION_USERS.contains(user) || *user == NOBODY) {
+        if users.iter().any(|user| SESSION_USERS.contains(user) || *user == users::NOBODY.id) {
             found.push(Process { pid, name });
         }
     }

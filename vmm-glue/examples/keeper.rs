@@ -4,6 +4,7 @@
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use parcel::wire::guest::{Machine, Reply, Request, Start};
+use sockets::blocking::Connection;
 use std::{
     fs::File,
     os::{
@@ -12,10 +13,7 @@ use std::{
     },
     path::PathBuf,
 };
-use vmm_glue::{
-    memory::{PAGE, dirty::memfd_of},
-    wire::line::LineSocket,
-};
+use vmm_glue::memory::{PAGE, dirty::memfd_of};
 
 #[derive(Parser)]
 struct Options {
@@ -44,10 +42,11 @@ struct Options {
 fn main() -> Result<()> {
     let options = Options::parse();
     let listener = UnixListener::bind(&options.socket)?;
-    let mut socket = LineSocket::new(listener.accept()?.0, "the VMM");
+    let mut socket = Connection::with_descriptors(listener.accept()?.0);
     let mut memory: Option<File> = None;
     loop {
-        let (request, files) = socket.receive::<Request>()?;
+        let (request, files) = socket.receive_with::<Request>()?;
+        let files: Vec<File> = files.into_iter().map(File::from).collect();
         match request {
             Request::Describe => describe(&options, &mut socket, options.folder.join("state").exists())?,
             Request::Kernel => describe(&options, &mut socket, false)?,
@@ -60,22 +59,22 @@ fn main() -> Result<()> {
                     std::mem::forget(faults);
                 }
                 memory = Some(file);
-                socket.send(&Reply::Ready, &[])?;
+                socket.send(&Reply::Ready)?;
             }
             Request::Save => {
                 let [state, dirty] = &files[..] else { bail!("no state") };
                 keep(&options, memory.as_ref().context("no memory")?, state, dirty)?;
-                socket.send(&Reply::Saved, &[])?;
+                socket.send(&Reply::Saved)?;
             }
             Request::PoweredOff => {
                 println!("keeper: the guest powered off");
-                socket.send(&Reply::Saved, &[])?;
+                socket.send(&Reply::Saved)?;
             }
         }
     }
 }
 
-fn describe(options: &Options, socket: &mut LineSocket, restore: bool) -> Result<()> {
+fn describe(options: &Options, socket: &mut Connection, restore: bool) -> Result<()> {
     let machine = Machine {
         vcpus: options.vcpus,
         memory_mib: options.memory_mib,
@@ -86,14 +85,15 @@ fn describe(options: &Options, socket: &mut LineSocket, restore: bool) -> Result
     let file = |path: &PathBuf| Ok::<_, anyhow::Error>(memfd_of(c"file", &std::fs::read(path)?)?);
     let state = options.folder.join("state");
     if restore {
-        socket.send(
+        socket.send_with(
             &Reply::Machine { machine, start: Start::Restore, disk_socket },
             &[file(&state)?.as_fd()],
         )?;
     } else {
         let (kernel, initrd) = (file(&options.kernel)?, file(&options.initrd)?);
         let start = Start::Cold { cmdline: options.cmdline.clone() };
-        socket.send(&Reply::Machine { machine, start, disk_socket }, &[kernel.as_fd(), initrd.as_fd()])?;
+        socket
+            .send_with(&Reply::Machine { machine, start, disk_socket }, &[kernel.as_fd(), initrd.as_fd()])?;
     }
     Ok(())
 }

@@ -2,9 +2,11 @@
 //! the guest's console for so long after typing each TEXT as a line.
 
 use anyhow::{Context, Result};
+use sockets::blocking::{Connection, send_line};
 use std::{
     io::{Read, Write},
     os::unix::net::UnixStream,
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -13,16 +15,12 @@ fn main() -> Result<()> {
     if arguments.first().is_some_and(|a| a == "--console") {
         return console(&arguments[1..]);
     }
-    let mut socket = UnixStream::connect(arguments.remove(0))?;
+    let mut socket = Connection::connect(Path::new(&arguments.remove(0)))?;
     for request in arguments {
         let start = Instant::now();
-        writeln!(socket, "{request}")?;
-        let mut line = Vec::new();
-        let mut byte = [0];
-        while socket.read(&mut byte)? == 1 && byte[0] != b'\n' {
-            line.push(byte[0]);
-        }
-        println!("{request} -> {} ({:.2?})", String::from_utf8_lossy(&line), start.elapsed());
+        send_line(socket.stream(), format!("{request}\n").as_bytes(), &[])?;
+        let reply: serde_json::Value = socket.receive()?;
+        println!("{request} -> {reply} ({:.2?})", start.elapsed());
     }
     Ok(())
 }

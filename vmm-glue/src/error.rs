@@ -104,6 +104,15 @@ impl Error {
         move |cause| Self::Kvm { what, cause }
     }
 
+    /// For `map_err`: a local socket on which `peer` talks failed.
+    pub fn peer(peer: &'static str) -> impl FnOnce(sockets::Error) -> Self {
+        move |cause| match cause {
+            sockets::Error::Closed | sockets::Error::Broken(sockets::Broken::Unfinished) => Self::Gone(peer),
+            sockets::Error::Io(cause) => Self::Io { what: format!("talking to {peer}"), cause },
+            other => Self::Protocol { peer, what: other.to_string() },
+        }
+    }
+
     /// For `map_err`: a system call failed.
     pub fn io<E: Into<std::io::Error>>(what: impl Into<String>) -> impl FnOnce(E) -> Self {
         move |cause| Self::Io { what: what.into(), cause: cause.into() }

@@ -18,10 +18,10 @@ pub mod wire;
 
 use error::{Error, Result};
 use machine::manager::{self, Settings, Shared};
+use sockets::listen::{Access, bind};
 use std::{
-    fs::Permissions,
     io::Write as _,
-    os::unix::{fs::PermissionsExt, net::UnixListener},
+    os::unix::net::UnixListener,
     path::{Path, PathBuf},
     sync::{Arc, mpsc::channel},
 };
@@ -43,16 +43,8 @@ pub struct Options {
     pub tap: Option<String>,
 }
 
-/// Listens on a fresh socket that the group may use.
-fn listen(path: &Path) -> Result<UnixListener> {
-    let what = || Error::io(format!("listening on {}", path.display()));
-    match std::fs::remove_file(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(what()(e)),
-        _ => {}
-    }
-    let listener = UnixListener::bind(path).map_err(what())?;
-    std::fs::set_permissions(path, Permissions::from_mode(0o660)).map_err(what())?;
-    Ok(listener)
+fn listen(path: &Path, access: Access) -> Result<UnixListener> {
+    bind(path, access).map_err(Error::io(format!("listening on {}", path.display())))
 }
 
 /// Does `body`; a panic is an error like any other.
@@ -85,8 +77,9 @@ pub fn spawn(name: &str, body: impl FnOnce() -> Result<()> + Send + 'static) -> 
 /// What kept the process from serving; a machine that fails later ends the process itself.
 pub fn run(options: Options) -> Result<()> {
     jail::prepare()?;
-    let control = listen(&options.control_socket)?;
-    let console = listen(&options.console_socket)?;
+    // Only init steers, and it is root. The screens watch the console.
+    let control = listen(&options.control_socket, Access::User)?;
+    let console = listen(&options.console_socket, Access::Group)?;
     let shared = Arc::new(Shared::default());
     let (sender, events) = channel();
     let (control, answer) = Control::new(control, sender.clone(), Arc::clone(&shared))?;

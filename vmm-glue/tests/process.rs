@@ -8,9 +8,15 @@ use parcel::wire::{
     guest::{Machine, Reply as GuestReply, Request as GuestRequest, Start},
     vmm::{GuestState, Reply, Request},
 };
+use sockets::{
+    blocking::{Connection, send_line},
+    codec::encode,
+    names,
+    transfer::{self, MOST_AT_ONCE},
+};
 use std::{
     fs::File,
-    io::{BufRead, BufReader, Read, Write},
+    io::{Read, Write},
     os::{
         fd::AsFd,
         unix::{
@@ -24,7 +30,7 @@ use std::{
     thread::{sleep, spawn},
     time::{Duration, Instant},
 };
-use vmm_glue::{memory::dirty::memfd_of, wire::line::LineSocket};
+use vmm_glue::memory::dirty::memfd_of;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const COUNTER: u64 = 0x1_0000;
@@ -55,19 +61,20 @@ fn content(file: &File) -> Vec<u8> {
     bytes
 }
 
-/// Answers one VMM until it goes, or until `until` says that it is time to hang up.
+/// Answers one VMM until it goes, or until `until`, which may answer itself, says that it is time to hang up.
 fn cached(
     listener: UnixListener,
     code: &'static [u8],
     before: Option<(Vec<u8>, Vec<u8>)>,
     kept: Arc<Mutex<Kept>>,
-    until: impl Fn(&GuestRequest) -> bool + Send + 'static,
+    until: impl Fn(&GuestRequest, &UnixStream) -> bool + Send + 'static,
 ) {
     spawn(move || {
-        let mut socket = LineSocket::new(listener.accept().unwrap().0, "the VMM");
+        let mut socket = Connection::with_descriptors(listener.accept().unwrap().0);
         let mut faults = Vec::new();
-        while let Ok((request, mut files)) = socket.receive::<GuestRequest>() {
-            if until(&request) {
+        while let Ok((request, files)) = socket.receive_with::<GuestRequest>() {
+            let mut files: Vec<File> = files.into_iter().map(File::from).collect();
+            if until(&request, socket.stream()) {
                 return;
             }
             let mut kept = kept.lock().unwrap();
@@ -82,12 +89,12 @@ fn cached(
             match request {
                 GuestRequest::Describe if before.is_some() => {
                     let state = file(&before.as_ref().unwrap().0);
-                    socket.send(&answer(Start::Restore), &[state.as_fd()]).unwrap();
+                    socket.send_with(&answer(Start::Restore), &[state.as_fd()]).unwrap();
                 }
                 GuestRequest::Describe | GuestRequest::Kernel => {
                     let (kernel, initrd) = (file(&kernel(code)), file(&[]));
                     let start = Start::Cold { cmdline: "quiet".into() };
-                    socket.send(&answer(start), &[kernel.as_fd(), initrd.as_fd()]).unwrap();
+                    socket.send_with(&answer(start), &[kernel.as_fd(), initrd.as_fd()]).unwrap();
                 }
                 GuestRequest::Memory { .. } => {
                     if let Some((_, memory)) = &before {
@@ -95,15 +102,15 @@ fn cached(
                     }
                     faults.extend(files.drain(1..));
                     kept.memory = files.pop();
-                    socket.send(&GuestReply::Ready, &[]).unwrap();
+                    socket.send(&GuestReply::Ready).unwrap();
                 }
                 GuestRequest::Save => {
                     kept.state = Some(content(&files[0]));
-                    socket.send(&GuestReply::Saved, &[]).unwrap();
+                    socket.send(&GuestReply::Saved).unwrap();
                 }
                 GuestRequest::PoweredOff => {
                     kept.powered_off += 1;
-                    socket.send(&GuestReply::Saved, &[]).unwrap();
+                    socket.send(&GuestReply::Saved).unwrap();
                 }
             }
         }
@@ -120,41 +127,41 @@ struct Vmm {
 
 impl Vmm {
     fn start(code: &'static [u8], before: Option<(Vec<u8>, Vec<u8>)>) -> Self {
-        Self::start_until(code, before, |_| false)
+        Self::start_until(code, before, |_, _| false)
     }
 
     fn start_until(
         code: &'static [u8],
         before: Option<(Vec<u8>, Vec<u8>)>,
-        until: impl Fn(&GuestRequest) -> bool + Send + 'static,
+        until: impl Fn(&GuestRequest, &UnixStream) -> bool + Send + 'static,
     ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         let kept = Arc::new(Mutex::new(Kept::default()));
-        cached(UnixListener::bind(at("guest.sock")).unwrap(), code, before, Arc::clone(&kept), until);
+        cached(UnixListener::bind(at(names::GUEST)).unwrap(), code, before, Arc::clone(&kept), until);
         let child = Command::new(env!("CARGO_BIN_EXE_vmm"))
             .args(["run", "--guest-socket"])
-            .arg(at("guest.sock"))
+            .arg(at(names::GUEST))
             .arg("--control-socket")
-            .arg(at("vmm.sock"))
+            .arg(at(names::VMM))
             .arg("--console-socket")
-            .arg(at("console.sock"))
+            .arg(at(names::CONSOLE))
             .stderr(File::create(at("log")).unwrap())
             .spawn()
             .unwrap();
-        let vmm = Self { child, control: at("vmm.sock"), kept, folder };
+        let vmm = Self { child, control: at(names::VMM), kept, folder };
         // It may have ended again, when it is to: the file stays.
         wait("the control socket", || vmm.control.exists());
         vmm
     }
 
-    fn connect(&self) -> BufReader<UnixStream> {
+    fn connect(&self) -> Connection {
         let connected = || UnixStream::connect(&self.control).ok();
         let patience = Instant::now() + PATIENCE;
         // Between the socket's name and its listening there is a moment.
         let stream =
             std::iter::repeat_with(connected).find(|tried| tried.is_some() || Instant::now() > patience);
-        BufReader::new(stream.flatten().expect("the control socket listens"))
+        Connection::new(stream.flatten().expect("the control socket listens"))
     }
 
     fn ask(&self, request: &Request) -> Reply {
@@ -216,16 +223,9 @@ fn wait(what: &str, ready: impl Fn() -> bool) {
     }
 }
 
-fn say(connection: &mut BufReader<UnixStream>, request: &Request) -> Reply {
-    let line = serde_json::to_string(request).unwrap();
-    writeln!(connection.get_mut(), "{line}").unwrap();
-    hear(connection)
-}
-
-fn hear(connection: &mut BufReader<UnixStream>) -> Reply {
-    let mut line = String::new();
-    connection.read_line(&mut line).unwrap();
-    serde_json::from_str(&line).unwrap()
+fn say(connection: &mut Connection, request: &Request) -> Reply {
+    connection.send(request).unwrap();
+    connection.receive().unwrap()
 }
 
 #[test]
@@ -293,20 +293,16 @@ fn quitting_may_wait_behind_another_request() {
     let vmm = Vmm::start(COUNT, None);
     vmm.until_running();
     let mut connection = vmm.connect();
-    let lines = format!(
-        "{}\n{}\n",
-        serde_json::to_string(&Request::Save).unwrap(),
-        serde_json::to_string(&Request::Quit).unwrap()
-    );
-    connection.get_mut().write_all(lines.as_bytes()).unwrap();
-    assert!(matches!(hear(&mut connection), Reply::Ok));
-    assert!(matches!(hear(&mut connection), Reply::Ok));
+    let lines = [Request::Save, Request::Quit].map(|request| encode(&request).unwrap().to_vec()).concat();
+    send_line(connection.stream(), &lines, &[]).unwrap();
+    assert!(matches!(connection.receive().unwrap(), Reply::Ok));
+    assert!(matches!(connection.receive().unwrap(), Reply::Ok));
     assert_eq!(vmm.end().0, 0);
 }
 
 #[test]
 fn cached_that_dies_at_the_save_is_an_error_and_not_the_end() {
-    let vmm = Vmm::start_until(COUNT, None, |request| matches!(request, GuestRequest::Save));
+    let vmm = Vmm::start_until(COUNT, None, |request, _| matches!(request, GuestRequest::Save));
     vmm.until_running();
     for _ in 0..2 {
         let Reply::Error(why) = vmm.ask(&Request::Save) else { panic!("it cannot have been saved") };
@@ -321,8 +317,36 @@ fn cached_that_dies_at_the_save_is_an_error_and_not_the_end() {
 }
 
 #[test]
+fn no_descriptor_that_is_sent_to_the_vmm_stays_open() {
+    // One end goes to the VMM, as often as the kernel passes it. The other end sees when the last of them is closed.
+    let (mut kept, given) = UnixStream::pair().unwrap();
+    let (from_cached, from_init) = (Mutex::new(Some(given.try_clone().unwrap())), given);
+    let vmm = Vmm::start_until(COUNT, None, move |request, vmm| {
+        let save = matches!(request, GuestRequest::Save);
+        if let Some(given) = save.then(|| from_cached.lock().unwrap().take()).flatten() {
+            transfer::send(vmm, b"{\"reply\":\"saved\"}\n", &vec![given.as_fd(); MOST_AT_ONCE]).unwrap();
+        }
+        save
+    });
+    vmm.until_running();
+    let Reply::Error(why) = vmm.ask(&Request::Save) else { panic!("it cannot have been saved") };
+    assert!(why.message.contains("descriptors"), "{why:?}");
+    let mut init = vmm.connect();
+    let line = encode(&Request::Status).unwrap();
+    transfer::send(init.stream(), &line, &vec![from_init.as_fd(); MOST_AT_ONCE]).unwrap();
+    drop(from_init);
+    assert!(init.receive::<Reply>().is_err(), "vmm.sock takes no descriptors");
+    kept.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(kept.read(&mut [0]).expect("all are closed"), 0);
+    // The machine is still there.
+    assert_eq!(vmm.state(), GuestState::Paused);
+    vmm.ok(&Request::Quit);
+    assert_eq!(vmm.end().0, 0);
+}
+
+#[test]
 fn cached_that_dies_before_the_start_ends_it_with_a_word() {
-    let vmm = Vmm::start_until(COUNT, None, |request| matches!(request, GuestRequest::Memory { .. }));
+    let vmm = Vmm::start_until(COUNT, None, |request, _| matches!(request, GuestRequest::Memory { .. }));
     let (status, said) = vmm.end();
     assert_eq!(status, 1);
     let last = said.lines().last().unwrap_or_default();
@@ -332,7 +356,7 @@ fn cached_that_dies_before_the_start_ends_it_with_a_word() {
 #[test]
 fn a_damaged_state_is_refused_before_memory_is_fetched() {
     let damaged = include_bytes!("golden/machine-1.state")[..4000].to_vec();
-    let vmm = Vmm::start_until(COUNT, Some((damaged, Vec::new())), |request| {
+    let vmm = Vmm::start_until(COUNT, Some((damaged, Vec::new())), |request, _| {
         assert!(!matches!(request, GuestRequest::Memory { .. }));
         false
     });
@@ -347,7 +371,7 @@ fn a_damaged_state_is_refused_before_memory_is_fetched() {
 fn watchers_of_the_console_come_and_go() {
     let vmm = Vmm::start(COUNT, None);
     vmm.until_running();
-    let at = vmm.folder.path().join("console.sock");
+    let at = vmm.folder.path().join(names::CONSOLE);
     for _ in 0..30 {
         let mut watcher = UnixStream::connect(&at).unwrap();
         let mut drawing = [0; 2];
@@ -374,8 +398,7 @@ fn init_that_goes_away_in_mid_request_leaves_the_machine_to_the_next() {
     vmm.until_running();
     // Fewer at a time than are taken.
     for _ in 0..8 {
-        let mut connection = vmm.connect();
-        writeln!(connection.get_mut(), "{}", serde_json::to_string(&Request::Save).unwrap()).unwrap();
+        vmm.connect().send(&Request::Save).unwrap();
     }
     wait("the save", || vmm.state() == GuestState::Paused);
     // Some of the saves may still be waiting.

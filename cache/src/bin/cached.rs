@@ -8,6 +8,7 @@ use cache::{
 };
 use clap::Parser;
 use client::{api::Api, traffic::Traffic};
+use parcel::wire::kiosk;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 /// Fetches a parcel's pieces, serves a guest's disk and memory, and commits what changed.
@@ -15,16 +16,16 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 #[command(version)]
 struct Arguments {
     /// Folder of the sockets.
-    #[arg(long, default_value = "/run/waystation")]
+    #[arg(long, default_value = kiosk::RUN)]
     run_dir: PathBuf,
     /// Folder of the local store.
-    #[arg(long, default_value = "/var/cache/waystation")]
+    #[arg(long, default_value = kiosk::CACHE)]
     cache_dir: PathBuf,
     /// Address of the parcel server, https://…
     #[arg(long, env = "WAYSTATION_SERVER")]
     server: String,
     /// PEM file with the certificate of the server's CA.
-    #[arg(long, env = "WAYSTATION_CA", default_value = "/etc/waystation/ca.pem")]
+    #[arg(long, env = "WAYSTATION_CA", default_value = kiosk::CA_PATH)]
     ca: PathBuf,
     /// zstd level of what is sealed.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..=19))]

@@ -1,9 +1,9 @@
 //! The socket on which VMMs attach the disk, one after the other.
 
 use super::{Disk, device::Device, queue::Memory};
-use crate::harden;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use parcel::id::ParcelId;
+use sockets::listen::{Access, bind};
 use std::{
     io,
     os::{
@@ -33,9 +33,7 @@ pub struct DiskServer {
 impl DiskServer {
     /// Serves `disk` at `path` until dropped.
     pub fn start(path: &Path, disk: Arc<Disk>, parcel: ParcelId) -> io::Result<Self> {
-        harden::clear_socket(path)?;
-        let listener = UnixListener::bind(path)?;
-        harden::share_socket(path)?;
+        let listener = bind(path, Access::Group)?;
         let (stop, stopped) = UnixStream::pair()?;
         let runtime = Handle::current();
         let thread = std::thread::Builder::new().name("disk".into()).spawn(move || {

@@ -1,6 +1,5 @@
 //! `guest.sock`: hands the machine to the VMM, and takes it back.
 
-pub mod line;
 mod zeros;
 
 use crate::{
@@ -10,7 +9,6 @@ use crate::{
     open::{OpenParcel, Saved},
     status::lock,
 };
-use line::Connection;
 use nix::{
     fcntl::{FcntlArg, SealFlag, fcntl},
     sys::memfd::{MFdFlags, memfd_create},
@@ -20,16 +18,18 @@ use parcel::{
     wire::{
         WireError,
         guest::{Region, Reply, Request, Start},
+        users,
     },
 };
+use sockets::asynchronous::{Connection, Listener};
 use std::{
     fs::File,
     io::{self, Read as _, Seek as _, Write as _},
-    os::fd::OwnedFd,
+    os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
-use tokio::{net::UnixListener, task::AbortHandle};
+use tokio::task::AbortHandle;
 use zeroize::Zeroizing;
 
 /// The largest saved state that is accepted, in bytes: the VMM takes no larger one back.
@@ -44,9 +44,7 @@ pub struct GuestServer {
 impl GuestServer {
     /// Serves `open` at `path`; the VMM is told that its disk is at `disk`.
     pub fn start(path: &Path, disk: &Path, open: Arc<OpenParcel>) -> io::Result<Self> {
-        harden::clear_socket(path)?;
-        let listener = UnixListener::bind(path)?;
-        harden::share_socket(path)?;
+        let listener = Listener::bind(path, harden::peers(users::VMM))?;
         let machine = Arc::new(Guest {
             open,
             disk: disk.display().to_string(),
@@ -56,8 +54,8 @@ impl GuestServer {
         let serve = async move {
             // One VMM at a time: the next connection is taken when the last one has ended.
             loop {
-                let connection = harden::accepted(&listener).await;
-                if let Err(error) = machine.converse(Connection::new(connection)).await {
+                let connection = Connection::with_descriptors(listener.accept().await);
+                if let Err(error) = machine.converse(connection).await {
                     tracing::info!(%error, "the VMM has gone");
                 }
                 *lock(&machine.faults) = None;
@@ -82,8 +80,12 @@ struct Guest {
 }
 
 impl Guest {
-    async fn converse(&self, mut vmm: Connection) -> io::Result<()> {
-        while let Some((request, descriptors)) = vmm.receive::<Request>().await? {
+    async fn converse(&self, mut vmm: Connection) -> Result<(), sockets::Error> {
+        loop {
+            let (request, descriptors) = match vmm.receive_with::<Request>().await {
+                Err(sockets::Error::Closed) => return Ok(()),
+                received => received?,
+            };
             let answered = tokio::select! {
                 biased;
                 answered = self.answer(request, descriptors) => answered,
@@ -97,9 +99,9 @@ impl Guest {
                     (Reply::Error(error), Vec::new())
                 }
             };
-            vmm.send(&reply, &answer).await?;
+            let answer: Vec<_> = answer.iter().map(|descriptor| descriptor.as_fd()).collect();
+            vmm.send_with(&reply, &answer).await?;
         }
-        Ok(())
     }
 
     async fn answer(

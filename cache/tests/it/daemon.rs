@@ -9,9 +9,16 @@ use parcel::{
     id::ParcelId,
     wire::daemon::{Policy, Reply, Request},
 };
+use sockets::{
+    blocking::{Connection, send_line},
+    names,
+    transfer::{self, MOST_AT_ONCE},
+};
 use std::{
-    io::{BufRead as _, BufReader, Write as _},
-    os::unix::{fs::PermissionsExt as _, net::UnixStream},
+    os::{
+        fd::AsFd as _,
+        unix::{fs::PermissionsExt as _, net::UnixStream},
+    },
     path::PathBuf,
     process::{Child, Command, Stdio},
     thread,
@@ -56,7 +63,7 @@ impl Cached {
     }
 
     fn socket(&self) -> PathBuf {
-        self.folder.path().join("cached.sock")
+        self.folder.path().join(names::CACHED)
     }
 
     fn client(&self) -> Client {
@@ -110,18 +117,18 @@ fn every_step_is_answered_in_its_place() {
 #[test]
 fn nonsense_is_refused_and_the_connection_goes_on() {
     let cached = Cached::start();
-    let mut stream = UnixStream::connect(cached.socket()).unwrap();
-    let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
-    for nonsense in ["{", "[]", "{\"cmd\":\"make_tea\"}", "\u{0}", ""] {
-        writeln!(stream, "{nonsense}").unwrap();
-        assert!(lines.next().unwrap().unwrap().contains("bad-request"), "{nonsense:?}");
+    let mut connection = Connection::connect(&cached.socket()).unwrap();
+    for nonsense in ["{\n", "[]\n", "{\"cmd\":\"make_tea\"}\n", "\u{0}\n", "\n"] {
+        send_line(connection.stream(), nonsense.as_bytes(), &[]).unwrap();
+        let Ok(Reply::Error(error)) = connection.receive() else { panic!("{nonsense:?}") };
+        assert_eq!(error.code, "bad-request");
     }
-    writeln!(stream, "{{\"cmd\":\"status\"}}").unwrap();
-    assert!(lines.next().unwrap().unwrap().contains("\"reply\":\"status\""));
+    connection.send(&Request::Status).unwrap();
+    assert!(matches!(connection.receive(), Ok(Reply::Status(_))));
     // A line without an end is cut off at the most that a line may have.
-    let flood = vec![b'x'; parcel::wire::MAX_LINE + 2];
-    let _ = stream.write_all(&flood);
-    assert!(lines.next().is_none_or(|line| line.is_err()));
+    let flood = vec![b'x'; sockets::MAX_LINE + 2];
+    let _ = send_line(connection.stream(), &flood, &[]);
+    assert!(connection.receive::<Reply>().is_err());
     assert!(cached.client().status().is_ok());
     kill(Pid::from_raw(cached.child.id() as i32), Signal::SIGTERM).unwrap();
     assert_eq!(cached.ended().0, Some(0));
@@ -132,6 +139,31 @@ fn more_connections_than_descriptors_end_nothing() {
     let cached = Cached::start_under("ulimit -n 32");
     let flood: Vec<_> = (0..40).map(|_| UnixStream::connect(cached.socket()).unwrap()).collect();
     drop(flood);
+    assert!(cached.client().status().is_ok());
+    kill(Pid::from_raw(cached.child.id() as i32), Signal::SIGTERM).unwrap();
+    assert_eq!(cached.ended().0, Some(0));
+}
+
+#[test]
+fn no_descriptor_that_is_sent_to_cached_stays_open() {
+    let cached = Cached::start();
+    // One end goes to `cached`, as often as the kernel passes it. The other end sees when the last of them is closed.
+    let (mut kept, given) = UnixStream::pair().unwrap();
+    let peers: Vec<_> = [&b"{\"cmd\":\"status\"}\n"[..], b"{\"cmd\"", b"\n"]
+        .into_iter()
+        .map(|bytes| {
+            let peer = UnixStream::connect(cached.socket()).unwrap();
+            transfer::send(&peer, bytes, &vec![given.as_fd(); MOST_AT_ONCE]).unwrap();
+            peer
+        })
+        .collect();
+    drop(given);
+    // It takes none, and hangs up on whoever sends some.
+    for peer in &peers {
+        assert!(Connection::new(peer.try_clone().unwrap()).receive::<Reply>().is_err());
+    }
+    kept.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    assert_eq!(std::io::Read::read(&mut kept, &mut [0]).expect("all are closed"), 0);
     assert!(cached.client().status().is_ok());
     kill(Pid::from_raw(cached.child.id() as i32), Signal::SIGTERM).unwrap();
     assert_eq!(cached.ended().0, Some(0));

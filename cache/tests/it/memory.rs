@@ -2,20 +2,27 @@
 //! a naive oracle.
 
 use crate::support::{Rng, World, until};
-use cache::{
-    guest::{GuestServer, line::Connection},
-    open::OpenParcel,
-};
+use cache::{guest::GuestServer, open::OpenParcel};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use parcel::{
     pages::PAGE_SIZE,
     wire::guest::{Region, Reply, Request, Start},
 };
 use proptest::prelude::*;
+use sockets::{
+    asynchronous::Connection,
+    blocking::send_line,
+    names,
+    transfer::{self, MOST_AT_ONCE},
+};
 use std::{
     fs::File,
     io::{Read as _, Seek as _, Write as _},
-    os::{fd::OwnedFd, unix::fs::FileExt as _},
+    os::{
+        fd::{AsFd as _, BorrowedFd, OwnedFd},
+        unix::{fs::FileExt as _, net::UnixStream},
+    },
+    path::Path,
     sync::{Arc, atomic::Ordering::SeqCst},
 };
 
@@ -38,15 +45,19 @@ fn memfd(bytes: &[u8]) -> OwnedFd {
     file.into()
 }
 
+async fn connect(path: &Path) -> Connection {
+    Connection::with_descriptors(tokio::net::UnixStream::connect(path).await.unwrap())
+}
+
 impl Vmm {
     async fn start(world: &World, open: &Arc<OpenParcel>) -> (Self, Start, Vec<Vec<u8>>) {
-        let path = world.cache.path().join("guest.sock");
-        let server = GuestServer::start(&path, &world.cache.path().join("disk.sock"), open.clone()).unwrap();
-        let mut connection = Connection::new(tokio::net::UnixStream::connect(&path).await.unwrap());
-        connection.send(&Request::Describe, &[]).await.unwrap();
-        let (reply, fds) = connection.receive::<Reply>().await.unwrap().unwrap();
+        let path = world.cache.path().join(names::GUEST);
+        let server = GuestServer::start(&path, &world.cache.path().join(names::DISK), open.clone()).unwrap();
+        let mut connection = connect(&path).await;
+        connection.send(&Request::Describe).await.unwrap();
+        let (reply, fds) = connection.receive_with::<Reply>().await.unwrap();
         let Reply::Machine { machine, start, disk_socket } = reply else { panic!("{reply:?}") };
-        assert_eq!((machine.memory_mib, disk_socket.ends_with("disk.sock")), (MIB, true));
+        assert_eq!((machine.memory_mib, disk_socket.ends_with(names::DISK)), (MIB, true));
         let files = fds.into_iter().map(|fd| {
             let mut bytes = Vec::new();
             let mut file = File::from(fd);
@@ -62,8 +73,9 @@ impl Vmm {
     }
 
     async fn ask(&mut self, request: &Request, fds: &[OwnedFd]) -> Reply {
-        self.connection.send(request, fds).await.unwrap();
-        self.connection.receive::<Reply>().await.unwrap().unwrap().0
+        let fds: Vec<BorrowedFd> = fds.iter().map(|fd| fd.as_fd()).collect();
+        self.connection.send_with(request, &fds).await.unwrap();
+        self.connection.receive().await.unwrap()
     }
 
     async fn hand_over(&mut self) {
@@ -264,20 +276,19 @@ async fn a_vmm_that_ends_while_its_memory_is_fetched_leaves_the_place_to_the_nex
     drop(vmm);
     world.move_on();
     let open = world.open(2, false).await;
-    let (mut first, ..) = Vmm::start(&world, &open).await;
+    let (first, ..) = Vmm::start(&world, &open).await;
     world.server.down.store(true, SeqCst);
     let regions = vec![Region { guest_addr: 0, file_offset: 0, len: MIB << 20 }];
-    let fd = first.memory.try_clone().unwrap().into();
-    first.connection.send(&Request::Memory { regions }, &[fd]).await.unwrap();
+    let fd = first.memory.as_fd();
+    first.connection.send_with(&Request::Memory { regions }, &[fd]).await.unwrap();
     let board = world.board.clone();
     until("the memory is waited for", || board.status().waiting.is_some()).await;
     let Vmm { _server, connection, .. } = first;
     drop(connection);
-    let path = world.cache.path().join("guest.sock");
-    let mut next = Connection::new(tokio::net::UnixStream::connect(&path).await.unwrap());
-    next.send(&Request::PoweredOff, &[]).await.unwrap();
-    let answer = next.receive::<Reply>().await.unwrap();
-    assert!(matches!(answer, Some((Reply::Saved, _))));
+    let path = world.cache.path().join(names::GUEST);
+    let mut next = connect(&path).await;
+    next.send(&Request::PoweredOff).await.unwrap();
+    assert!(matches!(next.receive::<Reply>().await, Ok(Reply::Saved)));
     assert_eq!(world.board.status().waiting, None);
 }
 
@@ -314,4 +325,41 @@ async fn what_a_vmm_must_not_send_is_refused() {
     assert_eq!(code(vmm.ask(&Request::Save, &[memfd(b"s"), memfd(&[0; 8])]).await), "no-dirty-pages");
     assert_eq!(code(vmm.ask(&Request::Save, &[memfd(b""), memfd(&[0; PAGES / 8])]).await), "no-state");
     assert!(open.saved().is_none());
+}
+
+/// How many descriptors of this process are of the memory file `name`.
+fn open_descriptors(name: &str) -> usize {
+    let links = std::fs::read_dir("/proc/self/fd").unwrap().filter_map(|fd| fd.ok()?.path().read_link().ok());
+    links.filter(|link| link.to_string_lossy().starts_with(&format!("/memfd:{name} "))).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_descriptor_of_a_hostile_vmm_stays_open() {
+    let world = World::new(&[1; 4096], MIB).await;
+    let open = world.open(1, false).await;
+    let path = world.cache.path().join(names::GUEST);
+    let _server = GuestServer::start(&path, &world.cache.path().join(names::DISK), open.clone()).unwrap();
+    let file = memfd_create(c"hostile-vmm", MFdFlags::MFD_CLOEXEC).unwrap();
+    let times = |count| vec![file.as_fd(); count];
+    // Far more than a line may have, with a line, half a line and no line; a few with what is no message, and with
+    // requests that speak of none.
+    type Act<'a> = Box<dyn Fn(&UnixStream) + 'a>;
+    let acts: Vec<Act> = vec![
+        Box::new(|vmm| drop(transfer::send(vmm, b"{\"cmd\":\"save\"}\n", &times(MOST_AT_ONCE)))),
+        Box::new(|vmm| drop(transfer::send(vmm, b"{\"cmd\"", &times(MOST_AT_ONCE)))),
+        Box::new(|vmm| drop(transfer::send(vmm, b"\n", &times(5)))),
+        Box::new(|vmm| drop(transfer::send(vmm, b"{\"cmd\":\"brew\"}\n", &times(4)))),
+        Box::new(|vmm| drop(transfer::send(vmm, b"{\"cmd\":\"sa", &times(4)))),
+        Box::new(|vmm| drop(send_line(vmm, b"{\"cmd\":\"describe\"}\n", &times(4)))),
+        Box::new(|vmm| drop(send_line(vmm, &vec![b'x'; sockets::MAX_LINE + 1], &times(4)))),
+    ];
+    for act in acts.iter().cycle().take(3 * acts.len()) {
+        let vmm = UnixStream::connect(&path).unwrap();
+        tokio::task::block_in_place(|| act(&vmm));
+    }
+    // The next one is served only when the last one has ended.
+    let mut vmm = connect(&path).await;
+    vmm.send(&Request::Describe).await.unwrap();
+    assert!(matches!(vmm.receive::<Reply>().await, Ok(Reply::Machine { .. })));
+    until("all of them are closed", || open_descriptors("hostile-vmm") == 1).await;
 }

@@ -2,11 +2,12 @@
 //! of the kiosk but its DHCP and name service.
 
 use super::link;
-use crate::{child, helper, log::Log, procs};
+use crate::{child, helper, log::Log};
 use nix::{
     fcntl::{OFlag, open},
     sys::stat::Mode,
 };
+use parcel::wire::users;
 use std::{
     fs, io,
     net::Ipv4Addr,
@@ -96,7 +97,7 @@ fn set(tun: &OwnedFd, code: libc::c_ulong, value: u32) -> io::Result<()> {
 /// A module or program is missing; the message names it.
 pub fn set_up() -> io::Result<()> {
     let tun = tap()?;
-    set(&tun, TUNSETOWNER, procs::VMM)?;
+    set(&tun, TUNSETOWNER, users::VMM.id)?;
     set(&tun, TUNSETPERSIST, 1)?;
     drop(tun);
     link::set_hardware_address(TAP, GATEWAY_MAC)?;

@@ -24,7 +24,7 @@ use std::{fs, io, path::Path, time::Duration};
 /// Folders that a session's users can write to.
 pub const FOLDERS: [&str; 4] = ["/tmp", "/dev/shm", "/var/tmp", kiosk::RUN];
 /// What stays in the run folder: init's own socket.
-const KEPT: &str = crate::control::SOCKET;
+const KEPT: &str = sockets::names::INIT;
 
 /// A step that takes longer is named in the log.
 const WORTH_TELLING: Duration = Duration::from_millis(300);

@@ -1,17 +1,15 @@
 //! The two lasting connections, each kept up by a task: `init.sock` and `console.sock`.
 
 use crate::event::Event;
-use parcel::wire::{
-    MAX_LINE,
-    session::{Command, State},
-};
+use parcel::wire::session::{Command, State};
+use sockets::asynchronous::Connection;
 use std::{
     io,
     path::{Path, PathBuf},
     time::Duration,
 };
 use tokio::{
-    io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    io::{AsyncReadExt, AsyncWriteExt},
     net::UnixStream,
     sync::{mpsc, watch},
 };
@@ -38,41 +36,25 @@ async fn session_once(
     socket: &Path,
     commands: &mut mpsc::Receiver<Command>,
     events: &mpsc::Sender<Event>,
-) -> io::Result<()> {
-    let (read, mut write) = UnixStream::connect(socket).await?.into_split();
+) -> Result<(), sockets::Error> {
+    let Connection { mut receiver, sender } = Connection::connect(socket).await?;
     let reading = async {
-        let mut read = BufReader::new(read);
-        let mut line = Vec::new();
-        while next_line(&mut read, &mut line).await? {
-            let state: State = serde_json::from_slice(&line)?;
+        loop {
+            let state: State = receiver.receive().await?;
             if events.send(Event::State(Box::new(state))).await.is_err() {
-                break;
+                return Ok(());
             }
         }
-        Ok(())
     };
     let writing = async {
         while let Some(command) = commands.recv().await {
-            let mut line = serde_json::to_vec(&command)?;
-            line.push(b'\n');
-            write.write_all(&line).await?;
+            sender.send(&command).await?;
         }
         Ok(())
     };
     tokio::select! {
         ended = reading => ended,
         ended = writing => ended,
-    }
-}
-
-/// Reads one line, without its end, into `line`; `false` at the end of the stream.
-async fn next_line(from: &mut (impl AsyncBufRead + Unpin), line: &mut Vec<u8>) -> io::Result<bool> {
-    line.clear();
-    from.take(MAX_LINE as u64 + 1).read_until(b'\n', line).await?;
-    match line.pop() {
-        None => Ok(false),
-        Some(b'\n') => Ok(true),
-        Some(_) => Err(io::Error::new(io::ErrorKind::InvalidData, "a line without an end, or too long")),
     }
 }
 

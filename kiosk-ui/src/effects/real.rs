@@ -14,6 +14,7 @@ use parcel::wire::{
     kiosk::Kiosk,
     session::{Command, Login},
 };
+use sockets::names;
 use std::{
     io,
     path::{Path, PathBuf},
@@ -63,13 +64,13 @@ impl Real {
     ) -> anyhow::Result<Self> {
         let api = Api::new(&config.server_url, ca, Arc::new(Traffic::default()))?;
         let (commands, from_screens) = mpsc::channel(COMMANDS);
-        tokio::spawn(links::session(run.join("init.sock"), from_screens, events.clone()));
+        tokio::spawn(links::session(run.join(names::INIT), from_screens, events.clone()));
         let (console, wanted) = watch::channel(false);
         let (typing, typed) = mpsc::channel(TYPING);
-        tokio::spawn(links::console(run.join("console.sock"), wanted, typed, output));
+        tokio::spawn(links::console(run.join(names::CONSOLE), wanted, typed, output));
         Ok(Self {
             events,
-            cached: run.join("cached.sock"),
+            cached: run.join(names::CACHED),
             realm: config.realm.name.clone(),
             about: Circumstances {
                 server: api.host().to_owned(),

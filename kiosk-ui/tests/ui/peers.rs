@@ -4,8 +4,9 @@ use parcel::wire::{
     daemon::{Reply, Request},
     session::{Command, State},
 };
+use sockets::{Error, blocking::Connection, names};
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{Read, Write},
     os::unix::net::{UnixListener, UnixStream},
     path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, mpsc},
@@ -32,27 +33,31 @@ pub struct Init {
 
 impl Init {
     pub fn listen(dir: &Path) -> Self {
-        let (listener, path) = listen(dir, "init.sock");
+        let (listener, path) = listen(dir, names::INIT);
         let (states, to_say) = mpsc::channel::<State>();
         let (heard, commands) = mpsc::channel();
         let done = thread::spawn(move || {
             let (stream, _) = listener.accept().expect("the kiosk connects");
-            let mut write = stream.try_clone().expect("a second handle");
+            let saying = Connection::new(stream.try_clone().expect("a second handle"));
             thread::spawn(move || {
-                for line in BufReader::new(stream).lines().map_while(Result::ok) {
-                    let command = serde_json::from_str(&line).expect("a command");
+                let mut screens = Connection::new(stream);
+                loop {
+                    let command = match screens.receive() {
+                        Err(Error::NotUnderstood(why)) => panic!("no command: {why}"),
+                        Err(_) => break,
+                        Ok(command) => command,
+                    };
                     if heard.send(command).is_err() {
                         break;
                     }
                 }
             });
             for state in to_say {
-                let line = serde_json::to_string(&state).expect("a state");
-                if writeln!(write, "{line}").is_err() {
+                if saying.send(&state).is_err() {
                     break;
                 }
             }
-            drop(write.shutdown(std::net::Shutdown::Both));
+            drop(saying.stream().shutdown(std::net::Shutdown::Both));
         });
         Self { states: Some(states), commands, path, done: Some(done) }
     }
@@ -85,7 +90,7 @@ pub struct Cached {
 
 impl Cached {
     pub fn listen(dir: &Path, answer: fn(&Request) -> Reply) -> Self {
-        let (listener, _) = listen(dir, "cached.sock");
+        let (listener, _) = listen(dir, names::CACHED);
         let requests: Arc<Mutex<Vec<Request>>> = Arc::default();
         let heard = Arc::clone(&requests);
         thread::spawn(move || {
@@ -104,12 +109,16 @@ impl Cached {
 }
 
 fn converse(stream: UnixStream, answer: fn(&Request) -> Reply, heard: &Mutex<Vec<Request>>) {
-    let mut write = stream.try_clone().expect("a second handle");
-    for line in BufReader::new(stream).lines().map_while(Result::ok) {
-        let request: Request = serde_json::from_str(&line).expect("a request");
-        let reply = serde_json::to_string(&answer(&request)).expect("a reply");
+    let mut screens = Connection::new(stream);
+    loop {
+        let request: Request = match screens.receive() {
+            Err(Error::NotUnderstood(why)) => panic!("no request: {why}"),
+            Err(_) => break,
+            Ok(request) => request,
+        };
+        let reply = answer(&request);
         heard.lock().expect("no panic").push(request);
-        if writeln!(write, "{reply}").is_err() {
+        if screens.send(&reply).is_err() {
             break;
         }
     }
@@ -123,7 +132,7 @@ pub struct Console {
 
 impl Console {
     pub fn listen(dir: &Path) -> Self {
-        let (listener, _) = listen(dir, "console.sock");
+        let (listener, _) = listen(dir, names::CONSOLE);
         let (say, to_say) = mpsc::channel::<Vec<u8>>();
         let heard: Arc<(Mutex<Vec<u8>>, Condvar)> = Arc::default();
         let hearing = Arc::clone(&heard);

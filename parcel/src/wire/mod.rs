@@ -1,7 +1,7 @@
 //! What the parts of Waystation say to each other.
 //!
 //! Local sockets speak one line of JSON per message, at most [`MAX_LINE`] bytes; file descriptors ride along as
-//! `SCM_RIGHTS` with the line that speaks of them. Every socket is a stream socket whose listener belongs to the
+//! `SCM_RIGHTS` with the line that speaks of them. The crate `sockets` carries them. Every socket is a stream socket whose listener belongs to the
 //! server side's user.
 
 pub mod daemon;
@@ -9,11 +9,12 @@ pub mod guest;
 pub mod http;
 pub mod kiosk;
 pub mod session;
+pub mod users;
 pub mod vmm;
 
 use serde::{Deserialize, Serialize};
 
-/// The longest line that either side of a local socket accepts, in bytes.
+/// The longest line that either side of a local socket accepts, in bytes, its end included.
 pub const MAX_LINE: usize = 1 << 20;
 
 /// An error as it travels: a code for IT, a sentence for the traveller.

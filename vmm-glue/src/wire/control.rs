@@ -1,6 +1,5 @@
 //! `vmm.sock`: takes `init`'s requests, answers what needs no machine itself, and hands the rest to the manager.
 
-use super::line::LineSocket;
 use crate::{
     error::{Error, Result},
     machine::manager::{Event, Shared},
@@ -9,6 +8,7 @@ use parcel::wire::{
     WireError,
     vmm::{GuestState, Reply, Request},
 };
+use sockets::blocking::Connection;
 use std::{
     collections::BTreeMap,
     os::{fd::AsRawFd, unix::net::UnixListener},
@@ -32,7 +32,7 @@ const CLIENTS: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 struct Client {
-    socket: LineSocket,
+    socket: Connection,
     /// A request is with the manager; later ones wait.
     busy: bool,
 }
@@ -102,7 +102,7 @@ impl Control {
                     }
                     id => {
                         let filled = self.clients.get_mut(&id).map(|c| c.socket.fill());
-                        if !matches!(filled, Some(Ok(1..))) {
+                        if !matches!(filled, Some(Ok(()))) {
                             self.clients.remove(&id);
                         }
                         if self.serve(id) {
@@ -124,7 +124,7 @@ impl Control {
             tracing::warn!("a connection to the control socket was turned away");
             return;
         }
-        self.clients.insert(self.next, Client { socket: LineSocket::new(stream, "init"), busy: false });
+        self.clients.insert(self.next, Client { socket: Connection::new(stream), busy: false });
         self.next += 1;
     }
 
@@ -134,7 +134,7 @@ impl Control {
         while let Ok((who, reply)) = self.answers.try_recv() {
             if let Some(client) = self.clients.get_mut(&who) {
                 client.busy = false;
-                if client.socket.send(&reply, &[]).is_err() {
+                if client.socket.send(&reply).is_err() {
                     self.clients.remove(&who);
                 }
             }
@@ -151,14 +151,21 @@ impl Control {
             if client.busy {
                 return false;
             }
-            let Some(line) = client.socket.take_line() else { return false };
-            let reply = match serde_json::from_slice::<Request>(&line) {
-                Err(e) => Some(Reply::Error(WireError::new("vmm-protocol", format!("not a request: {e}")))),
-                Ok(Request::Quit) => {
-                    let _ = client.socket.send(&Reply::Ok, &[]);
+            let reply = match client.socket.take() {
+                Ok(None) => return false,
+                Err(e @ sockets::Error::NotUnderstood(_)) => {
+                    Some(Reply::Error(WireError::new("vmm-protocol", e.to_string())))
+                }
+                Err(e) => {
+                    tracing::warn!("a connection to the control socket ends: {e}");
+                    self.clients.remove(&id);
+                    return false;
+                }
+                Ok(Some(Request::Quit)) => {
+                    let _ = client.socket.send(&Reply::Ok);
                     return true;
                 }
-                Ok(request) => answer_now(&self.shared, &request).or_else(|| {
+                Ok(Some(request)) => answer_now(&self.shared, &request).or_else(|| {
                     client.busy = true;
                     // A send fails only when the manager has ended, and with it the process.
                     let _ = self.manager.send(Event::Command(id, request));
@@ -166,7 +173,7 @@ impl Control {
                 }),
             };
             if let Some(reply) = reply
-                && client.socket.send(&reply, &[]).is_err()
+                && client.socket.send(&reply).is_err()
             {
                 self.clients.remove(&id);
             }

@@ -1,12 +1,12 @@
 //! The conversation with `cached` over `guest.sock`.
 
-use super::line::LineSocket;
 use crate::{
     boot::Boot,
     error::{Error, Result},
     memory::GuestRam,
 };
 use parcel::wire::guest::{Machine, Reply, Request, Start};
+use sockets::blocking::Connection;
 use std::{
     fs::File,
     os::{
@@ -39,7 +39,7 @@ pub struct Described {
 
 /// The connection.
 pub struct GuestClient {
-    socket: LineSocket,
+    socket: Connection,
 }
 
 impl GuestClient {
@@ -55,14 +55,15 @@ impl GuestClient {
 
     /// Talks over a connected socket.
     pub fn new(stream: UnixStream) -> Self {
-        Self { socket: LineSocket::new(stream, "cached") }
+        Self { socket: Connection::with_descriptors(stream) }
     }
 
     fn ask(&mut self, request: &Request, files: &[BorrowedFd]) -> Result<(Reply, Vec<File>)> {
-        self.socket.send(request, files)?;
-        match self.socket.receive()? {
+        let failed = || Error::peer("cached");
+        self.socket.send_with(request, files).map_err(failed())?;
+        match self.socket.receive_with().map_err(failed())? {
             (Reply::Error(why), _) => Err(Error::Refused(why)),
-            answer => Ok(answer),
+            (answer, files) => Ok((answer, files.into_iter().map(File::from).collect())),
         }
     }
 

@@ -6,14 +6,14 @@ use super::{
     kernel::least_kernel,
     state::description,
 };
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use parcel::wire::vmm::{GuestState, Reply};
+use sockets::transfer;
 use std::{
     fs::File,
-    io::{IoSlice, Write},
+    io::Write,
     net::Shutdown,
     os::{
-        fd::AsRawFd,
+        fd::AsFd,
         linux::net::SocketAddrExt,
         unix::net::{SocketAddr, UnixListener, UnixStream},
     },
@@ -51,11 +51,8 @@ fn saying(bytes: &[u8], files: &[File]) -> (UnixStream, UnixStream) {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     let bytes = &bytes[..bytes.len().min(WHOLE)];
     if let Some(first) = bytes.first() {
-        let fds: Vec<_> = files.iter().map(AsRawFd::as_raw_fd).collect();
-        let rights = [ControlMessage::ScmRights(&fds)];
-        let control: &[_] = if fds.is_empty() { &[] } else { &rights };
-        sendmsg::<()>(theirs.as_raw_fd(), &[IoSlice::new(&[*first])], control, MsgFlags::empty(), None)
-            .unwrap();
+        let fds: Vec<_> = files.iter().map(AsFd::as_fd).collect();
+        transfer::send(&theirs, &[*first], &fds).unwrap();
         theirs.write_all(&bytes[1..]).unwrap();
     }
     theirs.shutdown(Shutdown::Write).unwrap();
