@@ -47,6 +47,10 @@ pub fn main() -> ExitCode {
         }
     };
     if args.check {
+        if let Err(mistake) = config.check_time() {
+            eprintln!("parcel-server: {mistake}");
+            return ExitCode::from(EXIT_CONFIG);
+        }
         println!("{}: nothing wrong", args.config.display());
         return ExitCode::SUCCESS;
     }

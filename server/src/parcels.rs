@@ -3,8 +3,10 @@
 mod words;
 
 use crate::{
+    auth::names::Realms,
     commit::{self, Obstacle},
     head::{Claim, Head, Step, unreadable},
+    quota::Quotas,
     refusal::{Code, Refusal},
     store::{Etag, Key, Object, Shelf, Store},
 };
@@ -30,6 +32,8 @@ const AT_ONCE: usize = 8;
 pub struct Parcels {
     store: Arc<dyn Store>,
     admins: BTreeSet<String>,
+    realms: Realms,
+    quotas: Quotas,
     /// Held from looking for a name among an owner's parcels to making the parcel.
     creating: tokio::sync::Mutex<()>,
     /// Each held while a change takes several steps, by the first byte of the parcel's id: two commits of one number
@@ -46,9 +50,22 @@ impl Parcels {
         Self {
             store,
             admins: admins.into_iter().collect(),
+            realms: Realms::default(),
+            quotas: Quotas::default(),
             creating: tokio::sync::Mutex::default(),
             changing: std::array::from_fn(|_| tokio::sync::Mutex::default()),
         }
+    }
+
+    /// With names and quotas as the configuration has them.
+    pub fn with_rules(mut self, realms: Realms, quotas: Quotas) -> Self {
+        (self.realms, self.quotas) = (realms, quotas);
+        self
+    }
+
+    /// Which names are the same person's.
+    pub fn realms(&self) -> &Realms {
+        &self.realms
     }
 
     /// The parcels that the caller owns or holds, by name.
@@ -70,7 +87,7 @@ impl Parcels {
     /// Makes an empty parcel that the caller holds. Asked again after its answer was lost, it takes the lock anew.
     ///
     /// # Errors
-    /// `bad-request`, `not-admin`, `exists`, `name-taken`, `store`, `store-full`.
+    /// `bad-request`, `not-admin`, `may-not-create`, `exists`, `name-taken`, `quota-parcels`, `store`, `store-full`.
     pub async fn create(&self, caller: &str, ask: &CreateParcel, now: u64) -> Result<LockReply> {
         check_name("name", &ask.name)?;
         check_name("kiosk", &ask.kiosk)?;
@@ -79,23 +96,41 @@ impl Parcels {
                 format!("The owner {:?} is not a Kerberos principal; write it as user@REALM.", ask.owner);
             return Err(Refusal::new(Code::BadRequest, text));
         }
-        if ask.owner != caller && !self.admins.contains(caller) {
+        let ask = &CreateParcel { owner: self.realms.canonical(&ask.owner), ..ask.clone() };
+        let (admin, right) = (self.admins.contains(caller), self.quotas.of(&ask.owner));
+        if ask.owner != caller && !admin {
             let text = format!(
                 "Only an administrator may make a parcel for {}; ask IT, or make it your own.",
                 ask.owner
             );
             return Err(Refusal::new(Code::NotAdmin, text));
         }
+        if !admin && !right.create {
+            let text = format!("{caller} may not make parcels on this server; ask IT to make one for you.");
+            return Err(Refusal::new(Code::MayNotCreate, text));
+        }
         let by = Claim { principal: caller, kiosk: &ask.kiosk, now };
+        let mut owned = 0;
         let _turn = self.creating.lock().await;
         for (id, head) in self.heads().await? {
             if id == ask.id {
                 return self.create_again(caller, ask, &head, &by).await;
             }
-            if head.owner == ask.owner && head.name == ask.name {
+            if head.owner != ask.owner {
+                continue;
+            }
+            if head.name == ask.name {
                 let text = format!("{} has a parcel {:?} already; choose another name.", ask.owner, ask.name);
                 return Err(Refusal::new(Code::NameTaken, text));
             }
+            owned += 1;
+        }
+        if owned >= right.parcels {
+            let text = format!(
+                "{} has {owned} parcels and may have {} on this server; discard one that was never finished, or ask IT for a larger quota.",
+                ask.owner, right.parcels
+            );
+            return Err(Refusal::new(Code::QuotaParcels, text));
         }
         let head = Head::create(&ask.name, &ask.owner, &by);
         if !self.store.swap(Key::Head(ask.id), None, head.encode().into()).await.map_err(store_error)? {
@@ -446,7 +481,7 @@ impl Parcels {
         let mut found = Vec::new();
         while let Some((id, head)) = heads.next().await {
             let Some(object) = head? else { continue };
-            match Head::decode(&object.bytes) {
+            match self.decode(&object.bytes) {
                 Ok(head) => found.push((id, head)),
                 Err(error) => tracing::error!(parcel = %id, error, "skipped in a list"),
             }
@@ -457,11 +492,21 @@ impl Parcels {
     async fn head(&self, caller: &str, id: ParcelId) -> Result<(Head, Etag)> {
         let Object { bytes, etag } =
             self.get(Key::Head(id)).await?.ok_or_else(|| Refusal::no_such_parcel(&id))?;
-        let head = Head::decode(&bytes).map_err(|error| {
+        let head = self.decode(&bytes).map_err(|error| {
             tracing::error!(parcel = %id, error, "a head cannot be read");
             unreadable(&id)
         })?;
         if head.visible_to(caller) { Ok((head, etag)) } else { Err(Refusal::no_such_parcel(&id)) }
+    }
+
+    /// A stored head, with names as they are compared.
+    fn decode(&self, bytes: &[u8]) -> std::result::Result<Head, String> {
+        let mut head = Head::decode(bytes)?;
+        head.owner = self.realms.canonical(&head.owner);
+        if let Some(lock) = &mut head.lock {
+            lock.principal = self.realms.canonical(&lock.principal);
+        }
+        Ok(head)
     }
 
     async fn info(&self, id: ParcelId, head: &Head) -> Result<ParcelInfo> {

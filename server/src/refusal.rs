@@ -1,5 +1,6 @@
 //! What the server says when it does not do what was asked: a code, a status, a sentence.
 
+use crate::told::{IN_ANSWER, brief};
 use axum::{
     Json,
     http::{HeaderValue, StatusCode, header},
@@ -47,6 +48,10 @@ codes! {
     TokenExpired = "token-expired", UNAUTHORIZED;
     /// Only an administrator may do this.
     NotAdmin = "not-admin", FORBIDDEN;
+    /// The owner may not make parcels himself.
+    MayNotCreate = "may-not-create", FORBIDDEN;
+    /// The owner has as many parcels as he may have.
+    QuotaParcels = "quota-parcels", FORBIDDEN;
     /// Only the parcel's owner may do this.
     NotOwner = "not-owner", FORBIDDEN;
     /// No such parcel, or not the caller's.
@@ -110,6 +115,8 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal without further particulars; `message` says what happened, to what, and what to do now.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
+        // What a client sent may be quoted in it.
+        let message = brief(&message.into(), IN_ANSWER);
         Self { code, error: WireError::new(code.text(), message) }
     }
 

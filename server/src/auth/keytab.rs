@@ -47,9 +47,11 @@ fn entry_principal(entry: &[u8]) -> Option<String> {
     Some(format!("{}@{realm}", names.join("/")))
 }
 
-/// Is `principal` (`HTTP/host@REALM`) the service that the configuration names, with or without a realm?
+/// Is `principal` (`HTTP/host@REALM`) the service that the configuration names, with or without a realm? Capital letters
+/// make no difference, since host names know none: the keys are all of the same keytab.
 pub fn is_service(service: &str, principal: &str) -> bool {
-    principal == service || principal.rsplit_once('@').is_some_and(|(name, _)| name == service)
+    let same = |name: &str| name.eq_ignore_ascii_case(service);
+    same(principal) || principal.rsplit_once('@').is_some_and(|(name, _)| same(name))
 }
 
 #[cfg(test)]
@@ -86,6 +88,7 @@ mod tests {
     fn a_service_may_be_named_without_its_realm() {
         assert!(is_service("HTTP/h.t", "HTTP/h.t@R"));
         assert!(is_service("HTTP/h.t@R", "HTTP/h.t@R"));
+        assert!(is_service("HTTP/h.t", "HTTP/H.t@Corp.Example"));
         assert!(!is_service("HTTP/h.t@S", "HTTP/h.t@R"));
         assert!(!is_service("HTTP/h", "HTTP/h.t@R"));
     }

@@ -1,11 +1,13 @@
 //! The checks: of values by themselves, and of the files that they name.
 
-use super::{Config, ConfigError, Limits, Place, Raw};
+use super::{Config, ConfigError, Limits, Place, Raw, RawQuota};
 use crate::{
-    auth::{is_principal, keytab, token::TokenKey},
+    auth::{is_principal, keytab, names::Realms, token::TokenKey},
+    quota::{Quota, Quotas, Right},
     serve,
     store::local,
 };
+use rustls::pki_types::UnixTime;
 use std::{
     ffi::OsString,
     fs::Metadata,
@@ -16,6 +18,9 @@ use std::{
     time::Duration,
 };
 use toml::Spanned;
+
+/// Largest quota: a list of more parcels helps nobody.
+const MAX_PARCELS: u64 = 100_000;
 
 pub(super) fn values(raw: &Raw, place: &Place<'_>) -> Result<Config, ConfigError> {
     let folder = place.file.parent().unwrap_or(Path::new(""));
@@ -41,6 +46,7 @@ pub(super) fn values(raw: &Raw, place: &Place<'_>) -> Result<Config, ConfigError
             ));
         }
     }
+    let realms = realms(raw, place)?;
     let store = path("store", &raw.store)?;
     let beside = |suffix: &str| {
         let mut name = OsString::from(store.components().as_path());
@@ -54,9 +60,12 @@ pub(super) fn values(raw: &Raw, place: &Place<'_>) -> Result<Config, ConfigError
         listen,
         service: raw.service.get_ref().clone(),
         keytab: path("keytab", &raw.keytab)?,
-        admins: raw.admins.iter().map(|admin| admin.get_ref().clone()).collect(),
+        admins: raw.admins.iter().map(|admin| realms.canonical(admin.get_ref())).collect(),
+        quotas: quotas(raw, &realms, place)?,
+        realms,
         tls_cert: path("tls.cert", &raw.tls.cert)?,
         tls_key: path("tls.key", &raw.tls.key)?,
+        tls_ca: optional("tls.ca", &raw.tls.ca)?,
         token_key_file: optional("token_key_file", &raw.token_key_file)?
             .unwrap_or_else(|| beside(".token-key")),
         replay_cache: optional("replay_cache", &raw.replay_cache)?.unwrap_or_else(|| beside(".replay-cache")),
@@ -77,6 +86,45 @@ fn service(raw: &Raw, place: &Place<'_>) -> Result<(), ConfigError> {
         return Err(place.mistake("service", &raw.service, what, remedy));
     }
     Ok(())
+}
+
+fn realms(raw: &Raw, place: &Place<'_>) -> Result<Realms, ConfigError> {
+    for realm in &raw.case_insensitive_realms {
+        if !is_principal(&format!("x@{}", realm.get_ref())) {
+            let what = format!("{:?} is not a Kerberos realm", realm.get_ref());
+            let remedy = r#"write its name only, as "EXAMPLE.ORG""#;
+            return Err(place.mistake("case_insensitive_realms", realm, what, remedy));
+        }
+    }
+    Ok(Realms::insensitive(raw.case_insensitive_realms.iter().map(|realm| realm.get_ref().clone())))
+}
+
+fn quotas(raw: &Raw, realms: &Realms, place: &Place<'_>) -> Result<Quotas, ConfigError> {
+    let quota = |quota: &RawQuota| {
+        for owner in &quota.owners {
+            if owner.get_ref() != "*" && !is_principal(owner.get_ref()) {
+                let what = format!("{:?} fits no Kerberos principal", owner.get_ref());
+                let remedy =
+                    r#"write a principal with its realm, as "shanta@EXAMPLE.ORG" or "*@EXAMPLE.ORG""#;
+                return Err(place.mistake("quota.owners", owner, what, remedy));
+            }
+        }
+        let parcels = *quota.parcels.get_ref();
+        if parcels > MAX_PARCELS {
+            let remedy = format!("write a number from 0 to {MAX_PARCELS}");
+            return Err(place.mistake(
+                "quota.parcels",
+                &quota.parcels,
+                "the number is out of range",
+                &remedy,
+            ));
+        }
+        Ok(Quota {
+            owners: quota.owners.iter().map(|owner| realms.canonical(owner.get_ref())).collect(),
+            right: Right { create: quota.create.unwrap_or(true), parcels },
+        })
+    };
+    raw.quota.iter().map(quota).collect::<Result<_, _>>().map(Quotas::new)
 }
 
 fn limits(raw: &Raw, place: &Place<'_>) -> Result<Limits, ConfigError> {
@@ -103,6 +151,9 @@ fn limits(raw: &Raw, place: &Place<'_>) -> Result<Limits, ConfigError> {
         parcel::MAX_OBJECT as u64,
         least..=parcel::MAX_OBJECT as u64,
     )?;
+    let count = |key: &str, value: &Option<Spanned<u64>>, default: usize, range| {
+        within(key, value, default as u64, range).map(|count| count as usize)
+    };
     Ok(Limits {
         token_lifetime: seconds(
             "limits.token_lifetime_s",
@@ -113,6 +164,15 @@ fn limits(raw: &Raw, place: &Place<'_>) -> Result<Limits, ConfigError> {
         max_object_bytes: object as usize,
         idle_timeout: seconds("limits.idle_timeout_s", &own.idle_timeout_s, default.idle_timeout, 1..=3600)?,
         shutdown: seconds("limits.shutdown_s", &own.shutdown_s, default.shutdown, 0..=3600)?,
+        connections: count("limits.connections", &own.connections, default.connections, 64..=65_536)?,
+        connections_per_principal: count(
+            "limits.connections_per_principal",
+            &own.connections_per_principal,
+            default.connections_per_principal,
+            8..=65_536,
+        )?,
+        memory_bytes: count("limits.memory_mib", &own.memory_mib, default.memory_bytes >> 20, 64..=65_536)?
+            << 20,
     })
 }
 
@@ -120,9 +180,8 @@ pub(super) fn files(config: &Config, place: &Place<'_>) -> Result<(), ConfigErro
     key_file(&config.keytab, 0o077, "keytab", place)?;
     keys_of_service(config, place)?;
     key_file(&config.tls_key, 0o007, "tls.key", place)?;
-    serve::tls(config).map_err(|(key, what)| {
-        place.in_file(key, what, "give the certificate chain and its key, each as PEM and belonging together")
-    })?;
+    certificate(config, place, false)?;
+    serve::tls(config).map_err(|(key, what, remedy)| place.in_file(key, what, &remedy))?;
     if config.token_key_file.exists() {
         TokenKey::load(&config.token_key_file).map_err(|e| {
             place.in_file("token_key_file", "the key that signs log-ins cannot be used", &e.to_string())
@@ -134,6 +193,28 @@ pub(super) fn files(config: &Config, place: &Place<'_>) -> Result<(), ConfigErro
     folder_of(&config.token_key_file, "token_key_file", place)?;
     folder_of(&config.replay_cache, "replay_cache", place)?;
     store(&config.store, place)
+}
+
+/// The server's certificate, as clients judge it; `now`: by the clock, too.
+pub(super) fn certificate(config: &Config, place: &Place<'_>, now: bool) -> Result<(), ConfigError> {
+    let (chain, key) =
+        serve::certificate(config).map_err(|(key, what, remedy)| place.in_file(key, what, &remedy))?;
+    let of_ca = |path: &Path, e: String| {
+        place.in_file("tls.ca", format!("{} {e}", path.display()), "give what kiosks have as server.ca")
+    };
+    let roots = config.tls_ca.as_ref().map(|path| {
+        let bytes = std::fs::read(path).map_err(|e| of_ca(path, format!("cannot be read ({e})")))?;
+        tls::trust::roots(&bytes).map_err(|e| of_ca(path, e.to_string()))
+    });
+    let service = config.service.split_once('@').map_or(config.service.as_str(), |(name, _)| name);
+    let host = service.strip_prefix("HTTP/").unwrap_or(service);
+    match tls::server::judge(&chain, key, host, UnixTime::now(), roots.transpose()?) {
+        Err(fault) if now || !fault.of_time => {
+            let key = if fault.of_key { "tls.key" } else { "tls.cert" };
+            Err(place.in_file(key, fault.what, fault.remedy))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A file with a secret in it: there, a file, and not open to those in `forbidden` mode bits.

@@ -2,6 +2,7 @@
 
 mod checks;
 
+use crate::{auth::names::Realms, quota::Quotas};
 use std::{
     fmt,
     net::SocketAddr,
@@ -20,13 +21,24 @@ keytab = "/etc/parcel-server/krb5.keytab"
 store = "/var/lib/parcel-server/store"
 # Who may make parcels for others.
 admins = ["it@EXAMPLE.ORG"]
+# Realms in which capital letters make no difference in names (Active Directory). May be left out.
+case_insensitive_realms = []
 
 [tls]
 # Certificate chain and key (not readable by others), PEM.
 cert = "/etc/parcel-server/cert.pem"
 key = "/etc/parcel-server/key.pem"
+# What kiosks trust, so that --check verifies as they do. May be left out.
+ca = "/etc/parcel-server/ca.pem"
 
 # Everything below may be left out.
+# Who may own parcels, how many, and whether they may make them; the first that fits counts, and who fits none owns
+# none. Without any [[quota]]: everybody, 16 each.
+[[quota]]
+owners = ["*@EXAMPLE.ORG"]
+parcels = 16
+create = true
+
 [limits]
 # Longest life of a log-in, however long the ticket lives.
 token_lifetime_s = 36000
@@ -36,6 +48,11 @@ max_object_bytes = 1048576
 idle_timeout_s = 30
 # How long requests under way may take to end when the server is told to.
 shutdown_s = 10
+# Connections: of all together (a quarter for those who are not logged in yet), and of one user.
+connections = 4096
+connections_per_principal = 64
+# Memory for requests and answers of all together; one user may hold a sixteenth.
+memory_mib = 256
 "#;
 
 /// A checked configuration. Paths are absolute or relative to the working directory.
@@ -53,10 +70,16 @@ pub struct Config {
     pub store: PathBuf,
     /// Principals who may make parcels for others.
     pub admins: Vec<String>,
+    /// Which names are the same person's.
+    pub realms: Realms,
+    /// Who may own how many parcels.
+    pub quotas: Quotas,
     /// TLS certificate chain, PEM.
     pub tls_cert: PathBuf,
     /// TLS key, PEM.
     pub tls_key: PathBuf,
+    /// The CA that clients trust, PEM.
+    pub tls_ca: Option<PathBuf>,
     /// Secret that signs tokens; made when missing. Default: the store's path with `.token-key` at its end.
     pub token_key_file: PathBuf,
     /// Tickets seen. Default: the store's path with `.replay-cache` at its end.
@@ -78,6 +101,12 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// Grace at shutdown.
     pub shutdown: Duration,
+    /// Connections of all together.
+    pub connections: usize,
+    /// Connections of one principal.
+    pub connections_per_principal: usize,
+    /// What requests and answers of all together may hold, in bytes.
+    pub memory_bytes: usize,
 }
 
 impl Default for Limits {
@@ -87,6 +116,9 @@ impl Default for Limits {
             max_object_bytes: parcel::MAX_OBJECT,
             idle_timeout: Duration::from_secs(30),
             shutdown: Duration::from_secs(10),
+            connections: 4096,
+            connections_per_principal: 64,
+            memory_bytes: 256 << 20,
         }
     }
 }
@@ -112,6 +144,10 @@ struct Raw {
     store: Spanned<PathBuf>,
     #[serde(default)]
     admins: Vec<Spanned<String>>,
+    #[serde(default)]
+    case_insensitive_realms: Vec<Spanned<String>>,
+    #[serde(default)]
+    quota: Vec<RawQuota>,
     token_key_file: Option<Spanned<PathBuf>>,
     replay_cache: Option<Spanned<PathBuf>>,
     ready_file: Option<Spanned<PathBuf>>,
@@ -122,9 +158,18 @@ struct Raw {
 
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
+struct RawQuota {
+    owners: Vec<Spanned<String>>,
+    parcels: Spanned<u64>,
+    create: Option<bool>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 struct RawTls {
     cert: Spanned<PathBuf>,
     key: Spanned<PathBuf>,
+    ca: Option<Spanned<PathBuf>>,
 }
 
 #[derive(Default, serde::Deserialize)]
@@ -134,6 +179,9 @@ struct RawLimits {
     max_object_bytes: Option<Spanned<u64>>,
     idle_timeout_s: Option<Spanned<u64>>,
     shutdown_s: Option<Spanned<u64>>,
+    connections: Option<Spanned<u64>>,
+    connections_per_principal: Option<Spanned<u64>>,
+    memory_mib: Option<Spanned<u64>>,
 }
 
 impl Config {
@@ -152,6 +200,16 @@ impl Config {
         let config = Self::parse(file, &text)?;
         checks::files(&config, &Place { file, text: &text })?;
         Ok(config)
+    }
+
+    /// Checks that the certificate holds now. A server starts without that: clients go by their own clocks.
+    ///
+    /// # Errors
+    /// Since when, or from when on, it does not.
+    pub fn check_time(&self) -> Result<(), ConfigError> {
+        let text = std::fs::read_to_string(&self.file).unwrap_or_default();
+        let place = Place { file: &self.file, text: &text };
+        checks::certificate(self, &place, true)
     }
 
     /// Checks a configuration's text, but none of the files it names.

@@ -6,9 +6,13 @@ use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use serde::de::DeserializeOwned;
 use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
 
 /// Largest JSON body of a request, in bytes; an inventory has some hundred feature names.
 pub const MAX_JSON: usize = 256 * 1024;
+
+/// What of a body comes within the idle time at least, in bytes: whoever sends less on the whole is given up, too.
+const LEAST: usize = 16 * 1024;
 
 /// The whole body.
 ///
@@ -26,10 +30,13 @@ pub async fn read(body: Body, most: usize, idle: Duration) -> Result<Bytes, Refu
     }
     let mut whole = BytesMut::with_capacity(told.lower() as usize);
     let mut pieces = body.into_data_stream();
+    let begun = Instant::now();
     loop {
-        let piece = tokio::time::timeout(idle, pieces.next()).await.map_err(|_| {
+        let whole_in = idle * u32::try_from(4 + whole.len() / LEAST).unwrap_or(u32::MAX);
+        let last = (begun + whole_in).min(Instant::now() + idle);
+        let piece = timeout_at(last, pieces.next()).await.map_err(|_| {
             let text = format!(
-                "Nothing came for {} seconds in the middle of the request; send it again.",
+                "Nothing, or next to nothing, came for {} seconds in the middle of the request; send it again.",
                 idle.as_secs()
             );
             Refusal::new(Code::TooSlow, text)

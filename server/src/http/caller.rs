@@ -18,14 +18,27 @@ impl FromRequestParts<App> for Caller {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Refusal> {
-        let token = credentials(&parts.headers, "Bearer")?;
+        let caller = match parts.extensions.get::<Self>() {
+            Some(admitted) => admitted.clone(),
+            None => Self::from_headers(&parts.headers, app)?,
+        };
+        if let Some(seen) = parts.extensions.get::<super::log::Seen>() {
+            seen.caller(&caller.0);
+        }
+        Ok(caller)
+    }
+}
+
+impl Caller {
+    /// Who shows a good token.
+    ///
+    /// # Errors
+    /// `no-ticket`, `bad-token`, `token-expired`.
+    pub(super) fn from_headers(headers: &HeaderMap, app: &App) -> Result<Self, Refusal> {
+        let token = credentials(headers, "Bearer")?;
         match app.inner.tokens.check(token, now()) {
-            Ok((principal, _)) => {
-                if let Some(seen) = parts.extensions.get::<super::log::Seen>() {
-                    seen.caller(&principal);
-                }
-                Ok(Self(principal))
-            }
+            // A token may be older than what the configuration says of its realm.
+            Ok((principal, _)) => Ok(Self(app.parcels().realms().canonical(&principal))),
             Err(TokenError::Expired) => Err(Refusal::new(
                 Code::TokenExpired,
                 "The log-in's time is over; nothing was changed. Log in again.",

@@ -1,6 +1,9 @@
 //! The access log: one line a request, target `access`; objects sent and fetched well only at level debug. It holds no header and no body, so no ticket and no token.
 
-use crate::refusal::Code;
+use crate::{
+    refusal::Code,
+    told::{IN_LOG, brief},
+};
 use axum::{
     extract::{ConnectInfo, Request},
     middleware::Next,
@@ -27,8 +30,8 @@ pub(super) async fn access(mut request: Request, next: Next) -> Response {
     let seen = Seen::default();
     request.extensions_mut().insert(seen.clone());
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
-    let method = request.method().clone();
-    let path = request.uri().path().to_owned();
+    let method = brief(request.method().as_str(), 20);
+    let path = brief(request.uri().path(), IN_LOG);
     let begun = Instant::now();
     let response = next.run(request).await;
     let ok = response.status().is_success();
@@ -37,7 +40,7 @@ pub(super) async fn access(mut request: Request, next: Next) -> Response {
             tracing::$level!(
                 target: "access",
                 peer = peer.map(tracing::field::display),
-                caller = seen.0.get(),
+                caller = seen.0.get().map(|caller| brief(caller, IN_LOG)),
                 %method,
                 path,
                 status = response.status().as_u16(),

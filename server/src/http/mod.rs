@@ -1,5 +1,6 @@
 //! The HTTPS interface: routes as `parcel::wire::http` lists them.
 
+mod admit;
 mod body;
 mod caller;
 mod chunks;
@@ -10,6 +11,7 @@ mod session;
 use crate::{
     auth::{spnego::Acceptor, token::TokenKey},
     config::Limits,
+    fair::{connections::Connections, shares::Shares},
     parcels::Parcels,
     refusal::{Code, Refusal},
 };
@@ -37,12 +39,21 @@ struct Inner {
     acceptor: Acceptor,
     tokens: TokenKey,
     limits: Limits,
+    connections: Arc<Connections>,
+    shares: Shares,
 }
 
 impl App {
     /// Puts it together.
-    pub fn new(parcels: Parcels, acceptor: Acceptor, tokens: TokenKey, limits: Limits) -> Self {
-        Self { inner: Arc::new(Inner { parcels, acceptor, tokens, limits }) }
+    pub fn new(
+        parcels: Parcels,
+        acceptor: Acceptor,
+        tokens: TokenKey,
+        limits: Limits,
+        connections: Arc<Connections>,
+    ) -> Self {
+        let shares = Shares::new(limits.memory_bytes, 2 * admit::MAX_BODY);
+        Self { inner: Arc::new(Inner { parcels, acceptor, tokens, limits, connections, shares }) }
     }
 
     fn parcels(&self) -> &Parcels {
@@ -72,6 +83,7 @@ pub fn router(app: App) -> Router {
         .route("/v1/chunks/{name}", get(chunks::fetch))
         .fallback(no_such_route)
         .method_not_allowed_fallback(bad_method)
+        .layer(middleware::from_fn_with_state(app.clone(), admit::admit))
         .layer(middleware::from_fn(log::access))
         .with_state(app)
 }

@@ -4,6 +4,7 @@ use super::{App, caller::credentials, now};
 use crate::{
     auth::spnego::MAX_TICKET,
     refusal::{Code, Refusal},
+    told::{IN_LOG, brief},
 };
 use axum::{
     Json,
@@ -32,15 +33,15 @@ pub(super) async fn log_in(State(app): State<App>, headers: HeaderMap) -> Result
             bad("The server failed to look at the ticket; try again.".to_owned())
         })?
         .map_err(|e| bad(format!("The server did not let you in: {e}.")))?;
+    let principal = app.parcels().realms().canonical(&accepted.principal);
 
     let expires_in = accepted.lifetime.min(app.limits().token_lifetime.as_secs());
-    let token =
-        app.inner.tokens.issue(&accepted.principal, now().saturating_add(expires_in)).map_err(|e| {
-            tracing::error!(error = %e, "no randomness for a token");
-            Refusal::new(Code::Busy, "The server cannot make a log-in now; try again.")
-        })?;
-    tracing::info!(principal = accepted.principal, expires_in, "logged in");
-    let reply = SessionReply { token: token.into(), principal: accepted.principal, expires_in };
+    let token = app.inner.tokens.issue(&principal, now().saturating_add(expires_in)).map_err(|e| {
+        tracing::error!(error = %e, "no randomness for a token");
+        Refusal::new(Code::Busy, "The server cannot make a log-in now; try again.")
+    })?;
+    tracing::info!(principal = brief(&principal, IN_LOG), expires_in, "logged in");
+    let reply = SessionReply { token: token.into(), principal, expires_in };
     let mut response = Json(reply).into_response();
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if let Some(reply) = accepted.reply

@@ -34,6 +34,10 @@ use std::{
 /// What chunks leave free, in bytes, or a hundredth of the file system if that is less: where they filled the last page,
 /// no lock could be taken or given back, and no commit whose chunks are there could come to its end.
 const RESERVE: u64 = 64 << 20;
+/// What a new parcel takes, in bytes: its folders and its head.
+const PARCEL: u64 = 64 << 10;
+/// Files that chunks and new parcels leave for everything else, or a hundredth of what the file system has, if that is less.
+const RESERVE_FILES: u64 = 4096;
 /// Parcels share this many mutexes, so that memory does not grow with parcels; more than threads is enough.
 const STRIPES: usize = 64;
 
@@ -181,6 +185,10 @@ impl Store for LocalStore {
                     return Ok(false);
                 }
                 if expected.is_none() {
+                    // What is kept free serves the parcels that are there.
+                    if matches!(key, Key::Head(_)) && (dir.spare()? < PARCEL || dir.few_files()?) {
+                        return Err(ErrorKind::StorageFull.into());
+                    }
                     dir.make_parcel(&key)?;
                 }
                 dir.write(&path, &bytes).inspect_err(|_| dir.unmake_parcel(key.parcel()))?;
@@ -269,7 +277,7 @@ impl Dir {
             }
         }
         let Some(path) = self.places(shelf, name).next() else { return Ok(false) };
-        if self.spare()? < bytes.len() as u64 {
+        if self.spare()? < bytes.len() as u64 || self.few_files()? {
             return Err(ErrorKind::StorageFull.into());
         }
         match self.write(&path, bytes) {
@@ -290,6 +298,13 @@ impl Dir {
         let free = disk.blocks_available().saturating_mul(disk.fragment_size());
         let all = disk.blocks().saturating_mul(disk.fragment_size());
         Ok(free.saturating_sub(RESERVE.min(all / 100)))
+    }
+
+    /// Are there no more files than are kept for locks, records and slots? Some file systems do not count them.
+    fn few_files(&self) -> io::Result<bool> {
+        let disk = statvfs(&self.root)?;
+        let all = disk.files();
+        Ok(all > 0 && disk.files_available() <= RESERVE_FILES.min(all / 100))
     }
 
     fn chunk(&self, shelf: Shelf, name: &ChunkName) -> io::Result<Option<Bytes>> {

@@ -1,6 +1,8 @@
 //! The server as a program, with a real KDC, over real TLS.
 
+mod attacker;
 mod auth;
+mod certificates;
 mod client;
 mod command;
 mod commands;
@@ -8,10 +10,12 @@ mod commit;
 mod crash;
 mod desk;
 mod discard;
+mod fairness;
 mod limits;
 mod locks;
 mod machine;
 mod parcels;
 mod program;
+mod quota;
 mod realm;
 mod server;

@@ -74,7 +74,7 @@ impl Realm {
             "master",
         ]));
         let mut orders = String::new();
-        for user in ["shanta", "ravi", "it"] {
+        for user in ["shanta", "Shanta", "ravi", "it", "desk\\@mail.test"] {
             orders += &format!("addprinc -pw \"{PASSWORD}\" {user}\n");
         }
         orders += &format!("addprinc -maxlife \"10 min\" -pw \"{PASSWORD}\" brief\n");

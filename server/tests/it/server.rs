@@ -33,10 +33,11 @@ impl Setup {
         let ca_cert = ca.self_signed(&ca_key).unwrap();
         let issuer = rcgen::Issuer::new(ca, ca_key);
         let key = rcgen::KeyPair::generate().unwrap();
-        let cert = rcgen::CertificateParams::new(vec![HOST.to_owned(), "localhost".to_owned()])
-            .unwrap()
-            .signed_by(&key, &issuer)
-            .unwrap();
+        let cert =
+            rcgen::CertificateParams::new(["localhost", "other.waystation.test", HOST].map(str::to_owned))
+                .unwrap()
+                .signed_by(&key, &issuer)
+                .unwrap();
         let setup = Self { dir, ca: ca_cert.pem() };
         fs::write(setup.path("cert.pem"), cert.pem()).unwrap();
         fs::write(setup.path("key.pem"), key.serialize_pem()).unwrap();
@@ -68,6 +69,14 @@ impl Setup {
 
     pub fn start(&self) -> Server {
         Server::start(program(&["--config", self.config().to_str().unwrap()]))
+    }
+
+    /// As a service manager of old starts it: with few open files, which it may raise.
+    pub fn start_with_few_files(&self) -> Server {
+        let mut command = Command::new("sh");
+        command.args(["-c", "ulimit -Sn 1024 && exec \"$0\" --config \"$1\""]);
+        command.arg(env!("CARGO_BIN_EXE_parcel-server")).arg(self.config());
+        Server::start(command)
     }
 
     /// With all that it logs at level debug in the file `log`.
@@ -110,6 +119,13 @@ impl Server {
     /// The file system as the program sees it.
     pub fn root(&self) -> PathBuf {
         format!("/proc/{}/root", self.child.id()).into()
+    }
+
+    /// Memory that the process has, in bytes.
+    pub fn memory(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap() << 10
     }
 
     /// SIGKILL: what a crash of the process is.
