@@ -37,8 +37,7 @@ impl Program<'_> {
     pub fn command(&self) -> io::Result<Command> {
         let mut command = Command::new(self.path);
         command.args(&self.args).env_clear().current_dir("/");
-        command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("HOME", "/").env("LANG", "C.UTF-8");
-        command.env("RUST_BACKTRACE", "1").env("KRB5_CONFIG", "/etc/krb5.conf");
+        command.envs(parcel::wire::ENVIRONMENT);
         let controlling = match &self.terminal {
             Some((file, term)) => {
                 command.env("TERM", term).stdin(file.try_clone()?).stdout(file.try_clone()?);

@@ -412,8 +412,14 @@ fn watch_vmm(socket: &Path, alive: &impl Fn() -> bool, tell: &impl Fn(Event) -> 
         let Ok(mut server) = connect(socket, alive) else { return };
         while server.send(&vmm::Request::Status).is_ok() {
             match server.receive() {
-                Ok(vmm::Reply::Status { state }) => {
-                    if last.replace(state) != Some(state) && !tell(Event::Guest(state)) {
+                Ok(vmm::Reply::Status { state, failure }) => {
+                    let news = last.replace(state) != Some(state);
+                    if news && !tell(Event::Guest(state)) {
+                        return;
+                    }
+                    if let (true, Some(why)) = (news, failure)
+                        && !tell(Event::GuestFailed(why))
+                    {
                         return;
                     }
                 }

@@ -68,6 +68,8 @@ pub enum Event {
     Status(daemon::Status),
     /// The guest's state changed.
     Guest(GuestState),
+    /// The guest cannot go on, for this reason; it can be suspended.
+    GuestFailed(WireError),
     /// The network came or went.
     Network(Network),
 }

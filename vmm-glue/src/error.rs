@@ -64,6 +64,14 @@ pub enum Error {
     /// A peer on a local socket has gone.
     #[error("{0} hung up; its log says why")]
     Gone(&'static str),
+    /// The guest cannot go on, and stands.
+    #[error(
+        "the guest cannot go on here: {0}; suspend it, and resume it on another kiosk or start it from its disk"
+    )]
+    Guest(String),
+    /// The guest's processors or devices cannot be read, so that its memory is of no use.
+    #[error("the running guest cannot be saved ({0}); its disk can, as after a power cut")]
+    Unreadable(String),
     /// A thread of the VMM failed.
     #[error("{0}")]
     Thread(String),
@@ -86,6 +94,8 @@ impl Error {
             Self::State(_) => "vmm-state",
             Self::Disk(_) => "vmm-disk",
             Self::Protocol { .. } | Self::Gone(_) => "vmm-protocol",
+            Self::Guest(_) => "vmm-guest",
+            Self::Unreadable(_) => "vmm-unreadable",
             Self::Thread(_) => "vmm-internal",
         };
         WireError::new(code, self.to_string())

@@ -2,7 +2,8 @@
 //!
 //! [`run`] is the process: the calling thread serves `vmm.sock` ([`wire::control`]), a manager owns the machine
 //! ([`machine::manager`]), one thread serves the devices ([`machine::service`]), and one runs each vCPU
-//! ([`cpu::thread`]). If any of them fails the process ends, with the reason as its last line on standard error.
+//! ([`cpu::thread`]). If one of them cannot go on the process ends, with the reason as its
+//! last line on standard error; a panic while it serves costs what it was about ([`caught`]), and the guest can be saved.
 
 pub mod boot;
 pub mod bounded;
@@ -11,9 +12,11 @@ pub mod devices;
 pub mod error;
 pub mod inventory;
 pub mod jail;
+pub mod last_words;
 pub mod layout;
 pub mod machine;
 pub mod memory;
+pub mod planted;
 pub mod wire;
 
 use error::{Error, Result};
@@ -47,10 +50,11 @@ fn listen(path: &Path, access: Access) -> Result<UnixListener> {
     bind(path, access).map_err(Error::io(format!("listening on {}", path.display())))
 }
 
-/// Does `body`; a panic is an error like any other.
-fn caught(body: impl FnOnce() -> Result<()>) -> Result<()> {
+/// Does `body`; a panic is an error like any other. What it had locked is unlocked, and used on as it is: the guest and its
+/// memory are worth more than a device that may have stopped half-way.
+pub fn caught<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(body))
-        .unwrap_or_else(|_| Err(Error::Thread("it panicked".into())))
+        .unwrap_or_else(|_| Err(Error::Thread("a part of the VMM panicked; its log says where".into())))
 }
 
 /// Starts a thread whose end, by error or panic, ends the process.
@@ -76,6 +80,8 @@ pub fn spawn(name: &str, body: impl FnOnce() -> Result<()> + Send + 'static) -> 
 /// # Errors
 /// What kept the process from serving; a machine that fails later ends the process itself.
 pub fn run(options: Options) -> Result<()> {
+    last_words::install();
+    planted::prepare();
     jail::prepare()?;
     // Only init steers, and it is root. The screens watch the console.
     let control = listen(&options.control_socket, Access::User)?;

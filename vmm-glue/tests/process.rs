@@ -130,16 +130,34 @@ impl Vmm {
         Self::start_until(code, before, |_, _| false)
     }
 
+    fn start_planted(code: &'static [u8], place: &str) -> Self {
+        Self::start_with(code, None, |_, _| false, Some(place))
+    }
+
     fn start_until(
         code: &'static [u8],
         before: Option<(Vec<u8>, Vec<u8>)>,
         until: impl Fn(&GuestRequest, &UnixStream) -> bool + Send + 'static,
     ) -> Self {
+        Self::start_with(code, before, until, None)
+    }
+
+    fn start_with(
+        code: &'static [u8],
+        before: Option<(Vec<u8>, Vec<u8>)>,
+        until: impl Fn(&GuestRequest, &UnixStream) -> bool + Send + 'static,
+        planted: Option<&str>,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         let kept = Arc::new(Mutex::new(Kept::default()));
         cached(UnixListener::bind(at(names::GUEST)).unwrap(), code, before, Arc::clone(&kept), until);
-        let child = Command::new(env!("CARGO_BIN_EXE_vmm"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vmm"));
+        command.env_clear().envs(parcel::wire::ENVIRONMENT);
+        if let Some(place) = planted {
+            command.env("VMM_PLANTED_PANIC", place);
+        }
+        let child = command
             .args(["run", "--guest-socket"])
             .arg(at(names::GUEST))
             .arg("--control-socket")
@@ -170,7 +188,7 @@ impl Vmm {
 
     fn state(&self) -> GuestState {
         match self.ask(&Request::Status) {
-            Reply::Status { state } => state,
+            Reply::Status { state, .. } => state,
             other => panic!("{other:?}"),
         }
     }
@@ -410,4 +428,77 @@ fn init_that_goes_away_in_mid_request_leaves_the_machine_to_the_next() {
     });
     vmm.ok(&Request::Quit);
     assert_eq!(vmm.end().0, 0);
+}
+
+/// mov eax, 0xd0010000 (a window behind which nothing is); jmp rax
+const ASTRAY: &[u8] = &[0xb8, 0x00, 0x00, 0x01, 0xd0, 0xff, 0xe0];
+
+#[test]
+fn a_guest_that_kvm_cannot_run_on_stands_says_why_and_is_saved() {
+    let vmm = Vmm::start(ASTRAY, None);
+    wait("the failure", || vmm.state() == GuestState::Failed);
+    let Reply::Status { failure: Some(why), .. } = vmm.ask(&Request::Status) else { panic!("it says why") };
+    assert!(why.message.contains("cannot go on") && why.message.contains("vCPU 0"), "{why:?}");
+    let said = vmm.said();
+    assert!(
+        said.contains("KVM_EXIT_INTERNAL_ERROR, suberror 1") && said.contains("RIP 0xd0010000"),
+        "{said}"
+    );
+    // Trying again changes nothing, and does no harm.
+    vmm.ok(&Request::Resume);
+    wait("the failure", || vmm.state() == GuestState::Failed);
+    vmm.ok(&Request::Save);
+    let (state, memory) = {
+        let kept = vmm.kept.lock().unwrap();
+        (kept.state.clone().unwrap(), content(kept.memory.as_ref().unwrap()))
+    };
+    vmm.ok(&Request::Quit);
+    assert_eq!(vmm.end().0, 0);
+    // Another kiosk takes it, and fails there alike.
+    let next = Vmm::start(ASTRAY, Some((state, memory)));
+    wait("the failure", || next.state() == GuestState::Failed);
+    next.ok(&Request::Save);
+}
+
+/// A panic costs what it was about, whichever thread it is in, and the guest can be saved.
+#[test]
+fn a_guest_is_saved_after_a_panic_of_any_thread() {
+    for place in ["devices", "manager", "vcpu"] {
+        let vmm = Vmm::start_planted(COUNT, place);
+        match place {
+            "devices" => {
+                vmm.until_running();
+                // Whoever watches is turned away by the panic.
+                let watcher = UnixStream::connect(vmm.folder.path().join("console.sock")).unwrap();
+                wait("the panic", || vmm.said().contains("planted"));
+                drop(watcher);
+                vmm.until_it_counts();
+            }
+            "manager" => {
+                vmm.until_running();
+                let Reply::Error(why) = vmm.ask(&Request::PowerButton) else { panic!("it panicked") };
+                assert!(why.message.contains("panicked"), "{why:?}");
+                vmm.until_it_counts();
+            }
+            _ => wait("the failure", || vmm.state() == GuestState::Failed),
+        }
+        vmm.ok(&Request::Save);
+        assert!(vmm.kept.lock().unwrap().state.is_some());
+        vmm.ok(&Request::Quit);
+        let (status, said) = vmm.end();
+        assert_eq!(status, 0, "{place}: {said}");
+        assert!(said.contains(&format!("planted: {place}")) && !said.contains("backtrace"), "{said}");
+    }
+}
+
+#[test]
+fn a_panic_about_a_request_costs_the_connection_alone() {
+    let mut vmm = Vmm::start_planted(COUNT, "control");
+    for _ in 0..3 {
+        let mut connection = vmm.connect();
+        writeln!(connection.get_mut(), "{}", serde_json::to_string(&Request::Status).unwrap()).unwrap();
+        let mut line = String::new();
+        assert!(matches!(connection.read_line(&mut line), Ok(0) | Err(_)), "{line}");
+        assert!(vmm.child.try_wait().unwrap().is_none(), "it lives");
+    }
 }

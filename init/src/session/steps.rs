@@ -282,7 +282,7 @@ fn restore(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
     kiosk.guest = Some(GuestState::Starting);
     kiosk.sys.start(Role::Vmm).map_err(Stop::Failed)?;
     kiosk.alive.insert(Role::Vmm);
-    while !matches!(kiosk.guest, Some(GuestState::Running | GuestState::PoweredOff)) {
+    while !matches!(kiosk.guest, Some(GuestState::Running | GuestState::PoweredOff | GuestState::Failed)) {
         kiosk.next(None)?;
     }
     kiosk.tell_size();

@@ -78,6 +78,12 @@ impl Kiosk<'_> {
                 self.guest = Some(state);
                 Ok(Some(Event::Guest(state)))
             }
+            Event::GuestFailed(why) => {
+                self.sys.log(&format!("the guest failed: {why}"));
+                self.state.notice = Some(why);
+                self.publish();
+                Ok(None)
+            }
             Event::Exited { role, how } => self.exited(role, &how),
             Event::Vmm(ticket, _) if self.console.is_about(ticket) => {
                 self.tell_size();

@@ -90,6 +90,12 @@ impl Fake {
         self.script.entry(phase).or_default().push_back(events);
     }
 
+    /// Like [`Fake::on`], and nothing else the first time.
+    pub fn only(&mut self, phase: Phase, events: Vec<Event>) {
+        self.script.remove(&phase);
+        self.on(phase, events);
+    }
+
     pub fn goes(&mut self, what: &'static str, how: Go) {
         self.plan.entry(what).or_default().push_back(how);
     }

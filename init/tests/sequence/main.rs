@@ -233,6 +233,25 @@ fn a_guest_that_is_off_is_committed_even_if_its_vmm_dies_while_it_is_saved() {
 }
 
 #[test]
+fn a_guest_that_fails_is_told_of_and_can_be_suspended() {
+    let mut fake = Fake::with_user();
+    let why = WireError::new("vmm-guest", "the guest cannot go on here");
+    fake.only(
+        Phase::Run,
+        vec![
+            Event::Guest(GuestState::Failed),
+            Event::GuestFailed(why.clone()),
+            Event::Command(Command::Suspend),
+        ],
+    );
+    let login = two(&mut fake);
+    let told = fake.states.iter().find(|state| state.notice.is_some()).expect("the user is told");
+    assert_eq!((told.phase, told.notice.as_ref(), told.console), (Phase::Run, Some(&why), true));
+    assert_eq!((fake.asked("save"), login.notice), (1, None));
+    assert_eq!(login.report.and_then(|report| report.committed), Some(Version(3)));
+}
+
+#[test]
 fn a_failed_save_lets_the_machine_go_on() {
     let mut fake = Fake::with_user();
     fake.on(Phase::Run, vec![Event::Command(Command::Suspend)]);

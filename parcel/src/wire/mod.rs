@@ -17,6 +17,15 @@ use serde::{Deserialize, Serialize};
 /// The longest line that either side of a local socket accepts, in bytes, its end included.
 pub const MAX_LINE: usize = 1 << 20;
 
+/// The environment of every program that `init` starts.
+pub const ENVIRONMENT: [(&str, &str); 5] = [
+    ("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
+    ("HOME", "/"),
+    ("LANG", "C.UTF-8"),
+    ("RUST_BACKTRACE", "1"),
+    ("KRB5_CONFIG", "/etc/krb5.conf"),
+];
+
 /// An error as it travels: a code for IT, a sentence for the traveller.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message} [{code}]")]

@@ -42,6 +42,9 @@ pub enum Reply {
     Status {
         /// Its state.
         state: GuestState,
+        /// Why it is [`GuestState::Failed`].
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        failure: Option<WireError>,
     },
     /// It did not work.
     Error(WireError),
@@ -59,4 +62,7 @@ pub enum GuestState {
     Paused,
     /// The guest powered off; the VMM has told `cached` and will exit with 0 after `Quit`.
     PoweredOff,
+    /// A vCPU cannot go on; all stand. `Save` works if they can still be read, and else answers `vmm-unreadable`: then the
+    /// disk alone is left, as after a power cut. `Resume` tries again.
+    Failed,
 }

@@ -200,7 +200,8 @@ fn local() -> Vec<Message> {
     };
     let vmm_replies = {
         use GuestState::*;
-        let status = [Starting, Running, Paused, PoweredOff].map(|state| vmm::Reply::Status { state });
+        let status = [Starting, Running, Paused, PoweredOff, Failed]
+            .map(|state| vmm::Reply::Status { state, failure: (state == Failed).then(error) });
         status.into_iter().chain([vmm::Reply::Ok, vmm::Reply::Error(error())])
     };
     let commands = {

@@ -4,12 +4,14 @@ use crate::{
     devices::bus::{Bus, Request},
     error::{Error, Result},
 };
+use kvm_bindings::{KVM_INTERNAL_ERROR_EMULATION, KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES};
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use nix::sys::{
     pthread::{Pthread, pthread_kill, pthread_self},
     signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction},
 };
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -22,8 +24,10 @@ const KICK: Signal = Signal::SIGUSR1;
 pub enum Exit {
     /// The guest asked for this.
     Request(Request),
-    /// The vCPU cannot go on.
-    Failed(String),
+    /// The vCPU with this number met a triple fault.
+    TripleFault(usize),
+    /// The vCPU with this number cannot go on, for this reason.
+    Failed(usize, String),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,13 +124,16 @@ pub fn run(id: usize, vcpu: &Mutex<VcpuFd>, gate: &Gate, bus: &Bus, report: impl
     loop {
         gate.stand(id);
         let mut vcpu = lock(vcpu);
-        let outcome =
-            run_until_stopped(&mut vcpu, gate, bus).and_then(|asked| Ok(asked.or(finish(&mut vcpu, bus)?)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            run_until_stopped(&mut vcpu, gate, bus).and_then(|asked| Ok(asked.or(finish(&mut vcpu, bus)?)))
+        }));
         drop(vcpu);
         let exit = match outcome {
-            Ok(None) => continue,
-            Ok(Some(request)) => Exit::Request(request),
-            Err(why) => Exit::Failed(format!("vCPU {id}: {why}")),
+            Ok(Ok(None)) => continue,
+            Ok(Ok(Some(request))) => Exit::Request(request),
+            Ok(Err(Stuck::TripleFault)) => Exit::TripleFault(id),
+            Ok(Err(Stuck::Failed(why))) => Exit::Failed(id, why),
+            Err(_) => Exit::Failed(id, "a device panicked".into()),
         };
         report(exit);
         gate.stand_until_reopened(id);
@@ -143,7 +150,14 @@ enum Step {
     Asked(Request),
 }
 
-fn step(vcpu: &mut VcpuFd, bus: &Bus) -> std::result::Result<Step, String> {
+/// Why a vCPU cannot go on.
+enum Stuck {
+    TripleFault,
+    Failed(String),
+}
+
+fn step(vcpu: &mut VcpuFd, bus: &Bus) -> std::result::Result<Step, Stuck> {
+    let failed = |why: String| Err(Stuck::Failed(why));
     match vcpu.run() {
         Ok(VcpuExit::IoIn(port, data)) => bus.port_read(port, data),
         Ok(VcpuExit::IoOut(port, data)) => {
@@ -153,23 +167,47 @@ fn step(vcpu: &mut VcpuFd, bus: &Bus) -> std::result::Result<Step, String> {
         }
         Ok(VcpuExit::MmioRead(address, data)) => bus.mmio_read(address, data),
         Ok(VcpuExit::MmioWrite(address, data)) => bus.mmio_write(address, data),
-        // A triple fault is how a PC restarts when all else fails.
-        Ok(VcpuExit::Shutdown) => return Ok(Step::Asked(Request::Reset)),
+        Ok(VcpuExit::Shutdown) => return Err(Stuck::TripleFault),
         Ok(VcpuExit::Intr | VcpuExit::Hlt | VcpuExit::IrqWindowOpen) => return Ok(Step::Interrupted),
-        Ok(VcpuExit::FailEntry(reason, _)) => return Err(format!("entry failed with {reason:#x}")),
-        Ok(VcpuExit::InternalError) => return Err("KVM met an instruction that it cannot emulate".into()),
-        Ok(other) => return Err(format!("unexpected exit {other:?}")),
+        Ok(VcpuExit::FailEntry(reason, _)) => {
+            return failed(format!("KVM_EXIT_FAIL_ENTRY, reason {reason:#x}"));
+        }
+        Ok(VcpuExit::InternalError) => return failed(internal_error(vcpu)),
+        Ok(other) => return failed(format!("unexpected exit {other:?}")),
         Err(e) if [libc::EINTR, libc::EAGAIN].contains(&e.errno()) => return Ok(Step::Interrupted),
-        Err(e) => return Err(format!("KVM_RUN: {e}")),
+        Err(e) => return failed(format!("KVM_RUN: {e}")),
     }
     Ok(Step::Served)
+}
+
+/// What KVM says of an error of its own: which kind, its particulars, and the instruction where it could not emulate one.
+fn internal_error(vcpu: &mut VcpuFd) -> String {
+    let run = vcpu.get_kvm_run();
+    // SAFETY: the exit reason was KVM_EXIT_INTERNAL_ERROR, for which the kernel has filled this member; any bytes are
+    // integers.
+    let error = unsafe { run.__bindgen_anon_1.internal };
+    let count = (error.ndata as usize).min(error.data.len());
+    let mut text = format!("KVM_EXIT_INTERNAL_ERROR, suberror {}", error.suberror);
+    if error.suberror == KVM_INTERNAL_ERROR_EMULATION {
+        text += " (an instruction that KVM cannot emulate)";
+        // The first word is flags; with the first of them, the second and third hold a length and the bytes.
+        if count >= 3 && error.data[0] & u64::from(KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES) != 0 {
+            let words: Vec<u8> = error.data[1..3].iter().flat_map(|word| word.to_le_bytes()).collect();
+            let len = usize::from(words[0]).min(words.len() - 1);
+            text += ", instruction bytes";
+            words[1..=len].iter().for_each(|byte| text += &format!(" {byte:02x}"));
+            return text;
+        }
+    }
+    error.data[..count].iter().for_each(|word| text += &format!(" {word:#x}"));
+    text
 }
 
 fn run_until_stopped(
     vcpu: &mut VcpuFd,
     gate: &Gate,
     bus: &Bus,
-) -> std::result::Result<Option<Request>, String> {
+) -> std::result::Result<Option<Request>, Stuck> {
     while !gate.should_stand() {
         if let Step::Asked(request) = step(vcpu, bus)? {
             return Ok(Some(request));
@@ -181,7 +219,7 @@ fn run_until_stopped(
 /// Finishes the access that was under way when the guest was stopped, by entering without running: a saved state would
 /// repeat it, or lose it. One instruction may need several entries, for a string of ports or an access across two
 /// pages; KVM bounds how many.
-fn finish(vcpu: &mut VcpuFd, bus: &Bus) -> std::result::Result<Option<Request>, String> {
+fn finish(vcpu: &mut VcpuFd, bus: &Bus) -> std::result::Result<Option<Request>, Stuck> {
     vcpu.set_kvm_immediate_exit(1);
     let finished = loop {
         match step(vcpu, bus) {

@@ -64,6 +64,7 @@ impl Bus {
     /// The guest writes a port.
     pub fn port_write(&self, port: u16, data: &[u8]) -> Option<Request> {
         let value = *data.first()?;
+        crate::planted::here("vcpu");
         if let Some(offset) = within(port, layout::COM1, 8) {
             lock(&self.com1).write(offset, value);
         } else if let Some(offset) = within(port, layout::COM2, 8) {

@@ -8,6 +8,8 @@ const DEED: &str = "VMM_JAIL_TEST_DEED";
 fn confined(kind: &str, deed: &str) -> Output {
     Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "jail::tests::prisoner", "--nocapture", "--test-threads=1"])
+        .env_clear()
+        .envs(parcel::wire::ENVIRONMENT)
         .env(KIND, kind)
         .env(DEED, deed)
         .output()
@@ -31,6 +33,13 @@ fn prisoner() {
             // Allocation, locks and output, as every thread does.
             let text: Vec<String> = (0..20_000).map(|n| n.to_string()).collect();
             eprintln!("worked {}", text.len());
+            std::process::exit(7);
+        }
+        "panic" | "backtrace" => {
+            if deed == "panic" {
+                crate::last_words::install();
+            }
+            assert!(crate::caught(|| -> Result<()> { panic!("in\nthe jail") }).is_err());
             std::process::exit(7);
         }
         "open" => drop(std::fs::File::open("/etc/hostname")),
@@ -62,7 +71,13 @@ fn every_kind_works_and_is_caught_at_what_is_not_its_own() {
         assert_eq!(done.status.code(), Some(7), "{kind}: {}", String::from_utf8_lossy(&done.stderr));
         // A process that is being made has its signals blocked: the kernel ends it without a word.
         assert_ne!(confined(kind, "exec").status.code(), Some(8), "{kind}");
-        for deed in ["open", "socket", "code"] {
+        let panicked = confined(kind, "panic");
+        let said = String::from_utf8_lossy(&panicked.stderr).into_owned();
+        assert_eq!(panicked.status.code(), Some(7), "{kind}: {said}");
+        assert!(said.lines().any(|l| l.starts_with("vmm: ") && l.ends_with(": in the jail")), "{said}");
+        assert!(!said.contains("backtrace"), "{said}");
+        // "backtrace": a hook that looks for one, as the runtime's does, is caught.
+        for deed in ["open", "socket", "code", "backtrace"] {
             let done = confined(kind, deed);
             let said = String::from_utf8_lossy(&done.stderr).into_owned();
             assert_eq!(done.status.code(), Some(1), "{kind} {deed}: {said}");

@@ -17,10 +17,14 @@ use crate::{
         dirty::{DirtyBitmap, memfd_of},
         lazy,
     },
+    planted,
     wire::guest::{GuestClient, Origin},
 };
 use kvm_ioctls::Kvm;
-use parcel::wire::vmm::{GuestState, Reply, Request as Command};
+use parcel::wire::{
+    WireError,
+    vmm::{GuestState, Reply, Request as Command},
+};
 use std::{
     collections::VecDeque,
     os::{fd::AsFd, unix::net::UnixListener},
@@ -47,10 +51,16 @@ pub struct Shared {
     state: AtomicU8,
     /// A terminal size that was told before the machine was there.
     pub size: Mutex<Option<(u16, u16)>>,
+    failure: Mutex<Option<WireError>>,
 }
 
-const STATES: [GuestState; 4] =
-    [GuestState::Starting, GuestState::Running, GuestState::Paused, GuestState::PoweredOff];
+const STATES: [GuestState; 5] = [
+    GuestState::Starting,
+    GuestState::Running,
+    GuestState::Paused,
+    GuestState::PoweredOff,
+    GuestState::Failed,
+];
 
 impl Shared {
     /// The guest's state.
@@ -62,6 +72,16 @@ impl Shared {
     pub fn set(&self, state: GuestState) {
         let index = STATES.iter().position(|s| *s == state).unwrap_or(0);
         self.state.store(index as u8, Ordering::SeqCst);
+    }
+
+    /// Why the guest failed, if it did.
+    pub fn failure(&self) -> Option<WireError> {
+        lock(&self.failure).clone().filter(|_| self.state() == GuestState::Failed)
+    }
+
+    fn fail(&self, why: WireError) {
+        *lock(&self.failure) = Some(why);
+        self.set(GuestState::Failed);
     }
 }
 
@@ -95,6 +115,8 @@ struct Manager {
     shared: Arc<Shared>,
     boot: Option<Boot>,
     restarts: u32,
+    /// Why a vCPU cannot go on, until the others stand.
+    failed: Option<Error>,
     changed: DirtyBitmap,
     /// When the guest was last made to stand.
     stood: Option<Moment>,
@@ -154,6 +176,7 @@ pub fn run(settings: Settings) -> Result<()> {
         shared,
         boot,
         restarts: 0,
+        failed: None,
         changed,
         stood: saved.map(|s| s.stood),
         _faults: faults,
@@ -164,7 +187,7 @@ pub fn run(settings: Settings) -> Result<()> {
     while let Some(event) = manager.waiting.pop_front().or_else(|| manager.events.recv().ok()) {
         match event {
             Event::Command(who, command) => {
-                let reply = match manager.obey(command) {
+                let reply = match crate::caught(|| manager.obey(command)) {
                     Ok(()) => Reply::Ok,
                     Err(e) => {
                         tracing::error!("{e}");
@@ -173,9 +196,15 @@ pub fn run(settings: Settings) -> Result<()> {
                 };
                 answer(who, reply);
             }
-            Event::Exit(Exit::Request(Request::PowerOff)) => manager.power_off()?,
-            Event::Exit(Exit::Request(Request::Reset)) => manager.restart()?,
-            Event::Exit(Exit::Failed(why)) => return Err(Error::Thread(why)),
+            Event::Exit(exit) => {
+                if let Err(e) = crate::caught(|| manager.exited(exit)) {
+                    tracing::error!("{e}");
+                    if manager.shared.state() != GuestState::PoweredOff && manager.shared.failure().is_none()
+                    {
+                        manager.fail(&e);
+                    }
+                }
+            }
         }
     }
     Err(Error::Thread("nobody steers the machine any more".into()))
@@ -233,15 +262,18 @@ impl Manager {
     }
 
     fn obey(&mut self, command: Command) -> Result<()> {
+        if matches!(command, Command::PowerButton) {
+            planted::here("manager");
+        }
         match (command, self.shared.state()) {
             (Command::ConsoleSize { cols, rows }, _) => {
                 lock(&self.machine.devices.console).reconfigure(|c| c.resize(cols, rows));
                 Ok(())
             }
-            (Command::Pause, GuestState::Running | GuestState::Paused) => self.pause(),
-            (Command::Resume, GuestState::Paused) => self.resume(),
+            (Command::Pause, GuestState::Running | GuestState::Paused | GuestState::Failed) => self.pause(),
+            (Command::Resume, GuestState::Paused | GuestState::Failed) => self.resume(),
             (Command::Resume, GuestState::Running) => Ok(()),
-            (Command::Save, GuestState::Running | GuestState::Paused) => self.save(),
+            (Command::Save, GuestState::Running | GuestState::Paused | GuestState::Failed) => self.save(),
             // `cached` was told: there is no memory to take.
             (Command::Save, GuestState::PoweredOff) => Ok(()),
             (Command::PowerButton, GuestState::Running) => {
@@ -255,6 +287,54 @@ impl Manager {
         }
     }
 
+    fn exited(&mut self, exit: Exit) -> Result<()> {
+        match exit {
+            Exit::Request(Request::PowerOff) => self.power_off(),
+            Exit::Request(Request::Reset) => self.restart(),
+            stuck @ (Exit::TripleFault(_) | Exit::Failed(..)) => {
+                let asked = self.stuck(stuck);
+                self.pause()?;
+                if asked && self.shared.state() == GuestState::Paused {
+                    self.restart()?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Notes that a vCPU cannot go on, with where it stands; `true`: it is how the guest restarts.
+    fn stuck(&mut self, exit: Exit) -> bool {
+        let (id, why) = match exit {
+            Exit::TripleFault(id) => (id, "triple fault".to_owned()),
+            Exit::Failed(id, why) => (id, why),
+            Exit::Request(_) => return false,
+        };
+        let (regs, sregs) = {
+            let vcpu = lock(&self.machine.vcpus[id]);
+            (vcpu.get_regs(), vcpu.get_sregs())
+        };
+        if let ("triple fault", Ok(sregs), Ok(regs)) = (&why[..], &sregs, &regs) {
+            // A PC that is to restart by all means is given an empty table of interrupts and made to fault. Some KVMs put
+            // the vCPU back to power-on before they tell: then nothing is left that could be saved.
+            if sregs.idt.limit == 0 || (regs.rip, sregs.cs.selector) == (0xfff0, 0xf000) {
+                tracing::warn!("vCPU {id}: the guest restarts by a triple fault");
+                return true;
+            }
+        }
+        let at = regs
+            .map_or_else(|e| format!("its registers cannot be read: {e}"), |r| format!("RIP {:#x}", r.rip));
+        let cs = sregs.map_or_else(|_| String::new(), |s| format!(", CS {:#x}, CR0 {:#x}", s.cs.base, s.cr0));
+        tracing::error!("vCPU {id} cannot go on: {why}; {at}{cs}");
+        self.failed = Some(Error::Guest(format!("vCPU {id}: {why}")));
+        false
+    }
+
+    /// The guest stands for good, unless somebody lets it try again.
+    fn fail(&mut self, why: &Error) {
+        self.machine.gate.close();
+        self.shared.fail(why.to_wire());
+    }
+
     /// vCPUs first: they are what gives the devices work. Does no harm to a guest that stands already.
     fn stand(&mut self) -> Result<()> {
         self.machine.gate.close();
@@ -265,9 +345,10 @@ impl Manager {
                     self.asked = Some(request);
                 }
                 Event::Exit(Exit::Request(_)) => {}
-                Event::Exit(Exit::Failed(why)) => {
-                    self.waiting.push_front(Event::Exit(Exit::Failed(why.clone())));
-                    return Err(Error::Thread(why));
+                Event::Exit(stuck) => {
+                    if self.stuck(stuck) && self.asked.is_none() {
+                        self.asked = Some(Request::Reset);
+                    }
                 }
                 command @ Event::Command(..) => self.waiting.push_back(command),
             }
@@ -283,6 +364,9 @@ impl Manager {
         if self.shared.state() == GuestState::Running {
             self.shared.set(GuestState::Paused);
             self.stood = Some(self.machine.moment()?);
+        }
+        if let Some(why) = self.failed.take() {
+            self.shared.fail(why.to_wire());
         }
         stopped?;
         match self.asked.take() {
@@ -307,7 +391,8 @@ impl Manager {
             return Ok(());
         }
         let stood = self.stood.map_or_else(|| self.machine.moment(), Ok)?;
-        let state = self.machine.save_state(stood)?.to_bytes()?;
+        let state = crate::caught(|| self.machine.save_state(stood)?.to_bytes());
+        let state = state.map_err(|e| Error::Unreadable(e.to_string()))?;
         self.machine.changed_pages(&mut self.changed)?;
         tracing::info!(state = state.len(), pages = self.changed.count(), "saving");
         self.client.save(&memfd_of(c"guest-state", &state)?, &self.changed.to_memfd()?)

@@ -116,7 +116,15 @@ impl Service {
                         return Ok(());
                     }
                 } else {
-                    self.event(event.data(), event.event_set());
+                    // A panic costs this event; the others are served on, and the machine can be saved.
+                    let served = crate::caught(|| {
+                        self.event(event.data(), event.event_set());
+                        Ok(())
+                    });
+                    if let Err(why) = served {
+                        tracing::error!("an event of the devices was dropped: {why}");
+                        self.watchers.drop_one(event.data());
+                    }
                 }
             }
             let console = &mut *lock(&self.devices.console);
@@ -172,6 +180,7 @@ impl Service {
                 rng.serve((token - RNG) as usize);
             }
             WATCHERS => {
+                crate::planted::here("devices");
                 let drawing = lock(&devices.console).device().redraw();
                 self.watchers.accept(&self.epoll, &drawing);
             }

@@ -105,7 +105,12 @@ impl Control {
                         if !matches!(filled, Some(Ok(()))) {
                             self.clients.remove(&id);
                         }
-                        if self.serve(id) {
+                        let quit = crate::caught(|| Ok(self.serve(id))).unwrap_or_else(|why| {
+                            tracing::error!("a connection to the control socket was dropped: {why}");
+                            self.clients.remove(&id);
+                            false
+                        });
+                        if quit {
                             return Ok(());
                         }
                     }
@@ -151,7 +156,11 @@ impl Control {
             if client.busy {
                 return false;
             }
-            let reply = match client.socket.take() {
+            let taken = client.socket.take();
+            if matches!(taken, Ok(Some(_))) {
+                crate::planted::here("control");
+            }
+            let reply = match taken {
                 Ok(None) => return false,
                 Err(e @ sockets::Error::NotUnderstood(_)) => {
                     Some(Reply::Error(WireError::new("vmm-protocol", e.to_string())))
@@ -186,7 +195,7 @@ impl Control {
 fn answer_now(shared: &Shared, request: &Request) -> Option<Reply> {
     let state = shared.state();
     match (request, state) {
-        (Request::Status, _) => Some(Reply::Status { state }),
+        (Request::Status, _) => Some(Reply::Status { state, failure: shared.failure() }),
         (Request::ConsoleSize { cols, rows }, GuestState::Starting) => {
             let mut size = shared.size.lock().unwrap_or_else(PoisonError::into_inner);
             // Looked at again under the lock: the manager takes a size for the last time after it has left this state.

@@ -93,6 +93,7 @@ impl Console {
 
     fn collect(&mut self, io: &mut Io) -> Result<(), Broken> {
         let memory = io.memory;
+        crate::planted::here("console");
         while let Some(chain) = io.next(TRANSMIT)? {
             let head = chain.head_index();
             let mut reader = chain.reader(memory)?;

@@ -125,6 +125,13 @@ impl Watchers {
         }
     }
 
+    /// Lets the watcher of an event go, if it is one's: it may come again.
+    pub fn drop_one(&mut self, token: u64) {
+        if let Some(id) = token.checked_sub(self.base + 1) {
+            self.watchers.remove(&id);
+        }
+    }
+
     fn gone(&mut self, id: u64) -> Option<Typed> {
         // Closing the last descriptor takes it out of epoll.
         self.watchers.remove(&id).map(|_| Typed::Gone)

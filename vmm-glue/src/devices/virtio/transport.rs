@@ -12,7 +12,10 @@ use crate::{
     memory::Memory,
 };
 use kvm_ioctls::{IoEventAddress, VmFd};
-use std::sync::{Mutex, PoisonError};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Mutex, PoisonError},
+};
 use virtio_queue::{Queue, QueueT};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
@@ -221,7 +224,8 @@ impl<D: Device> Transport<D> {
 
     fn guarded(&mut self, act: impl FnOnce(&mut D, &mut Io) -> std::result::Result<(), Broken>) {
         let (device, mut io) = self.parts();
-        if let Err(why) = act(device, &mut io) {
+        let done = catch_unwind(AssertUnwindSafe(|| act(device, &mut io)));
+        if let Err(why) = done.unwrap_or_else(|_| Err(Broken("it panicked".into()))) {
             self.failures = self.failures.saturating_add(1);
             // Ever more rarely: a guest that does it all the time must not fill the kiosk's log.
             if self.failures.is_power_of_two() {
