@@ -10,10 +10,10 @@ const LINE: usize = 512;
 
 /// Makes a panic write one line and nothing else, whatever the environment says. Once for the process, before any thread.
 pub fn install() {
-    std::panic::set_hook(Box::new(|panic| say(panic)));
+    std::panic::set_hook(Box::new(say));
 }
 
-fn say(panic: &PanicHookInfo) {
+fn say(panic: &PanicHookInfo<'_>) {
     let mut line = [b' '; LINE];
     // What does not fit is cut off.
     let mut rest = &mut line[..LINE - 1];

@@ -31,6 +31,12 @@ pub enum Kind {
 /// The system's refusal.
 pub fn prepare() -> Result<()> {
     let failed = || Error::io("giving up privileges");
+    // glibc reads a file of /proc when a thread's own arena gives much memory back, and the jail would kill for that: all
+    // threads share the first arena, which grows and shrinks without.
+    // SAFETY: sets a number of the allocator, before there is any other thread.
+    if unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) } != 1 {
+        return Err(Error::Machine("the allocator takes no limit of arenas".into()));
+    }
     prctl::set_no_new_privs().map_err(failed())?;
     prctl::set_dumpable(false).map_err(failed())?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(failed())?;

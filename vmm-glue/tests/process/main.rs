@@ -1,8 +1,9 @@
 //! The whole process, `vmm run`, between a stand-in for `cached` and one for `init`, with guests of a few bytes. Needs
 //! `/dev/kvm`, if only a software one.
 
-#[path = "hostile/entries/bzimage.rs"]
+#[path = "../hostile/entries/bzimage.rs"]
 mod bzimage;
+mod hostile;
 
 use parcel::wire::{
     guest::{Machine, Reply as GuestReply, Request as GuestRequest, Start},
@@ -373,7 +374,7 @@ fn cached_that_dies_before_the_start_ends_it_with_a_word() {
 
 #[test]
 fn a_damaged_state_is_refused_before_memory_is_fetched() {
-    let damaged = include_bytes!("golden/machine-1.state")[..4000].to_vec();
+    let damaged = include_bytes!("../golden/machine-1.state")[..4000].to_vec();
     let vmm = Vmm::start_until(COUNT, Some((damaged, Vec::new())), |request, _| {
         assert!(!matches!(request, GuestRequest::Memory { .. }));
         false
@@ -496,9 +497,8 @@ fn a_panic_about_a_request_costs_the_connection_alone() {
     let mut vmm = Vmm::start_planted(COUNT, "control");
     for _ in 0..3 {
         let mut connection = vmm.connect();
-        writeln!(connection.get_mut(), "{}", serde_json::to_string(&Request::Status).unwrap()).unwrap();
-        let mut line = String::new();
-        assert!(matches!(connection.read_line(&mut line), Ok(0) | Err(_)), "{line}");
+        connection.send(&Request::Status).unwrap();
+        assert!(connection.receive::<Reply>().is_err(), "it has no answer");
         assert!(vmm.child.try_wait().unwrap().is_none(), "it lives");
     }
 }
