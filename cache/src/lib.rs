@@ -15,3 +15,4 @@ mod ram;
 pub mod remote;
 pub mod status;
 pub mod store;
+pub mod tenure;

@@ -3,12 +3,13 @@
 use crate::{
     fetch::{Source, SourceError},
     status::{Board, WaitGuard},
+    tenure::Tenure,
 };
 use bytes::Bytes;
 use client::api::{Api, ApiError};
 use futures::{FutureExt as _, future::BoxFuture};
 use parcel::{
-    id::{ChunkName, Epoch, ParcelId, Version},
+    id::{ChunkName, Version},
     wire::WireError,
 };
 use std::{pin::pin, sync::Arc, time::Duration};
@@ -112,22 +113,30 @@ pub struct SinkError {
 }
 
 impl SinkError {
-    /// Within a session, where only the user gives up: a new log-in, and space on the server, are waited for too.
+    /// While a session has nothing to lose yet: a new log-in, and space on the server, are waited for too.
     pub fn patient(error: ApiError) -> Self {
         let full = matches!(&error, ApiError::Refused { status: 507, .. });
         let transient = error.transient() || error.session_ended() || full;
-        let wire = match error.session_ended() {
-            true => {
-                WireError::new("session-expired", "the log-in to the parcel server has ended; log in again")
-            }
-            false => error.to_wire(),
-        };
-        Self { transient, conflict: error.conflict(), error: wire }
+        Self { transient, conflict: error.conflict(), error: told(&error) }
+    }
+
+    /// While work is at stake, which only its owner gives up, here or by breaking the lock: whatever the server says is
+    /// waited out, but for what the commit itself mends by sending again.
+    pub fn at_stake(error: ApiError) -> Self {
+        let over = matches!(error.code(), "stale-epoch" | "missing-objects");
+        Self { transient: !over, conflict: error.conflict(), error: told(&error) }
     }
 
     /// For a command, whose user reads the error and starts it again.
     pub fn hasty(error: ApiError) -> Self {
         Self { transient: error.transient(), conflict: error.conflict(), error: error.to_wire() }
+    }
+}
+
+fn told(error: &ApiError) -> WireError {
+    match error.session_ended() {
+        true => WireError::new("session-expired", "the log-in to the parcel server has ended; log in again"),
+        false => error.to_wire(),
     }
 }
 
@@ -149,33 +158,43 @@ pub trait Sink: Send + Sync + 'static {
 pub struct ServerSink {
     /// The server.
     pub api: Api,
-    /// The parcel.
-    pub parcel: ParcelId,
     /// The lock.
-    pub epoch: Epoch,
-    /// Which errors are waited out: [`SinkError::patient`] or [`SinkError::hasty`].
+    pub tenure: Arc<Tenure>,
+    /// Which errors are waited out: [`SinkError::at_stake`] or [`SinkError::hasty`].
     pub judge: fn(ApiError) -> SinkError,
 }
 
 impl Sink for ServerSink {
     fn have<'a>(&'a self, names: &'a [ChunkName]) -> BoxFuture<'a, Result<Vec<bool>, SinkError>> {
-        async move { self.api.have(&self.parcel, names).await.map_err(self.judge) }.boxed()
+        let (api, id) = (&self.api, self.tenure.parcel);
+        let asking = self.tenure.under(api, move |hold| async move { api.have(&id, &hold, names).await });
+        async move { asking.await.map_err(self.judge) }.boxed()
     }
 
     fn put<'a>(&'a self, name: &'a ChunkName, bytes: Bytes) -> BoxFuture<'a, Result<(), SinkError>> {
-        async move { self.api.put_chunk(&self.parcel, self.epoch, name, bytes).await.map_err(self.judge) }
-            .boxed()
+        let (api, id) = (&self.api, self.tenure.parcel);
+        let putting = self.tenure.under(api, move |hold| {
+            let bytes = bytes.clone();
+            async move { api.put_chunk(&id, &hold, name, bytes).await }
+        });
+        async move { putting.await.map_err(self.judge) }.boxed()
     }
 
     fn commit<'a>(&'a self, version: Version, record: Bytes) -> BoxFuture<'a, Result<(), SinkError>> {
-        async move {
-            self.api.commit(&self.parcel, version, self.epoch, record).await.map(drop).map_err(self.judge)
-        }
-        .boxed()
+        let (api, id) = (&self.api, self.tenure.parcel);
+        self.tenure.sends(version, &record);
+        let committing = self.tenure.under(api, move |hold| {
+            let record = record.clone();
+            async move { api.commit(&id, version, &hold, record).await.map(drop) }
+        });
+        async move { committing.await.map_err(self.judge) }.boxed()
     }
 
     fn record<'a>(&'a self, version: Version) -> BoxFuture<'a, Result<Bytes, SinkError>> {
-        async move { self.api.version(&self.parcel, version).await.map_err(self.judge) }.boxed()
+        let (api, id) = (&self.api, self.tenure.parcel);
+        let reading =
+            self.tenure.under(api, move |hold| async move { api.held_version(&id, &hold, version).await });
+        async move { reading.await.map_err(self.judge) }.boxed()
     }
 
     fn hints(&self) -> watch::Receiver<u64> {

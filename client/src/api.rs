@@ -10,9 +10,10 @@ use crate::{
 use bytes::Bytes;
 use parcel::{
     MAX_OBJECT,
-    id::{ChunkName, Epoch, ParcelId, Version},
+    id::{ChunkName, ParcelId, Version},
     wire::{
         WireError,
+        hold::{self, Hold},
         http::{CreateParcel, Health, LockReply, LockRequest, ParcelInfo, SessionReply, VersionInfo},
     },
 };
@@ -125,6 +126,11 @@ impl ApiError {
     /// `true` when the thing asked for is not there.
     pub fn not_found(&self) -> bool {
         matches!(self, Self::Refused { status: 404, .. })
+    }
+
+    /// `true` when the server has said no: what was asked for has not been done, and is not done later.
+    pub fn refused(&self) -> bool {
+        matches!(self, Self::Refused { status: 400..500, error } if error.code != "server-error")
     }
 
     /// `true` when the server's state is not what the request builds on.
@@ -282,17 +288,28 @@ impl Api {
         self.send(self.request(Method::GET, &path), Bounds::object(0)).await
     }
 
-    /// Commits `record` as `version` under `epoch`.
+    /// A version record of the store that gave the lock.
+    pub async fn held_version(
+        &self,
+        id: &ParcelId,
+        hold: &Hold,
+        version: Version,
+    ) -> Result<Bytes, ApiError> {
+        let path = ["parcels", &id.to_string(), "versions", &version.to_string()];
+        self.send(self.under(Method::GET, &path, hold), Bounds::object(0)).await
+    }
+
+    /// Commits `record` as `version` under a lock.
     pub async fn commit(
         &self,
         id: &ParcelId,
         version: Version,
-        epoch: Epoch,
+        hold: &Hold,
         record: Bytes,
     ) -> Result<ParcelInfo, ApiError> {
         let path = ["parcels", &id.to_string(), "versions", &version.to_string()];
         let size = record.len() as u64;
-        let request = self.under(Method::PUT, &path, epoch).body(record);
+        let request = self.under(Method::PUT, &path, hold).body(record);
         self.json(request, Bounds::object(size)).await
     }
 
@@ -310,14 +327,14 @@ impl Api {
     }
 
     /// Releases the lock.
-    pub async fn unlock(&self, id: &ParcelId, epoch: Epoch) -> Result<(), ApiError> {
+    pub async fn unlock(&self, id: &ParcelId, hold: &Hold) -> Result<(), ApiError> {
         let path = ["parcels", &id.to_string(), "lock"];
-        self.send(self.under(Method::DELETE, &path, epoch), Bounds::small(0)).await.map(drop)
+        self.send(self.under(Method::DELETE, &path, hold), Bounds::small(0)).await.map(drop)
     }
 
     /// Takes away a parcel that has no version, with all that was sent for it.
-    pub async fn discard(&self, id: &ParcelId, epoch: Epoch) -> Result<(), ApiError> {
-        let request = self.under(Method::DELETE, &["parcels", &id.to_string()], epoch);
+    pub async fn discard(&self, id: &ParcelId, hold: &Hold) -> Result<(), ApiError> {
+        let request = self.under(Method::DELETE, &["parcels", &id.to_string()], hold);
         self.send(request, Bounds::small(0)).await.map(drop)
     }
 
@@ -327,13 +344,13 @@ impl Api {
         self.send(self.request(Method::GET, &path), Bounds::small(0)).await
     }
 
-    /// Stores key slots, under the lock's epoch if one is held.
-    pub async fn put_slots(&self, id: &ParcelId, epoch: Option<Epoch>, slots: Bytes) -> Result<(), ApiError> {
+    /// Stores key slots, under the lock if it is held.
+    pub async fn put_slots(&self, id: &ParcelId, hold: Option<&Hold>, slots: Bytes) -> Result<(), ApiError> {
         let size = slots.len() as u64;
         let id = id.to_string();
         let path = ["parcels", &id, "slots"];
-        let request = match epoch {
-            Some(epoch) => self.under(Method::PUT, &path, epoch),
+        let request = match hold {
+            Some(hold) => self.under(Method::PUT, &path, hold),
             None => self.request(Method::PUT, &path),
         };
         let request = request.header(header::CONTENT_TYPE, "application/json").body(slots);
@@ -349,22 +366,22 @@ impl Api {
     pub async fn put_chunk(
         &self,
         id: &ParcelId,
-        epoch: Epoch,
+        hold: &Hold,
         name: &ChunkName,
         sealed: Bytes,
     ) -> Result<(), ApiError> {
         let path = ["parcels", &id.to_string(), "chunks", &name.to_string()];
         let size = sealed.len() as u64;
-        let request = self.under(Method::PUT, &path, epoch).body(sealed);
+        let request = self.under(Method::PUT, &path, hold).body(sealed);
         self.send(request, Bounds::object(size)).await.map(drop)
     }
 
-    /// Which of `names` does the server have? One answer a name, in order.
-    pub async fn have(&self, id: &ParcelId, names: &[ChunkName]) -> Result<Vec<bool>, ApiError> {
+    /// Which of `names` does the store that gave the lock have? One answer a name, in order.
+    pub async fn have(&self, id: &ParcelId, hold: &Hold, names: &[ChunkName]) -> Result<Vec<bool>, ApiError> {
         let path = ["parcels", &id.to_string(), "chunks", "have"];
         let body: Vec<u8> = names.iter().flat_map(|name| *name.as_bytes()).collect();
         let size = body.len() as u64;
-        let request = self.request(Method::POST, &path).body(body);
+        let request = self.under(Method::POST, &path, hold).body(body);
         let answer = self.send(request, Bounds::object(size)).await?;
         if answer.len() != names.len() || answer.iter().any(|b| *b > 1) {
             return Err(self.protocol(format!("{} answers to {} names", answer.len(), names.len())));
@@ -384,10 +401,16 @@ impl Api {
         self.authorized(method, self.url(path))
     }
 
-    fn under(&self, method: Method, path: &[&str], epoch: Epoch) -> RequestBuilder {
-        let mut url = self.url(path);
-        url.set_query(Some(&format!("epoch={epoch}")));
-        self.authorized(method, url)
+    fn under(&self, method: Method, path: &[&str], hold: &Hold) -> RequestBuilder {
+        let request = self.request(method, path);
+        match header::HeaderValue::from_str(&hold.to_header()) {
+            Ok(mut value) => {
+                value.set_sensitive(true);
+                request.header(hold::HEADER, value)
+            }
+            // It is hexadecimal digits; without the header the server refuses.
+            Err(_) => request,
+        }
     }
 
     fn authorized(&self, method: Method, url: reqwest::Url) -> RequestBuilder {

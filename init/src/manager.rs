@@ -13,7 +13,8 @@ use crate::{
     usb,
     wipe::{self, Evidence},
 };
-use parcel::wire::kiosk;
+use anyhow::Context as _;
+use parcel::{id::BootId, wire::kiosk};
 use std::{
     path::Path,
     sync::{
@@ -66,6 +67,7 @@ pub fn run() -> anyhow::Result<i32> {
 
     let settings = Settings {
         name: config.name.clone(),
+        boot: boot_id()?,
         power_off_on_failure: config.kiosk.wipe.power_off_on_failure,
         crashed,
     };
@@ -84,6 +86,13 @@ pub fn run() -> anyhow::Result<i32> {
     log.line("init", if power == Power::Off { "powering off" } else { "restarting" });
     log.flush();
     Ok(if power == Power::Off { EXIT_OFF } else { EXIT_REBOOT })
+}
+
+/// Which boot this is. The kernel draws it anew at each; a manager that follows a crashed one finds the same.
+fn boot_id() -> anyhow::Result<BootId> {
+    let text =
+        std::fs::read_to_string("/proc/sys/kernel/random/boot_id").context("the kernel tells no boot id")?;
+    text.trim().replace('-', "").parse().context("the kernel's boot id is none")
 }
 
 /// A panic in any thread ends the manager, and PID 1 brings a clean one: half a manager is worse than none.
@@ -195,5 +204,10 @@ mod tests {
         assert_eq!(hostname("Gate 7 (north)"), "gate-7--north");
         assert_eq!(hostname("¿"), "kiosk");
         assert_eq!(hostname(&"a".repeat(100)).len(), 63);
+    }
+
+    #[test]
+    fn the_kernel_tells_which_boot_this_is() {
+        assert_eq!(boot_id().unwrap(), boot_id().unwrap());
     }
 }

@@ -73,6 +73,29 @@ hex_id!(
     /// Names a parcel; chosen at random by whoever creates it.
     ParcelId, 16, "a parcel id"
 );
+hex_id!(
+    /// Names a store of parcels; drawn at random when the store is made, and kept by every copy of it.
+    StoreId, 16, "a store id"
+);
+hex_id!(
+    /// One line of a store's history: drawn anew when a backup is put in the store's place.
+    Generation, 8, "a store generation"
+);
+hex_id!(
+    /// One boot of a kiosk, or one run of a command: unlike the name of either, it never repeats.
+    BootId, 16, "a boot id"
+);
+hex_id!(
+    /// BLAKE3 of a sealed version record.
+    RecordHash, 32, "a record hash"
+);
+
+impl RecordHash {
+    /// Of a sealed record.
+    pub fn of(record: &[u8]) -> Self {
+        Self(*blake3::hash(record).as_bytes())
+    }
+}
 
 macro_rules! counter {
     ($(#[$doc:meta])* $name:ident) => {

@@ -3,8 +3,9 @@
 use crate::{
     config::{Config, EXAMPLE},
     serve,
+    store::local,
 };
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use std::{io::Write, path::PathBuf, process::ExitCode};
 use tracing_subscriber::EnvFilter;
 
@@ -20,6 +21,7 @@ pub const EXIT_FAILED: u8 = 1;
     after_help = format!(
         "Exit status: 0 after SIGTERM or SIGINT, or when --check finds nothing wrong; {EXIT_FAILED} when the server cannot start or \
          fails; {EXIT_CONFIG} for a mistake in the configuration or on this command line.\n\n\
+         A store is made once, with parcel-server --config FILE init-store. An empty or foreign directory is never served.\n\n\
          Once it listens it prints a line \"listening on https://ADDRESS:PORT\". Logs go to standard error.\n\n\
          An example of server.toml (relative paths start at its folder):\n\n{EXAMPLE}"
     )
@@ -34,18 +36,52 @@ struct Args {
     /// What is logged: error, warn, info, debug, or by module as in "info,access=warn".
     #[arg(long, value_name = "FILTER", default_value = "info")]
     log: EnvFilter,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// What is done instead of serving.
+#[derive(Subcommand)]
+enum Command {
+    /// Makes an empty store in the directory that the configuration names, once.
+    #[command(after_help = "Run it as the user that runs the server.\n\n\
+        Example:\n  parcel-server --config /etc/parcel-server/server.toml init-store")]
+    InitStore,
+    /// Says that the store was restored from a backup, or brought from another machine: it begins a new generation.
+    #[command(
+        after_help = "Run it as the user that runs the server, which must be stopped. A session that works on a parcel \
+        then learns that the store is an earlier one, and waits where its work would not fit.\n\n\
+        Example:\n  parcel-server --config /etc/parcel-server/server.toml restored"
+    )]
+    Restored,
 }
 
 /// Parses the command line and runs.
 pub fn main() -> ExitCode {
     let args = Args::parse();
-    let config = match Config::load(&args.config) {
+    let read = match args.command {
+        None => Config::load(&args.config),
+        Some(_) => Config::read(&args.config),
+    };
+    let config = match read {
         Ok(config) => config,
         Err(mistake) => {
             eprintln!("parcel-server: {mistake}");
             return ExitCode::from(EXIT_CONFIG);
         }
     };
+    if let Some(command) = args.command {
+        return match store(&config, &command) {
+            Ok(said) => {
+                println!("{said}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!("parcel-server: {error}");
+                ExitCode::from(EXIT_FAILED)
+            }
+        };
+    }
     if args.check {
         if let Err(mistake) = config.check_time() {
             eprintln!("parcel-server: {mistake}");
@@ -62,6 +98,21 @@ pub fn main() -> ExitCode {
             ExitCode::from(EXIT_FAILED)
         }
     }
+}
+
+/// Makes or marks the store.
+fn store(config: &Config, command: &Command) -> Result<String, local::OpenError> {
+    let root = config.store.display();
+    Ok(match command {
+        Command::InitStore => {
+            let identity = local::init(&config.store, &config.witness)?;
+            format!("made the empty store {root}, {identity}")
+        }
+        Command::Restored => {
+            let identity = local::restored(&config.store, &config.witness)?;
+            format!("the store {root} begins a new generation, {identity}; start the server")
+        }
+    })
 }
 
 fn run(config: Config) -> anyhow::Result<()> {

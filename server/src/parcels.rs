@@ -5,7 +5,7 @@ mod words;
 use crate::{
     auth::names::Realms,
     commit::{self, Obstacle},
-    head::{Claim, Head, Step, unreadable},
+    head::{Acquirer, Head, Step, Writer, unreadable},
     quota::Quotas,
     refusal::{Code, Refusal},
     store::{Etag, Key, Object, Shelf, Store},
@@ -13,14 +13,17 @@ use crate::{
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use parcel::{
-    id::{ChunkName, Epoch, ParcelId, Version},
+    id::{ChunkName, Epoch, ParcelId, RecordHash, Version},
     record::Public,
     slot::Slots,
     tag::Miss,
-    wire::http::{CreateParcel, LockReply, LockRequest, ParcelInfo, VersionInfo},
+    wire::{
+        hold::{Hold, StoreIdentity},
+        http::{Base, CreateParcel, LockReply, LockRequest, ParcelInfo, Rescue, VersionInfo},
+    },
 };
 use std::{collections::BTreeSet, sync::Arc};
-use words::{bad_record, busy, check_name, describe, exists, store_error};
+use words::{Last, bad_record, busy, check_name, describe, exists, not_the_base, other_store, store_error};
 
 /// How often a change is tried anew because somebody else changed the same object in between.
 const ATTEMPTS: usize = 16;
@@ -68,6 +71,19 @@ impl Parcels {
         &self.realms
     }
 
+    /// Which store they are in.
+    pub fn identity(&self) -> StoreIdentity {
+        self.store.identity()
+    }
+
+    /// Is a lock from this store, as it is now?
+    ///
+    /// # Errors
+    /// `other-store`.
+    pub fn recognise(&self, hold: &Hold) -> Result<()> {
+        if hold.store == self.identity() { Ok(()) } else { Err(other_store()) }
+    }
+
     /// The parcels that the caller owns or holds, by name.
     ///
     /// # Errors
@@ -77,17 +93,20 @@ impl Parcels {
         for (id, head) in self.heads().await? {
             if head.visible_to(caller) {
                 // A parcel whose last record is damaged is shown without what the record would tell, not hidden.
-                found.push(self.info(id, &head).await.unwrap_or_else(|_| describe(id, &head, None)));
+                found.push(
+                    self.info(id, &head).await.unwrap_or_else(|_| describe(id, &head, self.identity(), None)),
+                );
             }
         }
         found.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
         Ok(found)
     }
 
-    /// Makes an empty parcel that the caller holds. Asked again after its answer was lost, it takes the lock anew.
+    /// Makes an empty parcel that the caller holds. Asked again after its answer was lost, it changes nothing.
     ///
     /// # Errors
-    /// `bad-request`, `not-admin`, `may-not-create`, `exists`, `name-taken`, `quota-parcels`, `store`, `store-full`.
+    /// `bad-request`, `not-admin`, `may-not-create`, `exists`, `name-taken`, `quota-parcels`, `unknown-claim`, `store`,
+    /// `store-full`.
     pub async fn create(&self, caller: &str, ask: &CreateParcel, now: u64) -> Result<LockReply> {
         check_name("name", &ask.name)?;
         check_name("kiosk", &ask.kiosk)?;
@@ -105,16 +124,19 @@ impl Parcels {
             );
             return Err(Refusal::new(Code::NotAdmin, text));
         }
-        if !admin && !right.create {
+        // Work that would be lost is not new work; whether it is such is looked at below.
+        let rescues = ask.rescues.is_some();
+        if !admin && !right.create && !rescues {
             let text = format!("{caller} may not make parcels on this server; ask IT to make one for you.");
             return Err(Refusal::new(Code::MayNotCreate, text));
         }
-        let by = Claim { principal: caller, kiosk: &ask.kiosk, now };
         let mut owned = 0;
+        let by =
+            Acquirer { principal: caller, kiosk: &ask.kiosk, boot: ask.boot, claim: ask.claim.tag(), now };
         let _turn = self.creating.lock().await;
         for (id, head) in self.heads().await? {
             if id == ask.id {
-                return self.create_again(caller, ask, &head, &by).await;
+                return self.create_again(ask, &head, &by);
             }
             if head.owner != ask.owner {
                 continue;
@@ -125,18 +147,21 @@ impl Parcels {
             }
             owned += 1;
         }
-        if owned >= right.parcels {
+        if owned >= right.parcels && !rescues {
             let text = format!(
                 "{} has {owned} parcels and may have {} on this server; discard one that was never finished, or ask IT for a larger quota.",
                 ask.owner, right.parcels
             );
             return Err(Refusal::new(Code::QuotaParcels, text));
         }
+        if let Some(rescue) = &ask.rescues {
+            self.rescue(caller, ask.id, rescue).await?;
+        }
         let head = Head::create(&ask.name, &ask.owner, &by);
         if !self.store.swap(Key::Head(ask.id), None, head.encode().into()).await.map_err(store_error)? {
             return Err(exists(ask));
         }
-        Ok(LockReply { epoch: head.epoch, version: head.version, misses: Vec::new() })
+        Ok(self.locked(&head, head.epoch, Vec::new()))
     }
 
     /// A parcel.
@@ -157,10 +182,10 @@ impl Parcels {
         let numbers = self.store.records(id).await.map_err(store_error)?;
         // A record beyond the head is what a commit left that did not come to its end.
         let numbers: Vec<_> = numbers.into_iter().filter(|n| *n <= head.version).collect();
-        let mut records = stream::iter(numbers).map(|n| self.public(id, n)).buffered(AT_ONCE);
+        let mut records = stream::iter(numbers).map(|n| self.last(id, n)).buffered(AT_ONCE);
         let mut versions = Vec::new();
         while let Some(record) = records.next().await {
-            let record = record?;
+            let record = record?.public;
             versions.push(VersionInfo {
                 version: record.version,
                 parent: record.parent,
@@ -190,18 +215,18 @@ impl Parcels {
     /// Sent again after its answer was lost, it changes nothing and succeeds.
     ///
     /// # Errors
-    /// `no-such-parcel`, `stale-epoch`, `locked`, `bad-record`, `wrong-parent`, `missing-objects`, `store`,
+    /// `no-such-parcel`, `stale-epoch`, `unknown-claim`, `locked`, `bad-record`, `wrong-parent`, `missing-objects`, `store`,
     /// `store-full`, `busy`.
     pub async fn commit(
         &self,
         caller: &str,
         id: ParcelId,
         n: Version,
-        epoch: Epoch,
+        hold: &Hold,
         bytes: Bytes,
     ) -> Result<ParcelInfo> {
         let (head, _) = self.head(caller, id).await?;
-        head.may_write(caller, epoch)?;
+        head.may_write(writer(caller, hold))?;
         let public = Public::read(&bytes).map_err(|e| bad_record(n, &e))?;
         if public.parcel != id || public.version != n {
             return Err(bad_record(
@@ -210,8 +235,11 @@ impl Parcels {
             ));
         }
         if head.may_commit(public.parent, n)? == Step::Next {
-            let parent =
-                if public.parent > Version(0) { Some(self.public(id, public.parent).await?) } else { None };
+            let parent = if public.parent > Version(0) {
+                Some(self.last(id, public.parent).await?.public)
+            } else {
+                None
+            };
             commit::check(&*self.store, shelf(id, &head), &public, parent.as_ref()).await.map_err(
                 |obstacle| match obstacle {
                     Obstacle::Refused(refusal) => refusal,
@@ -225,7 +253,7 @@ impl Parcels {
             // the lock later writes the record later, so it differs from what was read and is not overwritten.
             let there = self.get(Key::Record(id, n)).await?;
             let (mut head, head_tag) = self.head(caller, id).await?;
-            head.may_write(caller, epoch)?;
+            head.may_write(writer(caller, hold))?;
             match head.may_commit(public.parent, n)? {
                 Step::Again if there.as_ref().is_some_and(|there| there.bytes == bytes) => {
                     return self.info(id, &head).await;
@@ -248,7 +276,7 @@ impl Parcels {
             }
             head.version = n;
             if self.swap(Key::Head(id), Some(head_tag), head.encode().into()).await? {
-                tracing::info!(parcel = %id, version = %n, %epoch, caller, "committed");
+                tracing::info!(parcel = %id, version = %n, epoch = %hold.epoch, caller, "committed");
                 return self.info(id, &head).await;
             }
         }
@@ -259,7 +287,8 @@ impl Parcels {
     /// first, and the lock is not given to a kiosk that lacks what the tag demands.
     ///
     /// # Errors
-    /// `no-such-parcel`, `bad-request`, `hardware`, `locked`, `not-owner`, `store`, `store-full`, `busy`.
+    /// `no-such-parcel`, `bad-request`, `hardware`, `locked`, `not-owner`, `stale-epoch`, `other-store`, `wrong-parent`,
+    /// `store`, `store-full`, `busy`.
     pub async fn lock(
         &self,
         caller: &str,
@@ -269,14 +298,25 @@ impl Parcels {
         now: u64,
     ) -> Result<LockReply> {
         check_name("kiosk", &ask.kiosk)?;
-        let by = Claim { principal: caller, kiosk: &ask.kiosk, now };
+        if ask.again.is_some_and(|base| base.store != self.identity().id) {
+            return Err(other_store());
+        }
+        let by =
+            Acquirer { principal: caller, kiosk: &ask.kiosk, boot: ask.boot, claim: ask.claim.tag(), now };
         for _ in 0..ATTEMPTS {
             let (mut head, tag) = self.head(caller, id).await?;
+            let before = head.epoch;
             let epoch = if break_lock { head.take_over(&by)? } else { head.acquire(&by)? };
+            if epoch == before {
+                return Ok(self.locked(&head, epoch, self.misses(id, &head, ask).await?));
+            }
+            if let Some(base) = &ask.again {
+                self.is_last(id, &head, base).await?;
+            }
             let misses = self.misses(id, &head, ask).await?;
             if self.swap(Key::Head(id), Some(tag), head.encode().into()).await? {
                 tracing::info!(parcel = %id, %epoch, caller, kiosk = ask.kiosk, broken = break_lock, "locked");
-                return Ok(LockReply { epoch, version: head.version, misses });
+                return Ok(self.locked(&head, epoch, misses));
             }
         }
         Err(busy(id))
@@ -285,13 +325,13 @@ impl Parcels {
     /// Gives the lock back.
     ///
     /// # Errors
-    /// `no-such-parcel`, `stale-epoch`, `locked`, `store`, `store-full`, `busy`.
-    pub async fn unlock(&self, caller: &str, id: ParcelId, epoch: Epoch) -> Result<()> {
+    /// `no-such-parcel`, `stale-epoch`, `unknown-claim`, `locked`, `store`, `store-full`, `busy`.
+    pub async fn unlock(&self, caller: &str, id: ParcelId, hold: &Hold) -> Result<()> {
         for _ in 0..ATTEMPTS {
             let (mut head, tag) = self.head(caller, id).await?;
-            head.release(caller, epoch)?;
+            head.release(writer(caller, hold))?;
             if self.swap(Key::Head(id), Some(tag), head.encode().into()).await? {
-                tracing::info!(parcel = %id, %epoch, caller, "unlocked");
+                tracing::info!(parcel = %id, epoch = %hold.epoch, caller, "unlocked");
                 return Ok(());
             }
         }
@@ -301,12 +341,12 @@ impl Parcels {
     /// Takes away a parcel that has no version, with all that was sent for it: what its maker does when he gives up.
     ///
     /// # Errors
-    /// `no-such-parcel`, `stale-epoch`, `locked`, `has-versions`, `store`, `busy`.
-    pub async fn discard(&self, caller: &str, id: ParcelId, epoch: Epoch) -> Result<()> {
+    /// `no-such-parcel`, `stale-epoch`, `unknown-claim`, `locked`, `has-versions`, `store`, `busy`.
+    pub async fn discard(&self, caller: &str, id: ParcelId, hold: &Hold) -> Result<()> {
         let _one_at_a_time = self.one_at_a_time(&id).await;
         for _ in 0..ATTEMPTS {
             let (head, tag) = self.head(caller, id).await?;
-            head.may_write(caller, epoch)?;
+            head.may_write(writer(caller, hold))?;
             if head.version > Version(0) {
                 let text = format!(
                     "The parcel {:?} has {} versions and stays; only one that was never finished can be taken away.",
@@ -315,7 +355,7 @@ impl Parcels {
                 return Err(Refusal::new(Code::HasVersions, text));
             }
             if self.store.discard(id, tag).await.map_err(store_error)? {
-                tracing::info!(parcel = %id, %epoch, caller, "discarded");
+                tracing::info!(parcel = %id, epoch = %hold.epoch, caller, "discarded");
                 return Ok(());
             }
         }
@@ -340,12 +380,12 @@ impl Parcels {
     /// Replaces the key slots. The owner needs no lock for that: a password changes at any time.
     ///
     /// # Errors
-    /// `no-such-parcel`, `stale-epoch`, `locked`, `bad-slots`, `not-owner`, `store`, `store-full`, `busy`.
+    /// `no-such-parcel`, `stale-epoch`, `unknown-claim`, `locked`, `bad-slots`, `not-owner`, `store`, `store-full`, `busy`.
     pub async fn put_slots(
         &self,
         caller: &str,
         id: ParcelId,
-        epoch: Option<Epoch>,
+        hold: Option<&Hold>,
         bytes: Bytes,
     ) -> Result<()> {
         Slots::from_json(&bytes)
@@ -355,8 +395,8 @@ impl Parcels {
             // As in a commit: first the object, then the right to replace it.
             let there = self.get(Key::Slots(id)).await?.map(|slots| slots.etag);
             let (head, _) = self.head(caller, id).await?;
-            match epoch {
-                Some(epoch) => head.may_write(caller, epoch)?,
+            match hold {
+                Some(hold) => head.may_write(writer(caller, hold))?,
                 None if head.owner == caller => {}
                 None => {
                     let text = format!(
@@ -376,10 +416,10 @@ impl Parcels {
     /// May the caller send objects for this parcel, and where do they go?
     ///
     /// # Errors
-    /// `no-such-parcel`, `stale-epoch`, `locked`, `store`.
-    pub async fn may_upload(&self, caller: &str, id: ParcelId, epoch: Epoch) -> Result<Shelf> {
+    /// `no-such-parcel`, `stale-epoch`, `unknown-claim`, `locked`, `store`.
+    pub async fn may_upload(&self, caller: &str, id: ParcelId, hold: &Hold) -> Result<Shelf> {
         let (head, _) = self.head(caller, id).await?;
-        head.may_write(caller, epoch)?;
+        head.may_write(writer(caller, hold))?;
         Ok(shelf(id, &head))
     }
 
@@ -435,7 +475,7 @@ impl Parcels {
         if head.version == Version(0) {
             return Ok(Vec::new());
         }
-        let misses = self.public(id, head.version).await?.tag.check(inventory);
+        let misses = self.last(id, head.version).await?.public.tag.check(inventory);
         let lacking: Vec<_> = misses.iter().filter(|miss| miss.must).map(|miss| miss.item.as_str()).collect();
         if lacking.is_empty() {
             return Ok(misses);
@@ -451,25 +491,63 @@ impl Parcels {
         Err(refusal)
     }
 
-    async fn create_again(
-        &self,
-        caller: &str,
-        ask: &CreateParcel,
-        head: &Head,
-        by: &Claim<'_>,
-    ) -> Result<LockReply> {
+    fn create_again(&self, ask: &CreateParcel, head: &Head, by: &Acquirer<'_>) -> Result<LockReply> {
         let same = head.version == Version(0)
             && head.owner == ask.owner
             && head.name == ask.name
             && head
                 .lock
                 .as_ref()
-                .is_some_and(|lock| lock.principal == by.principal && lock.kiosk == by.kiosk);
-        if !same {
-            return Err(exists(ask));
+                .is_some_and(|lock| lock.principal == by.principal && lock.claim == by.claim);
+        if same { Ok(self.locked(head, head.epoch, Vec::new())) } else { Err(exists(ask)) }
+    }
+
+    /// Lets whoever held a lock that was broken make one parcel, `new`, for its work. Asked again, it changes nothing.
+    async fn rescue(&self, caller: &str, new: ParcelId, rescue: &Rescue) -> Result<()> {
+        for _ in 0..ATTEMPTS {
+            let (mut head, tag) = self.head(caller, rescue.parcel).await?;
+            let name = head.name.clone();
+            let refused = |why: &str| {
+                Refusal::new(
+                    Code::UnknownClaim,
+                    format!("The work on the parcel {name:?} cannot be taken into a new one: {why}."),
+                )
+            };
+            let broken = head
+                .broken(rescue.claim.tag())
+                .ok_or_else(|| refused("no lock with this claim was broken"))?;
+            match broken.rescue {
+                Some(there) if there == new => return Ok(()),
+                Some(there) => return Err(refused(&format!("it was taken into {there} already"))),
+                None => broken.rescue = Some(new),
+            }
+            if self.swap(Key::Head(rescue.parcel), Some(tag), head.encode().into()).await? {
+                return Ok(());
+            }
         }
-        let lock = LockRequest { kiosk: ask.kiosk.clone(), inventory: None };
-        self.lock(caller, ask.id, &lock, false, by.now).await
+        Err(busy(rescue.parcel))
+    }
+
+    /// Is this the last version of the parcel?
+    async fn is_last(&self, id: ParcelId, head: &Head, base: &Base) -> Result<()> {
+        if head.version == base.version
+            && head.version > Version(0)
+            && self.last(id, head.version).await?.hash == base.record
+        {
+            return Ok(());
+        }
+        Err(not_the_base(head, base))
+    }
+
+    fn locked(&self, head: &Head, epoch: Epoch, misses: Vec<Miss>) -> LockReply {
+        LockReply {
+            store: self.identity(),
+            name: head.name.clone(),
+            owner: head.owner.clone(),
+            epoch,
+            version: head.version,
+            misses,
+        }
     }
 
     /// Every head that can be read; others are told to the log, so that one damaged parcel does not hide the rest.
@@ -510,19 +588,20 @@ impl Parcels {
     }
 
     async fn info(&self, id: ParcelId, head: &Head) -> Result<ParcelInfo> {
-        let last = if head.version > Version(0) { Some(self.public(id, head.version).await?) } else { None };
-        Ok(describe(id, head, last.as_ref()))
+        let last = if head.version > Version(0) { Some(self.last(id, head.version).await?) } else { None };
+        Ok(describe(id, head, self.identity(), last.as_ref()))
     }
 
-    /// The public part of a committed record.
-    async fn public(&self, id: ParcelId, n: Version) -> Result<Public> {
+    /// A committed record.
+    async fn last(&self, id: ParcelId, n: Version) -> Result<Last> {
         let problem = |error: String| {
             tracing::error!(parcel = %id, version = %n, error, "a version record cannot be read");
             unreadable(&id)
         };
         let record =
             self.get(Key::Record(id, n)).await?.ok_or_else(|| problem("it is not there".to_owned()))?;
-        Public::read(&record.bytes).map_err(|e| problem(e.to_string()))
+        let public = Public::read(&record.bytes).map_err(|e| problem(e.to_string()))?;
+        Ok(Last { hash: RecordHash::of(&record.bytes), public })
     }
 
     async fn get(&self, key: Key) -> Result<Option<Object>> {
@@ -532,6 +611,10 @@ impl Parcels {
     async fn swap(&self, key: Key, expected: Option<Etag>, bytes: Bytes) -> Result<bool> {
         self.store.swap(key, expected, bytes).await.map_err(store_error)
     }
+}
+
+fn writer<'a>(principal: &'a str, hold: &Hold) -> Writer<'a> {
+    Writer { principal, epoch: hold.epoch, claim: hold.claim.tag() }
 }
 
 /// Where what is sent for a parcel goes. Before its first version it can still be taken away, and all that with it.

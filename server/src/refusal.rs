@@ -86,6 +86,10 @@ codes! {
     Locked = "locked", CONFLICT;
     /// The lock was taken, broken or released since.
     StaleEpoch = "stale-epoch", CONFLICT;
+    /// The lock is none that this store gave.
+    UnknownClaim = "unknown-claim", CONFLICT;
+    /// The lock is from another store, or from another generation of this one.
+    OtherStore = "other-store", CONFLICT;
     /// The version does not follow the last one.
     WrongParent = "wrong-parent", CONFLICT;
     /// A parcel that has a version is not taken away.

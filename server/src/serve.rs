@@ -10,7 +10,7 @@ use crate::{
     },
     http::{self, App},
     parcels::Parcels,
-    store::local::LocalStore,
+    store::{Store as _, local::LocalStore},
 };
 use anyhow::{Context, anyhow};
 use axum_server::{
@@ -77,7 +77,8 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let idle = u32::try_from(config.limits.idle_timeout.as_millis()).unwrap_or(u32::MAX);
     setsockopt(&listener, sockopt::TcpUserTimeout, &idle).context("cannot set up the listening socket")?;
     bound_unsent(&listener).context("cannot set up the listening socket")?;
-    let store = LocalStore::open(&config.store)?;
+    let store = LocalStore::open(&config.store, &config.witness)?;
+    let identity = store.identity();
     let tokens = TokenKey::load_or_create(&config.token_key_file).context("token_key_file")?;
     let acceptor = Acceptor::new(&config.keytab, &config.replay_cache, &config.service).map_err(|e| {
         anyhow!("Kerberos cannot use the keytab {}: {e}; check it with klist -k", config.keytab.display())
@@ -125,7 +126,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         write_whole(ready, format!("{addr}\n").as_bytes())
             .with_context(|| format!("cannot write ready_file {}", ready.display()))?;
     }
-    tracing::info!(%addr, store = %config.store.display(), service = config.service, "serving");
+    tracing::info!(%addr, store = %config.store.display(), %identity, service = config.service, "serving");
     Ok(Running { addr, handle, grace: config.limits.shutdown, task })
 }
 

@@ -42,6 +42,10 @@ impl Server {
         )?;
         let environment = vec![("KRB5_CONFIG", realm.config())];
         let mut server = Self { dir: dir.to_owned(), port, environment, daemon: None };
+        let mut init = std::process::Command::new(paths::binary("parcel-server")?);
+        init.arg("--config").arg(dir.join("server.toml")).arg("init-store");
+        let done = init.output().context("parcel-server cannot be run")?;
+        anyhow::ensure!(done.status.success(), "init-store: {}", String::from_utf8_lossy(&done.stderr));
         server.up()?;
         Ok(server)
     }

@@ -1,12 +1,12 @@
 //! What a command has begun and not finished. When it fails or is stopped, that is taken back, so that nothing half-made
 //! stays: neither on the server nor here.
 
-use super::{AdminError, Exit};
-use cache::status::lock;
+use super::{AdminError, Exit, claims::Claims};
+use cache::{status::lock, tenure::Tenure};
 use client::api::{Api, ApiError};
 use parcel::{
-    id::{Epoch, ParcelId, Version},
-    wire::http::LockInfo,
+    id::{ParcelId, Version},
+    wire::{hold::Hold, http::LockRequest},
 };
 use std::{
     path::{Path, PathBuf},
@@ -38,32 +38,19 @@ struct OnServer {
     api: Api,
     id: ParcelId,
     name: String,
-    holder: Holder,
+    ask: LockRequest,
+    claims: Claims,
     what: What,
 }
 
-/// Under whose name locks are held.
 #[derive(Clone)]
-pub(super) struct Holder {
-    pub principal: String,
-    pub client: String,
-}
-
-impl Holder {
-    /// Is it us who hold it?
-    pub fn holds(&self, lock: &LockInfo) -> bool {
-        lock.principal == self.principal && lock.kiosk == self.client
-    }
-}
-
-#[derive(Clone, Copy)]
 enum What {
     /// A parcel that has no version yet.
     Parcel,
     /// A parcel that has one now; only its lock is still to be given back.
-    Committed(Epoch),
+    Committed(Hold),
     /// A lock that is held for a moment.
-    Lock(Epoch),
+    Lock(Hold),
 }
 
 /// What became of it.
@@ -77,15 +64,28 @@ enum Outcome {
 }
 
 impl Begun {
-    /// A parcel is about to be made.
-    pub fn parcel(&self, api: &Api, id: ParcelId, name: &str, holder: Holder) {
-        self.on_server(OnServer { api: api.clone(), id, name: name.to_owned(), holder, what: What::Parcel });
+    /// A parcel is about to be made, under the lock that `ask` asks for.
+    pub fn parcel(&self, api: &Api, id: ParcelId, name: &str, ask: &LockRequest, claims: &Claims) {
+        self.on_server(OnServer {
+            api: api.clone(),
+            id,
+            name: name.to_owned(),
+            ask: ask.clone(),
+            claims: claims.clone(),
+            what: What::Parcel,
+        });
     }
 
     /// A lock was taken that is to be given back.
-    pub fn lock(&self, api: &Api, id: ParcelId, name: &str, holder: Holder, epoch: Epoch) {
-        let what = What::Lock(epoch);
-        self.on_server(OnServer { api: api.clone(), id, name: name.to_owned(), holder, what });
+    pub fn lock(&self, api: &Api, tenure: &Tenure, claims: &Claims) {
+        self.on_server(OnServer {
+            api: api.clone(),
+            id: tenure.parcel,
+            name: tenure.name.clone(),
+            ask: tenure.ask().clone(),
+            claims: claims.clone(),
+            what: What::Lock(tenure.hold()),
+        });
     }
 
     /// The server has refused to make the parcel, so there is nothing of it; one of that name may be somebody's.
@@ -97,12 +97,12 @@ impl Begun {
         lock(&self.state).on_server = Some(begun);
     }
 
-    /// The parcel has its first version: from here on only its lock, held under this epoch, is given back.
-    pub fn committed(&self, epoch: Epoch) {
+    /// The parcel has its first version: from here on only its lock is given back.
+    pub fn committed(&self, tenure: &Tenure) {
         let mut state = lock(&self.state);
         state.files.clear();
         if let Some(begun) = &mut state.on_server {
-            begun.what = What::Committed(epoch);
+            begun.what = What::Committed(tenure.hold());
         }
     }
 
@@ -148,7 +148,7 @@ impl Begun {
             () = stops.next() => Outcome::Unknown("interrupted".into()),
         };
         let name = &begun.name;
-        let became = match (outcome, begun.what) {
+        let became = match (outcome, &begun.what) {
             (Outcome::Gone, What::Parcel) => {
                 remove(&files);
                 format!("nothing of the new parcel {name:?} is left on the server")
@@ -196,29 +196,43 @@ impl OnServer {
     }
 
     async fn attempt(&self) -> Result<Outcome, ApiError> {
+        let outcome = self.attempt_once().await?;
+        if matches!(outcome, Outcome::Gone | Outcome::Whole) {
+            self.claims.forget(&self.id);
+        }
+        Ok(outcome)
+    }
+
+    async fn attempt_once(&self) -> Result<Outcome, ApiError> {
         let info = match self.api.parcel(&self.id).await {
             Err(error) if error.not_found() => return Ok(Outcome::Gone),
             info => info?,
         };
-        let ours = info.lock.filter(|lock| self.holder.holds(lock)).map(|lock| lock.epoch);
-        match (self.what, ours) {
-            (What::Parcel, _) if info.version > Version(0) => {
-                if let Some(epoch) = ours {
-                    self.api.unlock(&self.id, epoch).await?;
+        let ours = info.lock.is_some_and(|lock| lock.claim == self.ask.claim.tag());
+        match &self.what {
+            What::Parcel if info.version > Version(0) => {
+                if ours {
+                    self.api.unlock(&self.id, &self.hold().await?).await?;
                 }
                 Ok(Outcome::Whole)
             }
-            (What::Parcel, None) => Ok(Outcome::Unknown("somebody else has its lock".into())),
-            (What::Parcel, Some(epoch)) => match self.api.discard(&self.id, epoch).await {
+            What::Parcel if !ours => Ok(Outcome::Unknown("somebody else has its lock".into())),
+            What::Parcel => match self.api.discard(&self.id, &self.hold().await?).await {
                 Err(error) if !error.not_found() => Err(error),
                 _ => Ok(Outcome::Gone),
             },
-            (What::Lock(held) | What::Committed(held), Some(epoch)) if held == epoch => {
-                self.api.unlock(&self.id, epoch).await?;
+            What::Lock(hold) | What::Committed(hold) if ours => {
+                self.api.unlock(&self.id, hold).await?;
                 Ok(Outcome::Gone)
             }
-            (What::Lock(_) | What::Committed(_), _) => Ok(Outcome::Gone),
+            What::Lock(_) | What::Committed(_) => Ok(Outcome::Gone),
         }
+    }
+
+    /// The lock that the server gave, although its answer may have been lost.
+    async fn hold(&self) -> Result<Hold, ApiError> {
+        let reply = self.api.lock(&self.id, &self.ask, false).await?;
+        Ok(Tenure::new(self.id, self.ask.clone(), &reply).hold())
     }
 }
 

@@ -67,16 +67,17 @@ pub(super) async fn run(common: &Common, arguments: Arguments) -> Result<Answer>
     if let Some(path) = &arguments.recovery_out {
         secrets::write_recovery(path, &recovery, &connection.begun)?;
     }
-    let (parcel, epoch) = connection.create(&arguments.name, &owner).await?;
+    let tenure = connection.create(&arguments.name, &owner).await?;
+    let parcel = tenure.parcel;
     let what = format!("the parcel {:?}", arguments.name);
     let mut slots = Slots::default();
     secrets::set_password(&mut slots, &password, &key, &parcel)?;
     slots.set_recovery(&recovery, &key, &parcel);
-    let stored = connection.api.put_slots(&parcel, Some(epoch), slots.to_json().into()).await;
+    let stored = connection.api.put_slots(&parcel, Some(&tenure.hold()), slots.to_json().into()).await;
     stored.map_err(|e| connection.about(e, &what))?;
 
-    let uploader = connection.uploader(parcel, epoch, secret.clone(), 1);
-    let place = Place { key: &key, parcel };
+    let uploader = connection.uploader(tenure.clone(), secret.clone(), 1);
+    let place = Place { key: &key, parcel, moved: false };
     let images =
         take_over(&connection, &uploader, &place, &golden).await.map_err(|e| connection.about(e, &what))?;
     let mut machine = golden.record.public.machine.clone();
@@ -90,7 +91,7 @@ pub(super) async fn run(common: &Common, arguments: Arguments) -> Result<Answer>
         cmdline: golden.record.private.cmdline.clone(),
         working_set: Vec::new(),
     };
-    let first = First { parcel, epoch, key: &key, machine, tag, images, private };
+    let first = First { tenure, key: &key, machine, tag, images, private };
     let info = record::finish(&connection, &uploader, first).await?;
 
     let mut json = serde_json::json!({ "parcel": &info });

@@ -1,15 +1,11 @@
 //! A logged-in connection to the parcel server, and the parcels on it.
 
-use super::{
-    AdminError, Exit, Result,
-    begun::{Begun, Holder},
-    cli::Common,
-    list::date,
-};
+use super::{AdminError, Exit, Result, begun::Begun, claims::Claims, cli::Common, list::date};
 use cache::{
     commit::upload::Uploader,
     remote::{ServerSink, SinkError, again},
     status::{Board, Step},
+    tenure::Tenure,
 };
 use client::{
     api::{Api, ApiError},
@@ -17,9 +13,9 @@ use client::{
 };
 use futures::FutureExt as _;
 use parcel::{
-    id::{Epoch, ParcelId, Version},
+    id::{ParcelId, Version},
     secret::Secret,
-    wire::http::{CreateParcel, LockReply, LockRequest, ParcelInfo},
+    wire::http::{CreateParcel, LockReply, ParcelInfo},
 };
 use std::{
     io::{IsTerminal as _, Write as _},
@@ -33,8 +29,8 @@ pub(super) struct Connection {
     pub board: Arc<Board>,
     /// Who we are, by the server's word.
     pub principal: String,
-    /// Under what name we hold locks.
-    pub client: String,
+    /// Who we are to those who wait for a lock, and which locks are ours.
+    pub claims: Claims,
     /// What is to be taken back if the command does not come to its end.
     pub begun: Begun,
 }
@@ -50,14 +46,19 @@ impl Connection {
         let board = Board::new(Arc::new(Traffic::default()));
         let api = Api::new(&common.server, &common.ca, board.traffic().clone())?;
         let session = login::from_default_cache().await?.negotiate(&api).await?;
-        let host = nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned();
-        let client = format!("waystation on {host}").chars().take(64).collect();
-        Ok(Self { api, board, principal: session.principal, client, begun: common.begun.clone() })
+        let claims = Claims::open()?;
+        Ok(Self { api, board, principal: session.principal, claims, begun: common.begun.clone() })
     }
 
-    /// Under whose name we hold locks.
-    pub fn holder(&self) -> Holder {
-        Holder { principal: self.principal.clone(), client: self.client.clone() }
+    /// Takes the lock, or finds that it is ours; with `breaking`, whoever holds it.
+    pub async fn lock(&self, parcel: &ParcelInfo, breaking: bool) -> Result<(Arc<Tenure>, LockReply)> {
+        let ask = self.claims.ask(&parcel.id, parcel.lock.as_ref())?;
+        let reply = self.api.lock(&parcel.id, &ask, breaking).await.inspect_err(|error| {
+            if error.refused() {
+                self.claims.forget(&parcel.id);
+            }
+        })?;
+        Ok((Arc::new(Tenure::new(parcel.id, ask, &reply)), reply))
     }
 
     /// The caller's parcel of that name, or with that id.
@@ -94,7 +95,7 @@ impl Connection {
 
     /// Makes a parcel and takes its lock. One of that name and owner that was begun here and never finished makes room for
     /// it.
-    pub async fn create(&self, name: &str, owner: &str) -> Result<(ParcelId, Epoch)> {
+    pub async fn create(&self, name: &str, owner: &str) -> Result<Arc<Tenure>> {
         let known = self.api.parcels().await?;
         match known.iter().find(|one| one.name == name && one.owner == owner) {
             Some(begun) if begun.version == Version(0) => self.discard(begun, false).await?,
@@ -105,23 +106,32 @@ impl Connection {
             None => {}
         }
         let id = ParcelId(*super::secrets::random()?);
-        let body =
-            CreateParcel { id, name: name.to_owned(), owner: owner.to_owned(), kiosk: self.client.clone() };
+        let ask = self.claims.ask(&id, None)?;
+        let body = CreateParcel {
+            id,
+            name: name.to_owned(),
+            owner: owner.to_owned(),
+            kiosk: ask.kiosk.clone(),
+            boot: ask.boot,
+            claim: ask.claim.clone(),
+            rescues: None,
+        };
         let _step = self.begun.step().await;
-        self.begun.parcel(&self.api, id, name, self.holder());
-        let LockReply { epoch, .. } = self.api.create(&body).await.map_err(|e| {
+        self.begun.parcel(&self.api, id, name, &ask, &self.claims);
+        let reply = self.api.create(&body).await.map_err(|e| {
             if matches!(&e, ApiError::Refused { status: 400..500, .. }) {
                 self.begun.refused();
+                self.claims.forget(&id);
             }
             self.about(e, &format!("the parcel {name:?}"))
         })?;
-        Ok((id, epoch))
+        Ok(Arc::new(Tenure::new(id, ask, &reply)))
     }
 
     /// Takes away a parcel that has no version. One that is held elsewhere may be in the making there at this moment, so
     /// that is only done with `breaking`.
     pub async fn discard(&self, begun: &ParcelInfo, breaking: bool) -> Result<()> {
-        let elsewhere = begun.lock.as_ref().filter(|lock| !self.holder().holds(lock));
+        let elsewhere = begun.lock.as_ref().filter(|_| !self.claims.holds(begun));
         if let Some(lock) = elsewhere.filter(|_| !breaking) {
             let text = format!(
                 "the parcel {:?} of {} is being made by {} ({}) since {}; let that end, or take it away with waystation \
@@ -137,16 +147,17 @@ impl Connection {
             error.error.holder = Some(lock.clone());
             return Err(error);
         }
-        let body = LockRequest { kiosk: self.client.clone(), inventory: None };
-        let epoch = self.api.lock(&begun.id, &body, elsewhere.is_some()).await?.epoch;
-        Ok(self.api.discard(&begun.id, epoch).await?)
+        let (tenure, _) = self.lock(begun, elsewhere.is_some()).await?;
+        self.api.discard(&begun.id, &tenure.hold()).await?;
+        self.claims.forget(&begun.id);
+        Ok(())
     }
 
     /// Gives the lock of a committed parcel back. What was done is done whether that works or not, so it only warns.
-    pub async fn release(&self, parcel: &ParcelInfo, epoch: Epoch) {
+    pub async fn release(&self, parcel: &ParcelInfo, tenure: &Tenure) {
         let release = || {
             async {
-                match self.api.unlock(&parcel.id, epoch).await {
+                match self.api.unlock(&parcel.id, &tenure.hold()).await {
                     // Somebody else's is out of sight once it is unlocked, so an earlier try has come through.
                     Err(error) if error.not_found() => Ok(()),
                     released => released.map_err(SinkError::hasty),
@@ -154,11 +165,12 @@ impl Connection {
             }
             .boxed()
         };
-        if let Err(error) = again(self.board.clone(), self.api.token_renewals(), release).await {
-            eprintln!(
+        match again(self.board.clone(), self.api.token_renewals(), release).await {
+            Ok(()) => self.claims.forget(&parcel.id),
+            Err(error) => eprintln!(
                 "waystation: the lock of the parcel {:?} could not be given back ({}); run waystation unlock {} later",
                 parcel.name, error.error, parcel.id
-            );
+            ),
         }
     }
 
@@ -176,8 +188,8 @@ impl Connection {
     }
 
     /// An uploader for a parcel whose lock we have.
-    pub fn uploader(&self, parcel: ParcelId, epoch: Epoch, secret: Secret, level: i32) -> Uploader {
-        let sink = ServerSink { api: self.api.clone(), parcel, epoch, judge: SinkError::hasty };
+    pub fn uploader(&self, tenure: Arc<Tenure>, secret: Secret, level: i32) -> Uploader {
+        let sink = ServerSink { api: self.api.clone(), tenure, judge: SinkError::hasty };
         Uploader::new(Arc::new(sink), self.board.clone(), secret, level)
     }
 

@@ -103,7 +103,8 @@ pub(super) async fn run(common: &Common, arguments: Arguments) -> Result<Answer>
         None => None,
     };
 
-    let (parcel, epoch) = connection.create(&arguments.name, &connection.principal).await?;
+    let tenure = connection.create(&arguments.name, &connection.principal).await?;
+    let parcel = tenure.parcel;
     let what = format!("the parcel {:?}", arguments.name);
     let mut slots = Slots::default();
     if let Some(password) = &password {
@@ -113,14 +114,14 @@ pub(super) async fn run(common: &Common, arguments: Arguments) -> Result<Answer>
         slots.set_recovery(recovery, &key, &parcel);
     }
     if !slots.slots.is_empty() {
-        let stored = connection.api.put_slots(&parcel, Some(epoch), slots.to_json().into()).await;
+        let stored = connection.api.put_slots(&parcel, Some(&tenure.hold()), slots.to_json().into()).await;
         stored.map_err(|e| connection.about(e, &what))?;
     }
 
     let secret = secrets::new_secret()?;
-    let uploader = connection.uploader(parcel, epoch, secret.clone(), arguments.zstd_level);
+    let uploader = connection.uploader(tenure.clone(), secret.clone(), arguments.zstd_level);
     let showing = connection.show("importing", disk.bytes + kernel.bytes + initrd.bytes);
-    let place = Place { key: &key, parcel };
+    let place = Place { key: &key, parcel, moved: false };
     let mut images = Vec::new();
     for (kind, input) in [(ImageKind::Kernel, kernel), (ImageKind::Initrd, initrd), (ImageKind::Disk, disk)] {
         images.push(record::send_file(&connection, &uploader, &place, kind, input, &showing.step).await?);
@@ -130,7 +131,7 @@ pub(super) async fn run(common: &Common, arguments: Arguments) -> Result<Answer>
         secrets::check_key(path, &key)?;
     }
     let private = Private { secrets: vec![secret], cmdline: arguments.cmdline, working_set: Vec::new() };
-    let first = First { parcel, epoch, key: &key, machine, tag, images, private };
+    let first = First { tenure, key: &key, machine, tag, images, private };
     let info = record::finish(&connection, &uploader, first).await?;
     let sent = uploader.sent() / 1024;
     Answer::new(&info, format!("imported {:?} as {} ({} KiB sent)\n", info.name, info.id, sent))

@@ -1,6 +1,7 @@
 //! The `waystation` command: parcels on an administrator's or a user's own machine, with the ticket that `kinit` got.
 
 mod begun;
+mod claims;
 mod cli;
 mod clone;
 mod connect;

@@ -8,19 +8,16 @@ use cache::{
     },
     fetch::Plain,
     status::Step,
+    tenure::Tenure,
 };
 use parcel::{
     chunk::CHUNK_SIZE,
-    id::{Epoch, ParcelId, Version},
+    id::{RecordHash, Version},
     keyring::{ImageKind, chunks_for},
     record::{FORMAT, ImageInfo, Private, Public, Record},
     secret::ParcelKey,
     tag::{CpuTag, Tag, Wishes, baseline_features},
-    wire::{
-        WireError,
-        guest::Machine,
-        http::{LockRequest, ParcelInfo},
-    },
+    wire::{WireError, guest::Machine, http::ParcelInfo},
 };
 use std::{
     sync::Arc,
@@ -88,8 +85,7 @@ pub(super) async fn send_file(
 
 /// The first version of a parcel that is made new.
 pub(super) struct First<'a> {
-    pub parcel: ParcelId,
-    pub epoch: Epoch,
+    pub tenure: Arc<Tenure>,
     pub key: &'a ParcelKey,
     pub machine: Machine,
     pub tag: Tag,
@@ -106,20 +102,20 @@ pub(super) async fn finish(
     let version = Version(1);
     let public = Public {
         format: FORMAT,
-        parcel: first.parcel,
+        parcel: first.tenure.parcel,
         version,
         parent: Version(0),
         created_at: now(),
-        kiosk: connection.client.clone(),
+        kiosk: connection.claims.client.clone(),
         tag: first.tag,
         machine: first.machine,
         images: first.images,
     };
     // Asked before: afterwards the parcel of somebody else is out of sight.
-    let begun = connection.api.parcel(&first.parcel).await?;
+    let begun = connection.api.parcel(&first.tenure.parcel).await?;
     let info = ParcelInfo {
         version,
-        epoch: first.epoch.next(),
+        epoch: first.tenure.hold().epoch.next(),
         lock: None,
         tag: Some(public.tag.clone()),
         suspended_at: Some(public.created_at),
@@ -130,13 +126,14 @@ pub(super) async fn finish(
     };
     let record = Record { public, private: first.private };
     let sealed = record.seal(first.key).map_err(|e| AdminError::input(e.to_string()))?;
+    let info = ParcelInfo { record: Some(RecordHash::of(&sealed)), ..info };
 
     let _showing = connection.show("committing", 0);
     let _step = connection.begun.step().await;
     let what = format!("the parcel {:?}", info.name);
     move_head(uploader, version, sealed.into()).await.map_err(|e| connection.about(e, &what))?;
-    connection.begun.committed(first.epoch);
-    connection.release(&info, first.epoch).await;
+    connection.begun.committed(&first.tenure);
+    connection.release(&info, &first.tenure).await;
     connection.begun.finished();
     Ok(info)
 }
@@ -172,12 +169,11 @@ pub(super) async fn replace(
     change: impl FnOnce(&mut Public),
 ) -> Result<ParcelInfo> {
     let Opened { info, key, mut record } = opened;
-    let kept = info.lock.as_ref().is_some_and(|lock| connection.holder().holds(lock));
+    let kept = connection.claims.holds(&info);
     let step = connection.begun.step().await;
-    let lock = LockRequest { kiosk: connection.client.clone(), inventory: None };
-    let held = connection.api.lock(&info.id, &lock, false).await?;
+    let (tenure, held) = connection.lock(&info, false).await?;
     if !kept {
-        connection.begun.lock(&connection.api, info.id, &info.name, connection.holder(), held.epoch);
+        connection.begun.lock(&connection.api, &tenure, &connection.claims);
     }
     drop(step);
     if held.version != record.public.version {
@@ -187,11 +183,11 @@ pub(super) async fn replace(
     record.public.parent = held.version;
     record.public.version = held.version.next();
     record.public.created_at = now();
-    record.public.kiosk = connection.client.clone();
+    record.public.kiosk = connection.claims.client.clone();
     change(&mut record.public);
     let sealed = record.seal(&key).map_err(|e| AdminError::input(e.to_string()))?;
     let secret = record.private.secrets[0].clone();
-    let uploader = connection.uploader(info.id, held.epoch, secret, 1);
+    let uploader = connection.uploader(tenure.clone(), secret, 1);
 
     let _showing = connection.show("committing", 0);
     let _step = connection.begun.step().await;
@@ -203,7 +199,7 @@ pub(super) async fn replace(
     if kept {
         return Ok(info);
     }
-    connection.release(&info, held.epoch).await;
+    connection.release(&info, &tenure).await;
     connection.begun.finished();
     Ok(ParcelInfo { lock: None, epoch: held.epoch.next(), ..info })
 }

@@ -16,7 +16,7 @@ use crate::{
 use bytes::Bytes;
 use parcel::{
     chunk::CHUNK_SIZE,
-    id::{ChunkName, Version},
+    id::{ChunkName, ParcelId, RecordHash, Version},
     keyring::{ChunkRef, ImageKind, LEAF_REFS, Leaf, leaves_for, locate},
     pages::{PAGE_SIZE, Plan},
     record::{ImageInfo, MAX_WORKING_SET, Private, Public, Record},
@@ -42,6 +42,8 @@ pub struct Author {
 pub struct Committed {
     /// The new version.
     pub version: Version,
+    /// Its record.
+    pub record: RecordHash,
     /// Bytes of objects that were sent for it.
     pub bytes: u64,
 }
@@ -52,6 +54,16 @@ type Changes = upload::Refs;
 /// How often a commit is made anew because the server lost what it said it has.
 const ATTEMPTS: usize = 3;
 
+/// Where a commit goes.
+#[derive(Debug, Clone, Copy)]
+struct Target {
+    parcel: ParcelId,
+    version: Version,
+    parent: Version,
+    /// Not the parcel that was opened: every leaf is bound to its parcel, so all are sealed anew.
+    elsewhere: bool,
+}
+
 /// Commits what `open` has: its changed disk chunks, and what the VMM saved.
 pub async fn commit(
     open: &Arc<OpenParcel>,
@@ -59,9 +71,34 @@ pub async fn commit(
     level: i32,
     sink: Arc<dyn Sink>,
 ) -> Result<Committed, WireError> {
+    let base = &open.record.public;
+    let target =
+        Target { parcel: base.parcel, version: base.version.next(), parent: base.version, elsewhere: false };
+    attempts(open, author, level, sink, target).await
+}
+
+/// Commits the same as the first version of the empty parcel `into`, which has the same key.
+pub async fn rescue(
+    open: &Arc<OpenParcel>,
+    author: &Author,
+    level: i32,
+    sink: Arc<dyn Sink>,
+    into: ParcelId,
+) -> Result<Committed, WireError> {
+    let target = Target { parcel: into, version: Version(1), parent: Version(0), elsewhere: true };
+    attempts(open, author, level, sink, target).await
+}
+
+async fn attempts(
+    open: &Arc<OpenParcel>,
+    author: &Author,
+    level: i32,
+    sink: Arc<dyn Sink>,
+    target: Target,
+) -> Result<Committed, WireError> {
     let mut last = None;
     for _ in 0..ATTEMPTS {
-        match attempt(open, author, level, sink.clone()).await {
+        match attempt(open, author, level, sink.clone(), target).await {
             Err(error) if error.code == "missing-objects" => last = Some(error),
             done => return done,
         }
@@ -74,6 +111,7 @@ async fn attempt(
     author: &Author,
     level: i32,
     sink: Arc<dyn Sink>,
+    target: Target,
 ) -> Result<Committed, WireError> {
     let HandedOver { saved, at, .. } = open.saved().ok_or_else(|| {
         WireError::new(
@@ -86,7 +124,7 @@ async fn attempt(
     let secret = base.private.secrets.first().cloned().ok_or_else(|| internal("the record has no secret"))?;
     let step = board.step(0);
     let uploader = Uploader::new(sink, board.clone(), secret, level);
-    let writer = Writer { open, uploader: &uploader, step: &step };
+    let writer = Writer { open, uploader: &uploader, step: &step, target };
 
     // What there is to do is known before it is begun, so that the traveller sees how far it is.
     let chunks = open.disk.dirty_chunks();
@@ -110,19 +148,24 @@ async fn attempt(
         images.push(writer.state(state).await?);
     }
     let kept = [ImageKind::Kernel, ImageKind::Initrd];
-    images.extend(base.public.images.iter().filter(|image| kept.contains(&image.kind)).cloned());
+    for image in base.public.images.iter().filter(|image| kept.contains(&image.kind)) {
+        images.push(match target.elsewhere {
+            true => writer.image(image.kind, image.bytes, Vec::new(), Some(&open.keyring)).await?,
+            false => image.clone(),
+        });
+    }
 
     let mut tag = base.public.tag.clone();
     let suspended = matches!(saved, Saved::Suspended { .. });
     tag.cpu.vendor = suspended.then(|| author.vendor.clone());
     tag.device_model = author.device_model;
-    let version = base.public.version.next();
+    let Target { parcel, version, parent, .. } = target;
     let record = Record {
         public: Public {
             format: parcel::record::FORMAT,
-            parcel: base.public.parcel,
+            parcel,
             version,
-            parent: base.public.version,
+            parent,
             created_at: at,
             kiosk: author.kiosk.clone(),
             tag,
@@ -137,9 +180,10 @@ async fn attempt(
     };
     let record = record.seal(&open.key).map_err(internal)?;
     let bytes = uploader.sent() + record.len() as u64;
+    let hash = RecordHash::of(&record);
     move_head(&uploader, version, record.into()).await?;
     board.set_dirty(0);
-    Ok(Committed { version, bytes })
+    Ok(Committed { version, record: hash, bytes })
 }
 
 /// Puts the record. An answer that was lost is no failure: if the version is there and is ours, it is committed.
@@ -166,6 +210,7 @@ struct Writer<'a> {
     open: &'a Arc<OpenParcel>,
     uploader: &'a Uploader,
     step: &'a Step,
+    target: Target,
 }
 
 impl Writer<'_> {
@@ -227,7 +272,7 @@ impl Writer<'_> {
         changes: Changes,
         old: Option<&Arc<Keyring>>,
     ) -> Result<ImageInfo, WireError> {
-        let place = Place { key: &self.open.key, parcel: self.open.record.public.parcel };
+        let place = Place { key: &self.open.key, parcel: self.target.parcel, moved: self.target.elsewhere };
         let (image, objects) = place.image(kind, bytes, changes, old).await?;
         self.uploader.objects(objects, |_| {}).await?;
         Ok(image)
@@ -239,7 +284,9 @@ pub struct Place<'a> {
     /// The parcel key.
     pub key: &'a parcel::secret::ParcelKey,
     /// The parcel.
-    pub parcel: parcel::id::ParcelId,
+    pub parcel: ParcelId,
+    /// The old leaves are another parcel's.
+    pub moved: bool,
 }
 
 impl Place<'_> {
@@ -261,6 +308,11 @@ impl Place<'_> {
             if chunk < chunks {
                 let (leaf, place) = locate(chunk);
                 by_leaf.entry(leaf).or_default().push((place, to));
+            }
+        }
+        if self.moved {
+            for (index, _) in (0..).zip(&leaves).filter(|(_, leaf)| leaf.is_some()) {
+                by_leaf.entry(index).or_default();
             }
         }
         if shrunk && count > 0 {

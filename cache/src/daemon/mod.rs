@@ -1,5 +1,6 @@
 //! The daemon: what `cached` holds during a session, and what it does when it is asked.
 
+mod rescue;
 mod serve;
 
 pub use serve::run;
@@ -14,16 +15,18 @@ use crate::{
     remote::{ServerSink, ServerSource, SinkError, again},
     status::{Board, lock},
     store::Store,
+    tenure::Tenure,
 };
-use client::api::Api;
+use client::api::{Api, ApiError};
 use futures::FutureExt as _;
 use parcel::{
-    id::{Epoch, ParcelId, Version},
+    id::{BootId, ParcelId, RecordHash, Version},
     secret::ParcelKey,
     tag::Inventory,
     wire::{
         WireError,
         daemon::{NEEDS_LOGIN, Policy, Reply, Request},
+        hold::Claim,
         http::{LockReply, LockRequest},
     },
 };
@@ -67,13 +70,28 @@ impl Settings {
     }
 }
 
-/// A lock that this kiosk holds.
+/// A lock that this kiosk has asked for.
 #[derive(Clone)]
 struct Held {
     parcel: ParcelId,
-    kiosk: String,
+    ask: LockRequest,
     inventory: Inventory,
+    /// `None` while the server's answer is missing.
+    given: Option<Given>,
+}
+
+/// A lock that was given.
+#[derive(Clone)]
+struct Given {
     reply: LockReply,
+    tenure: Arc<Tenure>,
+}
+
+impl Held {
+    fn give(&mut self, reply: LockReply) {
+        let tenure = Arc::new(Tenure::new(self.parcel, self.ask.clone(), &reply));
+        self.given = Some(Given { reply, tenure });
+    }
 }
 
 /// An open parcel and its sockets.
@@ -87,7 +105,10 @@ struct Running {
 #[derive(Default)]
 struct Work {
     held: Option<Held>,
+    /// The last lock that was given back.
+    past: Option<Arc<Tenure>>,
     running: Option<Running>,
+    rescue: Option<rescue::Rescue>,
 }
 
 /// The daemon of one session.
@@ -160,11 +181,13 @@ impl Daemon {
             }
             Request::PutSlots { parcel, slots } => self.put_slots(parcel, slots).await,
             Request::Key { parcel, key } => self.take_key(parcel, key.expose()),
-            Request::Lock { parcel, kiosk, inventory, break_lock } => {
-                self.lock(parcel, kiosk, inventory, break_lock).await
+            Request::Lock { parcel, kiosk, boot, inventory, break_lock } => {
+                self.lock(parcel, kiosk, boot, inventory, break_lock).await
             }
             Request::Open { parcel, policy, cold_boot } => self.open(parcel, policy, cold_boot).await,
             Request::Commit => self.commit().await,
+            Request::Rescue => self.rescue().await,
+            Request::Learn => self.learn().await,
             Request::Unlock => self.unlock().await,
             Request::Status | Request::Watch => Ok(Reply::Status(self.board.status())),
             Request::Quit => {
@@ -182,8 +205,9 @@ impl Daemon {
 
     async fn put_slots(&self, parcel: ParcelId, slots: String) -> Result<Reply, WireError> {
         let held = self.work.try_lock().ok().and_then(|work| work.held.clone());
-        let epoch = held.filter(|held| held.parcel == parcel).map(|held| held.reply.epoch);
-        self.api.put_slots(&parcel, epoch, slots.into()).await.map_err(|e| e.to_wire())?;
+        let given = held.filter(|held| held.parcel == parcel).and_then(|held| held.given);
+        let hold = given.map(|given| given.tenure.hold());
+        self.api.put_slots(&parcel, hold.as_ref(), slots.into()).await.map_err(|e| e.to_wire())?;
         Ok(Reply::Ok)
     }
 
@@ -198,26 +222,47 @@ impl Daemon {
         &self,
         parcel: ParcelId,
         kiosk: String,
+        boot: BootId,
         inventory: Inventory,
         breaking: bool,
     ) -> Result<Reply, WireError> {
         let mut work = self.working()?;
-        if let Some(held) = &work.held {
-            if held.parcel == parcel && held.kiosk == kiosk {
-                return Ok(Reply::Locked(held.reply.clone()));
+        let ask = match &work.held {
+            // Asked again, because the answer was lost: the same acquisition.
+            Some(held) if held.parcel == parcel && held.ask.kiosk == kiosk && held.ask.boot == boot => {
+                if let Some(given) = &held.given {
+                    return Ok(Reply::Locked(given.reply.clone()));
+                }
+                held.ask.clone()
             }
-            return Err(WireError::new(
-                "busy",
-                "this kiosk holds the lock of another parcel; unlock it first",
-            ));
-        }
-        let body = LockRequest { kiosk: kiosk.clone(), inventory: Some(inventory.clone()) };
+            Some(_) => {
+                return Err(WireError::new(
+                    "busy",
+                    "this kiosk holds the lock of another parcel; unlock it first",
+                ));
+            }
+            None => {
+                LockRequest { kiosk, boot, claim: claim()?, again: None, inventory: Some(inventory.clone()) }
+            }
+        };
         let api = self.api.clone();
         // Seen through even when whoever asked has gone: the server may have given the lock, and an unlock must find it.
         let taking = tokio::spawn(async move {
-            let reply = api.lock(&parcel, &body, breaking).await.map_err(|e| e.to_wire())?;
-            work.held = Some(Held { parcel, kiosk, inventory, reply: reply.clone() });
-            Ok(Reply::Locked(reply))
+            let mut held = Held { parcel, ask, inventory, given: None };
+            work.held = Some(held.clone());
+            match api.lock(&parcel, &held.ask, breaking).await {
+                Ok(reply) => {
+                    held.give(reply.clone());
+                    work.held = Some(held);
+                    Ok(Reply::Locked(reply))
+                }
+                Err(error) => {
+                    if error.refused() {
+                        work.held = None;
+                    }
+                    Err(error.to_wire())
+                }
+            }
         });
         taking.await.map_err(|e| WireError::new("internal-error", e.to_string()))?
     }
@@ -225,7 +270,8 @@ impl Daemon {
     async fn open(&self, parcel: ParcelId, policy: Policy, cold_boot: bool) -> Result<Reply, WireError> {
         let mut work = self.working()?;
         let held = work.held.as_ref().filter(|held| held.parcel == parcel);
-        let version = held.ok_or_else(not_locked)?.reply.version;
+        let Given { reply, tenure } = held.and_then(|held| held.given.clone()).ok_or_else(not_locked)?;
+        let version = reply.version;
         if version == Version(0) {
             let text = "this parcel is empty: its import or cloning did not finish; do it again";
             return Err(WireError::new("parcel-empty", text));
@@ -238,6 +284,7 @@ impl Daemon {
             async { self.api.version(&parcel, version).await.map_err(SinkError::patient) }.boxed()
         });
         let record = record.await.map_err(|e| e.error)?;
+        tenure.based_on(version, RecordHash::of(&record));
         let opening = Opening {
             parcel,
             version,
@@ -261,54 +308,61 @@ impl Daemon {
     async fn commit(&self) -> Result<Reply, WireError> {
         let mut work = self.working()?;
         let held = work.held.clone().ok_or_else(not_locked)?;
-        let running = work.running.as_mut().ok_or_else(|| {
-            WireError::new("not-open", "no parcel is open, so there is nothing to commit; open one first")
-        })?;
+        let tenure = held.given.as_ref().ok_or_else(not_locked)?.tenure.clone();
+        let running = work.running.as_mut().ok_or_else(not_open)?;
         let done = match &running.committed {
             Some(done) => done.clone(),
             None => {
-                let author = Author {
-                    kiosk: held.kiosk,
-                    vendor: held.inventory.vendor,
-                    device_model: held.inventory.device_models.last().copied().unwrap_or(0),
-                };
-                let sink = Arc::new(self.sink(held.parcel, held.reply.epoch));
-                let done = commit::commit(&running.parcel, &author, self.settings.zstd_level, sink).await?;
+                let sink = self.sink(tenure.clone());
+                let level = self.settings.zstd_level;
+                let done = commit::commit(&running.parcel, &author(&held), level, sink).await?;
                 tracing::info!(version = %done.version, bytes = done.bytes, "committed");
                 running.committed = Some(done.clone());
                 done
             }
         };
+        tenure.based_on(done.version, done.record);
         // What is opened next under this lock is what was committed last.
-        if let Some(held) = work.held.as_mut() {
-            held.reply.version = done.version;
+        if let Some(given) = work.held.as_mut().and_then(|held| held.given.as_mut()) {
+            given.reply.version = done.version;
         }
         Ok(Reply::Committed { version: done.version, bytes: done.bytes })
     }
 
-    fn sink(&self, parcel: ParcelId, epoch: Epoch) -> ServerSink {
-        ServerSink { api: self.api.clone(), parcel, epoch, judge: SinkError::patient }
+    fn sink(&self, tenure: Arc<Tenure>) -> Arc<ServerSink> {
+        Arc::new(ServerSink { api: self.api.clone(), tenure, judge: SinkError::at_stake })
+    }
+
+    async fn learn(&self) -> Result<Reply, WireError> {
+        let work = self.working()?;
+        let given = work.held.as_ref().and_then(|held| held.given.as_ref()).map(|given| &given.tenure);
+        let tenure = given.or(work.past.as_ref()).ok_or_else(not_locked)?;
+        let seen = self.api.parcel(&tenure.parcel).await.map_err(|e| e.to_wire())?;
+        Ok(Reply::Learned { held: tenure.is(&seen), committed: tenure.committed(&seen) })
     }
 
     async fn unlock(&self) -> Result<Reply, WireError> {
         let mut work = self.working()?;
         work.running = None;
-        let Some(held) = work.held.clone() else { return Ok(Reply::Ok) };
+        self.give_up_rescue(&mut work).await;
+        let Some(held) = work.held.as_mut() else { return Ok(Reply::Ok) };
         // When only a new log-in was missing, whoever asked must hear that.
         let log_in = Mutex::new(None);
         let unlocking = again(self.board.clone(), self.api.token_renewals(), || {
-            async {
-                let tried = self.api.unlock(&held.parcel, held.reply.epoch).await.map_err(SinkError::patient);
+            let tried = self.unlock_once(held.parcel, held.ask.clone(), held.given.clone());
+            let log_in = &log_in;
+            async move {
+                let tried = tried.await.map_err(SinkError::patient);
                 let error = tried.as_ref().err().map(|tried| tried.error.clone());
-                *lock(&log_in) = error.filter(|error| NEEDS_LOGIN.contains(&error.code.as_str()));
+                *lock(log_in) = error.filter(|error| NEEDS_LOGIN.contains(&error.code.as_str()));
                 tried
             }
             .boxed()
         });
         match tokio::time::timeout(UNLOCKING, unlocking).await {
             Ok(Ok(())) => {}
-            // Broken meanwhile: the lock is somebody else's, which is what unlocking is for.
-            Ok(Err(error)) if error.conflict => {}
+            // The lock of the store that is served now is somebody else's, which is what unlocking is for.
+            Ok(Err(error)) if error.conflict && error.error.code != "other-store" => {}
             Ok(Err(error)) => return Err(error.error),
             Err(_) => {
                 let text = "the parcel server does not answer, so the parcel stays locked; break the lock at the next log-in";
@@ -316,9 +370,55 @@ impl Daemon {
                 return Err(log_in.unwrap_or_else(|| WireError::new("still-locked", text)));
             }
         }
-        work.held = None;
+        work.past = work.held.take().and_then(|held| held.given).map(|given| given.tenure);
         Ok(Reply::Ok)
     }
+
+    /// Gives the lock back; one whose answer is missing is asked for again first, which tells what it is.
+    async fn unlock_once(
+        &self,
+        parcel: ParcelId,
+        ask: LockRequest,
+        given: Option<Given>,
+    ) -> Result<(), ApiError> {
+        let hold = match given {
+            Some(given) => given.tenure.hold(),
+            None => {
+                let reply = self.api.lock(&parcel, &ask, false).await?;
+                Tenure::new(parcel, ask, &reply).hold()
+            }
+        };
+        self.api.unlock(&parcel, &hold).await
+    }
+}
+
+/// Who commits.
+fn author(held: &Held) -> Author {
+    Author {
+        kiosk: held.ask.kiosk.clone(),
+        vendor: held.inventory.vendor.clone(),
+        device_model: held.inventory.device_models.last().copied().unwrap_or(0),
+    }
+}
+
+/// Draws a claim.
+fn claim() -> Result<Claim, WireError> {
+    random().map(Claim::from_bytes)
+}
+
+fn random() -> Result<[u8; 16], WireError> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|e| {
+        WireError::new(
+            "internal-error",
+            format!("the kernel gives no random numbers ({e}); restart the kiosk"),
+        )
+    })?;
+    Ok(bytes)
+}
+
+fn not_open() -> WireError {
+    WireError::new("not-open", "no parcel is open, so there is nothing to commit; open one first")
 }
 
 fn not_locked() -> WireError {

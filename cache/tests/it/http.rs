@@ -9,9 +9,13 @@ use client::{
     traffic::Traffic,
 };
 use parcel::{
-    id::{ChunkName, Epoch, ParcelId, Version},
+    id::{BootId, ChunkName, Epoch, Generation, ParcelId, StoreId, Version},
     tag::Inventory,
-    wire::{daemon::Request, http::LockReply},
+    wire::{
+        daemon::Request,
+        hold::{Claim, Hold, StoreIdentity},
+        http::LockReply,
+    },
 };
 use rustls::pki_types::PrivateKeyDer;
 use std::{
@@ -143,7 +147,7 @@ async fn an_answer_of_another_kind_is_not_tried_again() {
     let (api, _) = ask(vec![whole("200 OK", b"hello"), whole("200 OK", &[1, 2])]).await;
     let error = api.parcels().await.unwrap_err();
     assert!(matches!(error, ApiError::Protocol { .. }) && !error.transient(), "{error:?}");
-    let error = api.have(&parcel::id::ParcelId([0; 16]), &[NAME, NAME]).await.unwrap_err();
+    let error = api.have(&ParcelId([0; 16]), &hold(), &[NAME, NAME]).await.unwrap_err();
     assert!(matches!(error, ApiError::Protocol { .. }), "a byte that is neither 0 nor 1: {error:?}");
 }
 
@@ -187,13 +191,34 @@ fn locking_request() -> Request {
         sound: false,
         kbit_per_s: None,
     };
-    Request::Lock { parcel: ParcelId([1; 16]), kiosk: "kiosk".into(), inventory, break_lock: false }
+    Request::Lock {
+        parcel: ParcelId([1; 16]),
+        kiosk: "kiosk".into(),
+        boot: BootId([1; 16]),
+        inventory,
+        break_lock: false,
+    }
+}
+
+fn hold() -> Hold {
+    Hold { store: lock_reply().store, epoch: Epoch(7), claim: Claim::from_bytes([1; 16]) }
+}
+
+fn lock_reply() -> LockReply {
+    LockReply {
+        store: StoreIdentity { id: StoreId([1; 16]), generation: Generation([1; 8]) },
+        name: "work".into(),
+        owner: "shanta@R".into(),
+        epoch: Epoch(7),
+        version: Version(1),
+        misses: Vec::new(),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_waits_for_a_log_in_goes_on_with_the_next_token() {
     let folder = tempfile::tempdir().unwrap();
-    let reply = LockReply { epoch: Epoch(7), version: Version(1), misses: Vec::new() };
+    let reply = lock_reply();
     let reply = serde_json::to_vec(&reply).unwrap();
     let locking: Answer = Box::new(move |_| whole("200 OK", &reply));
     let unlocking = || -> Answer {
@@ -224,7 +249,7 @@ async fn what_waits_for_a_log_in_goes_on_with_the_next_token() {
 async fn a_lock_that_nobody_waits_for_any_more_is_found_and_released() {
     let folder = tempfile::tempdir().unwrap();
     let ca = folder.path().join("ca.pem");
-    let reply = LockReply { epoch: Epoch(7), version: Version(1), misses: Vec::new() };
+    let reply = lock_reply();
     let reply = serde_json::to_vec(&reply).unwrap();
     let (asked, has_asked) = mpsc::channel();
     let (go_on, may_go_on) = mpsc::channel::<()>();

@@ -223,7 +223,7 @@ impl World {
         let secret = Secret::from_bytes([9; 32]);
         let board = Board::new(Arc::new(Traffic::default()));
         let uploader = Uploader::new(server.clone(), board.clone(), secret.clone(), 1);
-        let place = Place { key: &key, parcel };
+        let place = Place { key: &key, parcel, moved: false };
         let mut images = Vec::new();
         for (kind, bytes) in
             [(ImageKind::Kernel, &b"kernel"[..]), (ImageKind::Initrd, b"initrd"), (ImageKind::Disk, disk)]

@@ -8,7 +8,7 @@ mod steps;
 mod wait;
 mod words;
 
-pub use steps::{SESSION, Step, Undo};
+pub use steps::{RESCUE, SESSION, Step, Undo};
 pub use words::{cached_died, vmm_died};
 
 use console::ConsoleSize;
@@ -18,7 +18,7 @@ use crate::{
     system::{Changes, Event, Live, Lock, Network, Power, Role, System, Ticket},
 };
 use parcel::{
-    id::Version,
+    id::{BootId, Version},
     tag::Inventory,
     wire::{
         WireError, daemon,
@@ -47,6 +47,8 @@ pub enum Stop {
     LoggedOut,
     /// The user wants the kiosk off or restarted.
     Power(Power),
+    /// The owner broke the lock elsewhere before the commit: [`RESCUE`] follows.
+    Broken(WireError),
     /// The machine could not be saved but is whole: undo down to [`Phase::Run`] and let it go on.
     GoOn(WireError),
 }
@@ -56,6 +58,8 @@ pub enum Stop {
 pub struct Settings {
     /// Name of the kiosk.
     pub name: String,
+    /// Which boot of it.
+    pub boot: BootId,
     /// Power off rather than return to login.
     pub power_off_on_failure: bool,
     /// How the previous manager ended, when this one is its successor.
@@ -182,6 +186,13 @@ impl<'a> Kiosk<'a> {
             entered.push(at);
             match self.enter(step) {
                 Ok(()) => at += 1,
+                Err(Stop::Broken(_)) => match self.enter(&RESCUE) {
+                    Ok(()) => at += 1,
+                    Err(stop) => {
+                        self.walk_back(&mut entered, stop);
+                        break;
+                    }
+                },
                 Err(Stop::GoOn(error)) => match self.back_to(Phase::Run, &mut entered) {
                     Ok(run) => {
                         self.state.notice = Some(error);
@@ -261,7 +272,7 @@ impl<'a> Kiosk<'a> {
             self.state.timeline.clear();
         }
         self.record(step.phase, seconds, bytes, went.is_ok());
-        if let Err(Stop::Failed(error) | Stop::GoOn(error)) = &went {
+        if let Err(Stop::Failed(error) | Stop::GoOn(error) | Stop::Broken(error)) = &went {
             self.sys.log(&format!("phase {} failed: {}", name(step.phase), words::for_log(error)));
         }
         went
@@ -276,7 +287,7 @@ impl<'a> Kiosk<'a> {
             let _ = self.undo(at);
         }
         self.state.notice = match stop {
-            Stop::Failed(error) | Stop::GoOn(error) => Some(self.with_losses(error)),
+            Stop::Failed(error) | Stop::GoOn(error) | Stop::Broken(error) => Some(self.with_losses(error)),
             Stop::GaveUp if self.live.changes != Changes::None || self.live.lock != Lock::None => {
                 Some(self.with_losses(WireError::new("gave-up", "You gave the session up.")))
             }
@@ -493,6 +504,7 @@ pub fn name(phase: Phase) -> &'static str {
         Phase::Run => "run",
         Phase::Save => "save",
         Phase::Commit => "commit",
+        Phase::Rescue => "rescue",
         Phase::Unlock => "unlock",
         Phase::Wipe => "wipe",
         Phase::Verify => "verify",

@@ -96,6 +96,14 @@ pub const SESSION: [Step; 10] = [
     },
 ];
 
+/// What follows a commit whose lock the owner has broken elsewhere.
+pub const RESCUE: Step = Step {
+    phase: Phase::Rescue,
+    doing: "Your lock was taken over. Sending your changes home as a computer of their own",
+    run: rescue,
+    undo: Undo { what: "nothing of it stays on the server", run: nothing },
+};
+
 /// How long an undo waits for the server before it leaves the lock to be broken later.
 const RELEASE_LIMIT: Duration = Duration::from_secs(10);
 /// How long a lock is given back when everything is home. Nothing but a take-over at the next log-in is at stake, and a
@@ -112,18 +120,9 @@ const RETRY_MOST: Duration = Duration::from_secs(15);
 /// Codes of a request that the server may have heard although no answer came.
 const UNHEARD: [&str; 3] = ["server-unreachable", "server-protocol", "server-error"];
 
-/// Commit errors that trying again cannot mend: the server has refused for good.
-const FINAL: [&str; 9] = [
-    "stale-epoch",
-    "wrong-parent",
-    "not-locked",
-    "not-owner",
-    "not-open",
-    "nothing-saved",
-    "no-such-parcel",
-    "bad-record",
-    "bad-request",
-];
+/// Errors of a commit, rescue or unlock that trying again cannot mend: what `cached` has not got, and a lock that its owner
+/// broke. Whatever else a server says may be mended there, and the user's work waits for that.
+const FINAL: [&str; 4] = ["stale-epoch", "not-locked", "not-open", "nothing-saved"];
 
 fn nothing(_: &mut Kiosk<'_>) -> Result<(), WireError> {
     Ok(())
@@ -187,11 +186,12 @@ fn lock(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
         return Err(out_of_order("lock"));
     };
     let kiosk_name = kiosk.settings.name.clone();
+    let boot = kiosk.settings.boot;
     // Until the answer is here the lock may be ours: an undo has to release it.
     kiosk.live.lock = Lock::Asked;
     kiosk.sys.remember(Some(&kiosk.live));
     let request =
-        daemon::Request::Lock { parcel, kiosk: kiosk_name, inventory, break_lock: kiosk.break_lock };
+        daemon::Request::Lock { parcel, kiosk: kiosk_name, boot, inventory, break_lock: kiosk.break_lock };
     match kiosk.try_cached(request)? {
         Ok(daemon::Reply::Locked(reply)) => {
             kiosk.live.version = reply.version;
@@ -237,36 +237,29 @@ fn release_lock(kiosk: &mut Kiosk<'_>) -> Result<(), WireError> {
             }
         }
     }
-    // `cached` gives back only what it was told that it has.
-    if kiosk.live.lock != Lock::Asked {
-        kiosk.live.lock = Lock::None;
-    }
-    if kiosk.live.lock != Lock::None || kiosk.live.changes == Changes::InDoubt {
+    kiosk.live.lock = Lock::None;
+    if kiosk.live.changes == Changes::InDoubt {
         learn(kiosk)?;
     }
     Ok(())
 }
 
-/// Asks the server what became of a commit or lock whose answer is missing. Nothing that this kiosk sent before the
-/// lock was given back takes effect after it.
+/// Asks the server what became of a commit whose answer is missing. Nothing that this kiosk sent before the lock was given
+/// back takes effect after it.
 fn learn(kiosk: &mut Kiosk<'_>) -> Result<(), WireError> {
-    let daemon::Reply::Parcels { parcels } = kiosk.cached_within(daemon::Request::Parcels, LEARN_LIMIT)?
+    let daemon::Reply::Learned { held, committed } =
+        kiosk.cached_within(daemon::Request::Learn, LEARN_LIMIT)?
     else {
         return Ok(());
     };
-    let Some(parcel) = parcels.into_iter().find(|parcel| Some(parcel.id) == kiosk.parcel) else {
-        return Ok(());
-    };
-    let ours = parcel.lock.is_some_and(|lock| lock.kiosk == kiosk.settings.name);
-    kiosk.live.lock = if ours { Lock::Held } else { Lock::None };
-    if kiosk.live.changes == Changes::InDoubt {
-        let next = kiosk.live.version.next();
-        if parcel.version == next && parcel.suspended_on.as_ref() == Some(&kiosk.settings.name) {
-            kiosk.home(next);
-        } else if parcel.version <= next {
-            // The next version is not there, or it is of whoever broke the lock.
-            kiosk.live.changes = Changes::Unsaved;
-        }
+    if held {
+        kiosk.live.lock = Lock::Held;
+    }
+    match committed {
+        Some(true) => kiosk.home(kiosk.live.version.next()),
+        // The next version is not there, or it is of whoever broke the lock.
+        Some(false) => kiosk.live.changes = Changes::Unsaved,
+        None => {}
     }
     Ok(())
 }
@@ -328,7 +321,7 @@ fn go_on(kiosk: &mut Kiosk<'_>) -> Result<(), WireError> {
     }
     match kiosk.try_vmm(vmm::Request::Resume) {
         Ok(answer) => answer.map(|_| ()),
-        Err(Stop::Failed(error) | Stop::GoOn(error)) => Err(error),
+        Err(Stop::Failed(error) | Stop::GoOn(error) | Stop::Broken(error)) => Err(error),
         Err(_) => Err(WireError::new("gave-up", "You gave the session up.")),
     }
 }
@@ -344,6 +337,12 @@ fn commit(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
             Ok(())
         }
         Ok(_) => Err(unexpected("the commit")),
+        Err(Stop::Failed(error)) if error.code == "stale-epoch" => {
+            kiosk.live.changes = Changes::Unsaved;
+            kiosk.live.lock = Lock::None;
+            kiosk.sys.remember(Some(&kiosk.live));
+            Err(Stop::Broken(error))
+        }
         Err(stop) => {
             let refused = matches!(&stop, Stop::Failed(error) if FINAL.contains(&error.code.as_str()));
             // Pieces go first: while some are missing, the record that makes them a version has not been sent.
@@ -356,7 +355,27 @@ fn commit(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
     }
 }
 
+fn rescue(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
+    match until_it_works(kiosk, || daemon::Request::Rescue, None)? {
+        daemon::Reply::Rescued { name, bytes, .. } => {
+            kiosk.sys.log(&format!("the changes are home as a parcel of their own, {bytes} bytes sent"));
+            kiosk.live.changes = Changes::None;
+            kiosk.sys.remember(Some(&kiosk.live));
+            let text = format!(
+                "Your computer was taken over from elsewhere, so what you did here is saved as a computer of its own: \
+                 \u{201c}{name}\u{201d}."
+            );
+            kiosk.state.notice = Some(brief(WireError::new("rescued", text)));
+            Ok(())
+        }
+        _ => Err(unexpected("the rescue")),
+    }
+}
+
 fn unlock(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
+    if kiosk.live.lock == Lock::None {
+        return Ok(());
+    }
     kiosk.live.lock = Lock::Returned;
     kiosk.sys.remember(Some(&kiosk.live));
     let until = kiosk.sys.now() + UNLOCK_LIMIT;

@@ -53,7 +53,9 @@ impl Kiosk<'_> {
             }
             Event::Status(status) => {
                 self.state.progress = match self.state.phase {
-                    Phase::Open | Phase::Restore | Phase::Save | Phase::Commit => status.progress,
+                    Phase::Open | Phase::Restore | Phase::Save | Phase::Commit | Phase::Rescue => {
+                        status.progress
+                    }
                     _ => None,
                 };
                 self.status = status;

@@ -1,11 +1,12 @@
 //! A machine that is a script: it answers by plan, its user acts by plan, and its clock jumps.
 
 use parcel::{
-    id::{Epoch, ParcelId, Version},
+    id::{Epoch, Generation, ParcelId, StoreId, Version},
     tag::Inventory,
     wire::{
         Progress, WireError, daemon,
-        http::{LockInfo, LockReply, ParcelInfo},
+        hold::StoreIdentity,
+        http::LockReply,
         session::{Command, Login, Phase, State, WipeCheck},
         vmm::{self, GuestState},
     },
@@ -34,14 +35,11 @@ pub fn wrong(code: &str) -> Go {
     Go::Wrong(WireError::new(code, format!("It went wrong ({code}).")))
 }
 
-/// A parcel as the server has it.
+/// What the server says of the session's lock and of a commit whose answer is missing.
 #[derive(Debug, Clone, Copy)]
-pub struct Remote {
-    pub version: u64,
-    /// Kiosk that committed it.
-    pub by: &'static str,
-    /// Kiosk that holds the lock.
-    pub holder: Option<&'static str>,
+pub struct Learned {
+    pub held: bool,
+    pub committed: Option<bool>,
 }
 
 #[derive(Default)]
@@ -70,8 +68,8 @@ pub struct Fake {
     pub findings: VecDeque<Vec<WipeCheck>>,
     /// Version of the parcel before the session.
     pub version: u64,
-    /// What the server says of the parcel when it is asked, if not that it is free and as it was before.
-    pub remote: Option<Remote>,
+    /// What the server says when it is asked, if not that the lock is free and nothing was committed.
+    pub learned: Option<Learned>,
     /// Every piece of a commit has been sent.
     pub all_sent: bool,
 }
@@ -114,30 +112,6 @@ impl Fake {
 
     pub fn asked(&self, what: &str) -> usize {
         self.calls.iter().filter(|call| *call == what).count()
-    }
-
-    fn parcel(&self) -> ParcelInfo {
-        let before = Remote { version: self.version, by: "elsewhere", holder: None };
-        let Remote { version, by, holder } = self.remote.unwrap_or(before);
-        let lock = holder.map(|kiosk| LockInfo {
-            principal: "shanta@R".into(),
-            kiosk: kiosk.into(),
-            epoch: Epoch(5),
-            since: 0,
-        });
-        ParcelInfo {
-            id: ParcelId([7; 16]),
-            name: "work".into(),
-            owner: "shanta@R".into(),
-            version: Version(version),
-            epoch: Epoch(6),
-            lock,
-            tag: None,
-            suspended_at: None,
-            suspended_on: Some(by.into()),
-            disk_bytes: 0,
-            suspended: true,
-        }
     }
 
     fn how(&mut self, what: &'static str) -> Go {
@@ -278,7 +252,14 @@ impl System for Fake {
         self.next += 1;
         let (what, well) = match request {
             Request::Lock { .. } => {
-                let reply = LockReply { epoch: Epoch(5), version: Version(self.version), misses: Vec::new() };
+                let reply = LockReply {
+                    store: StoreIdentity { id: StoreId([1; 16]), generation: Generation([1; 8]) },
+                    name: "work".into(),
+                    owner: "shanta@R".into(),
+                    epoch: Epoch(5),
+                    version: Version(self.version),
+                    misses: Vec::new(),
+                };
                 ("lock", Reply::Locked(reply))
             }
             Request::Open { .. } => ("open", Reply::Ok),
@@ -296,7 +277,15 @@ impl System for Fake {
                 ("status", Reply::Status(status))
             }
             Request::Quit => ("quit", Reply::Ok),
-            Request::Parcels => ("parcels", Reply::Parcels { parcels: vec![self.parcel()] }),
+            Request::Learn => {
+                let nothing = Learned { held: false, committed: Some(false) };
+                let Learned { held, committed } = self.learned.unwrap_or(nothing);
+                ("learn", Reply::Learned { held, committed })
+            }
+            Request::Rescue => {
+                let name = "work, rescued from A".into();
+                ("rescue", Reply::Rescued { parcel: ParcelId([8; 16]), name, bytes: 9 })
+            }
             _ => ("other", Reply::Ok),
         };
         let go = if self.alive.contains(&Role::Cached) {

@@ -1,7 +1,7 @@
 //! What is given up, and what nobody answers: it ends soon, and the user is told what is known of it.
 
 use crate::{
-    fake::{Fake, Go, Remote, wrong},
+    fake::{Fake, Go, Learned, wrong},
     two,
 };
 use parcel::{
@@ -45,7 +45,7 @@ fn a_commit_given_up_while_the_server_is_down_ends_soon_and_tells_what_is_lost()
         ),
     ] {
         let mut fake = Fake { all_sent, ..Fake::with_user() };
-        for what in ["commit", "unlock", "parcels"] {
+        for what in ["commit", "unlock", "learn"] {
             fake.goes(what, Go::Silent);
         }
         fake.patience.push_back(Event::Command(Command::GiveUp));
@@ -70,12 +70,9 @@ fn a_commit_given_up_while_the_server_is_down_ends_soon_and_tells_what_is_lost()
 fn what_became_of_a_commit_is_asked_when_the_server_answers_again() {
     let lost = Some("What changed since version 2 is lost");
     let unknown = Some("is not known");
-    // The last is of others, who broke the lock: once in the place of this commit, once after it or a third's.
-    for (version, by, notice) in
-        [(3, "A", None), (2, "B", lost), (2, "A", lost), (3, "B", lost), (4, "B", unknown)]
-    {
-        let remote = Some(Remote { version, by, holder: None });
-        let mut fake = Fake { all_sent: true, remote, ..Fake::with_user() };
+    for (committed, notice) in [(Some(true), None), (Some(false), lost), (None, unknown)] {
+        let learned = Some(Learned { held: false, committed });
+        let mut fake = Fake { all_sent: true, learned, ..Fake::with_user() };
         fake.goes("commit", Go::Silent);
         fake.patience.push_back(Event::Command(Command::GiveUp));
         let login = two(&mut fake);
@@ -98,19 +95,15 @@ fn an_engine_that_dies_in_a_commit_leaves_it_in_doubt() {
 }
 
 #[test]
-fn a_lock_that_was_asked_for_in_vain_is_looked_for() {
-    for (holder, told) in [(None, None), (Some("B"), None), (Some("A"), Some("still holds it locked"))] {
-        let remote = Some(Remote { version: 2, by: "A", holder });
-        let mut fake = Fake { remote, ..Fake::with_user() };
-        fake.goes("lock", Go::Silent);
-        fake.patience.push_back(Event::Command(Command::GiveUp));
-        let notice = two(&mut fake).notice.map(|notice| notice.message);
-        assert_eq!(notice.is_some(), told.is_some(), "{notice:?}");
-        assert!(told.is_none_or(|told| notice.is_some_and(|notice| notice.contains(told))));
-    }
+fn a_lock_that_was_asked_for_in_vain_is_given_back() {
+    let mut fake = Fake::with_user();
+    fake.goes("lock", Go::Silent);
+    fake.patience.push_back(Event::Command(Command::GiveUp));
+    assert_eq!(two(&mut fake).notice, None);
+    assert_eq!(fake.asked("unlock"), 1);
     let mut fake = Fake::with_user();
     fake.goes("lock", wrong("server-unreachable"));
-    fake.goes("parcels", wrong("server-unreachable"));
+    fake.goes("unlock", wrong("server-unreachable"));
     let notice = two(&mut fake).notice.expect("the user is told");
     assert!(notice.message.contains("Should it be in use by this kiosk"), "{notice}");
 }
@@ -138,7 +131,7 @@ fn when_all_is_home_the_kiosk_does_not_wait_for_the_unlock_for_ever() {
 #[test]
 fn a_long_error_does_not_crowd_out_what_was_lost() {
     let mut fake = Fake::with_user();
-    fake.goes("commit", Go::Wrong(WireError::new("stale-epoch", "x".repeat(1 << 20))));
+    fake.goes("commit", Go::Wrong(WireError::new("nothing-saved", "x".repeat(1 << 20))));
     fake.goes("unlock", wrong("server-unreachable"));
     let notice = two(&mut fake).notice.expect("the user is told");
     // The screens show 400 characters of a sentence.

@@ -8,10 +8,11 @@ mod random;
 
 use fake::{Fake, Go, log_in, resume, wrong};
 use parcel::{
-    id::Version,
+    id::{BootId, Version},
     tag::Miss,
     wire::{
         WireError, daemon,
+        hold::ClaimTag,
         http::LockInfo,
         session::{Command, Phase, State, WipeCheck},
         vmm::GuestState,
@@ -24,7 +25,7 @@ use waystation_init::{
 };
 
 fn settings() -> Settings {
-    Settings { name: "A".into(), power_off_on_failure: false, crashed: None }
+    Settings { name: "A".into(), boot: BootId([1; 16]), power_off_on_failure: false, crashed: None }
 }
 
 fn cycle(fake: &mut Fake) -> Option<Power> {
@@ -82,14 +83,14 @@ fn every_phase_that_fails_is_walked_back() {
         ("unlock", Phase::Unlock, 2, false),
     ] {
         let mut fake = Fake::with_user();
-        fake.goes(what, wrong("stale-epoch"));
+        fake.goes(what, wrong("nothing-saved"));
         let login = two(&mut fake);
         let entered: Vec<&str> =
             SESSION.iter().map(|step| step.phase).take_while(|at| *at <= phase).map(name).collect();
         let undone: Vec<&str> = fake.undos().into_iter().take(entered.len()).collect();
         assert_eq!(undone, entered.into_iter().rev().collect::<Vec<_>>(), "{what}");
         let notice = login.notice.unwrap_or_else(|| panic!("{what}: no notice"));
-        assert_eq!(notice.code, "stale-epoch", "{what}");
+        assert_eq!(notice.code, "nothing-saved", "{what}");
         assert_eq!(
             notice.message.contains("What changed since version 2 is lost"),
             lost,
@@ -103,6 +104,66 @@ fn every_phase_that_fails_is_walked_back() {
         let wipe = fake.calls.iter().position(|call| call == "wipe").expect("wiped");
         assert_eq!(fake.calls[wipe + 1], "verify", "{what}");
         assert!(!fake.calls[..wipe].iter().any(|call| call == "verify"), "{what}");
+    }
+}
+
+/// The owner broke the lock elsewhere: the work goes home by itself, and only then the kiosk is wiped.
+#[test]
+fn a_broken_lock_is_answered_by_a_rescue() {
+    let mut fake = Fake::with_user();
+    fake.goes("commit", wrong("stale-epoch"));
+    for _ in 0..3 {
+        fake.goes("rescue", wrong("server-unreachable"));
+    }
+    let login = two(&mut fake);
+    let notice = login.notice.expect("the user is told");
+    assert_eq!(notice.code, "rescued");
+    assert!(notice.message.contains("\u{201c}work, rescued from A\u{201d}"), "{notice}");
+    assert!(!notice.message.contains("lost"), "{notice}");
+    assert_eq!(fake.asked("rescue"), 4);
+    let at = |what: &str| fake.calls.iter().rposition(|call| call == what).expect("it was done");
+    assert!(at("commit") < at("rescue"));
+    let wiped = fake.calls.iter().position(|call| call == "wipe").expect("wiped");
+    assert!(at("rescue") < wiped);
+    let shown = fake.states.iter().find(|state| state.phase == Phase::Rescue).expect("it is shown");
+    assert!(shown.doing.contains("Sending your changes home as a computer of their own"), "{}", shown.doing);
+    let record = login.timeline.iter().find(|record| record.phase == Phase::Rescue).expect("recorded");
+    assert!(record.ok);
+    assert_eq!(login.report.and_then(|report| report.committed), None);
+
+    // Given up: what it costs is said.
+    let mut fake = Fake::with_user();
+    fake.goes("commit", wrong("stale-epoch"));
+    fake.goes("rescue", Go::Silent);
+    fake.patience.push_back(Event::Command(Command::GiveUp));
+    let notice = two(&mut fake).notice.expect("the user is told");
+    assert_eq!(notice.code, "gave-up");
+    assert!(notice.message.contains("What changed since version 2 is lost"), "{notice}");
+}
+
+/// Whatever a wrong or restored server says, the user's work waits for the right one.
+#[test]
+fn no_answer_of_a_wrong_server_ends_a_session() {
+    for code in [
+        "other-store",
+        "unknown-claim",
+        "no-such-parcel",
+        "wrong-parent",
+        "locked",
+        "not-owner",
+        "bad-record",
+        "bad-request",
+        "no-such-route",
+        "what-is-this",
+    ] {
+        let mut fake = Fake::with_user();
+        for _ in 0..5 {
+            fake.goes("commit", wrong(code));
+        }
+        let login = two(&mut fake);
+        assert_eq!(login.notice, None, "{code}");
+        assert_eq!(login.report.and_then(|report| report.committed), Some(Version(3)), "{code}");
+        assert_eq!(fake.asked("commit"), 6, "{code}");
     }
 }
 
@@ -120,8 +181,14 @@ fn a_refusal_by_hardware_names_each_miss_and_takes_no_lock() {
 
 #[test]
 fn a_lock_held_elsewhere_names_its_holder() {
-    let holder =
-        LockInfo { principal: "shanta@R".into(), kiosk: "B".into(), epoch: parcel::id::Epoch(4), since: 1 };
+    let holder = LockInfo {
+        principal: "shanta@R".into(),
+        kiosk: "B".into(),
+        boot: BootId([2; 16]),
+        claim: ClaimTag([2; 16]),
+        epoch: parcel::id::Epoch(4),
+        since: 1,
+    };
     let error = WireError { holder: Some(holder.clone()), ..WireError::new("locked", "It is in use.") };
     let mut fake = Fake::with_user();
     fake.goes("lock", Go::Wrong(error));

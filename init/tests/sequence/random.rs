@@ -1,10 +1,13 @@
 //! Any order of events: the kiosk never wedges, and always ends wiped.
 
 use crate::fake::{Fake, Go, log_in, resume, wrong};
-use parcel::wire::{
-    daemon::Status,
-    session::{Command, Phase},
-    vmm::GuestState,
+use parcel::{
+    id::BootId,
+    wire::{
+        daemon::Status,
+        session::{Command, Phase},
+        vmm::GuestState,
+    },
 };
 use proptest::prelude::*;
 use waystation_init::{
@@ -12,7 +15,7 @@ use waystation_init::{
     system::{Event, Network, Power, Role},
 };
 
-const ASKED: [&str; 14] = [
+const ASKED: [&str; 15] = [
     "prepare",
     "start cached",
     "start kiosk-ui",
@@ -25,7 +28,8 @@ const ASKED: [&str; 14] = [
     "commit",
     "unlock",
     "status",
-    "parcels",
+    "learn",
+    "rescue",
     "console size",
 ];
 const PHASES: [Phase; 12] = [
@@ -97,6 +101,7 @@ proptest! {
         }
         let settings = Settings {
             name: "A".into(),
+            boot: BootId([1; 16]),
             power_off_on_failure: false,
             crashed: crashed.then(|| "signal 9".to_owned()),
         };

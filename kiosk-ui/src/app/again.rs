@@ -64,7 +64,7 @@ impl App {
         let home = || state.timeline.iter().any(|record| record.phase == Phase::Commit && record.ok);
         let useful = match state.phase {
             Phase::Unlock => home(),
-            phase => (Phase::Check..=Phase::Commit).contains(&phase),
+            phase => (Phase::Check..=Phase::Rescue).contains(&phase),
         };
         state.login.as_ref().filter(|_| useful)
     }

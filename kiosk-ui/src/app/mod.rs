@@ -490,7 +490,7 @@ fn same_dialogs(old: Phase, new: Phase) -> bool {
         Phase::Choose => 1,
         Phase::Check | Phase::Lock | Phase::Open | Phase::Restore => 2,
         Phase::Run => 3,
-        Phase::Save | Phase::Commit => 4,
+        Phase::Save | Phase::Commit | Phase::Rescue => 4,
         Phase::Unlock | Phase::Wipe | Phase::Verify => 5,
     };
     stretch(old) == stretch(new)

@@ -34,6 +34,7 @@ impl App {
                 | Phase::Run
                 | Phase::Save
                 | Phase::Commit
+                | Phase::Rescue
         )
     }
 

@@ -202,6 +202,7 @@ fn phase_name(phase: Phase) -> &'static str {
         Phase::Run => "Run",
         Phase::Save => "Save",
         Phase::Commit => "Send home",
+        Phase::Rescue => "Send home as a computer of its own",
         Phase::Unlock => "Release the lock",
         Phase::Wipe => "Wipe this kiosk",
         Phase::Verify => "Verify the wipe",

@@ -24,6 +24,8 @@ use ratatui::{
 
 const WAY_IN: [Phase; 5] = [Phase::Check, Phase::Lock, Phase::Open, Phase::Restore, Phase::Run];
 const WAY_OUT: [Phase; 5] = [Phase::Save, Phase::Commit, Phase::Unlock, Phase::Wipe, Phase::Verify];
+/// When the lock was broken elsewhere, there is none to release.
+const RESCUE: [Phase; 5] = [Phase::Save, Phase::Commit, Phase::Rescue, Phase::Wipe, Phase::Verify];
 
 pub(super) fn keys(app: &App) -> Vec<Hint> {
     let mut keys = vec![("D", "Details")];
@@ -66,7 +68,7 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect) {
 
 /// Without a save, a session is not suspended but ended.
 fn saved(state: &State) -> bool {
-    matches!(state.phase, Phase::Save | Phase::Commit)
+    matches!(state.phase, Phase::Save | Phase::Commit | Phase::Rescue)
         || state.timeline.iter().any(|record| record.phase == Phase::Save && record.ok)
 }
 
@@ -74,6 +76,9 @@ fn saved(state: &State) -> bool {
 fn shown(state: &State) -> Vec<Phase> {
     if WAY_IN.contains(&state.phase) {
         return WAY_IN.to_vec();
+    }
+    if state.phase == Phase::Rescue || record(state, Phase::Rescue).is_some() {
+        return RESCUE.to_vec();
     }
     if saved(state) {
         return WAY_OUT.to_vec();

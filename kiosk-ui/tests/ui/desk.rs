@@ -12,9 +12,10 @@ use kiosk_ui::{
     trouble::Trouble,
 };
 use parcel::{
-    id::{Epoch, ParcelId, Version},
+    id::{BootId, Epoch, Generation, ParcelId, StoreId, Version},
     tag::{CpuTag, Miss, Tag, Wishes},
     wire::{
+        hold::{ClaimTag, StoreIdentity},
         http::{LockInfo, ParcelInfo},
         session::{Command, Login, Phase, PhaseRecord, State, WipeCheck, WipeReport},
     },
@@ -318,7 +319,9 @@ pub fn parcels() -> Vec<ParcelInfo> {
         id: ParcelId([1; 16]),
         name: "desk".into(),
         owner: "shanta@WAYSTATION.TEST".into(),
+        store: StoreIdentity { id: StoreId([1; 16]), generation: Generation([1; 8]) },
         version: Version(7),
+        record: None,
         epoch: Epoch(15),
         lock: None,
         tag: Some(tag.clone()),
@@ -333,6 +336,8 @@ pub fn parcels() -> Vec<ParcelInfo> {
         lock: Some(LockInfo {
             principal: "shanta@WAYSTATION.TEST".into(),
             kiosk: "kiosk-B".into(),
+            boot: BootId([1; 16]),
+            claim: ClaimTag([1; 16]),
             epoch: Epoch(3),
             since: NOW - 7200,
         }),

@@ -5,11 +5,12 @@ use kiosk_ui::app::Dialog;
 use kiosk_ui::event::{Event, OpenError};
 use kiosk_ui::trouble::Trouble;
 use parcel::{
-    id::{Epoch, ParcelId, Version},
+    id::{BootId, Epoch, ParcelId, Version},
     tag::Miss,
     wire::{
         Progress, WireError,
         daemon::{Status, Waiting},
+        hold::ClaimTag,
         http::{LockInfo, ParcelInfo},
         session::{Login, Phase, PhaseRecord, State, WipeCheck, WipeReport},
     },
@@ -18,7 +19,9 @@ use proptest::{option, prelude::*, sample::select};
 
 fn phase() -> impl Strategy<Value = Phase> {
     use Phase::*;
-    select(vec![Boot, Login, Choose, Check, Lock, Open, Restore, Run, Save, Commit, Unlock, Wipe, Verify])
+    select(vec![
+        Boot, Login, Choose, Check, Lock, Open, Restore, Run, Save, Commit, Rescue, Unlock, Wipe, Verify,
+    ])
 }
 
 fn words() -> impl Strategy<Value = String> {
@@ -57,6 +60,8 @@ fn lock() -> impl Strategy<Value = LockInfo> {
     (words(), words(), any::<u64>()).prop_map(|(principal, kiosk, since)| LockInfo {
         principal,
         kiosk,
+        boot: BootId([1; 16]),
+        claim: ClaimTag([1; 16]),
         epoch: Epoch(1),
         since,
     })

@@ -14,15 +14,16 @@ use cache::{
 };
 use client::{api::Api, traffic::Traffic};
 use parcel::{
-    id::ParcelId,
+    id::{BootId, ParcelId},
     tag::Inventory,
     wire::{
         daemon::{Reply, Request, Waiting},
+        hold::{Claim, Hold},
         http::CreateParcel,
         session::{Command, Login, Phase, State},
     },
 };
-use parcel_server::{config::Config, serve};
+use parcel_server::{config::Config, serve, store::local};
 use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
@@ -53,6 +54,7 @@ impl Server {
              store = \"store\"\ntoken_key_file = \"token-key\"\n[tls]\ncert = \"cert.pem\"\nkey = \"key.pem\"\n"
         );
         fs::write(&config, text).expect("the configuration");
+        local::init(&dir.join("store"), &dir.join("store.witness")).expect("a store");
         let mut server = Self { config, runtime: None };
         server.up();
         server
@@ -164,11 +166,21 @@ fn what_waits_goes_on_after_the_same_user_has_logged_in_again() {
         name: "desk".into(),
         owner: first.principal.clone(),
         kiosk: "office".into(),
+        boot: BootId([1; 16]),
+        claim: Claim::from_bytes([1; 16]),
+        rescues: None,
     };
     let made = engine.block_on(api.create(&create)).expect("a parcel");
-    engine.block_on(api.unlock(&parcel, made.epoch)).expect("it is free");
+    let hold = Hold { store: made.store, epoch: made.epoch, claim: create.claim };
+    engine.block_on(api.unlock(&parcel, &hold)).expect("it is free");
     let mut client = Client::connect(&socket).expect("cached listens");
-    let lock = Request::Lock { parcel, kiosk: "kiosk-A".into(), inventory: inventory(), break_lock: false };
+    let lock = Request::Lock {
+        parcel,
+        kiosk: "kiosk-A".into(),
+        boot: BootId([2; 16]),
+        inventory: inventory(),
+        break_lock: false,
+    };
     assert!(matches!(client.ask(&lock), Ok(Reply::Locked(_))));
 
     // The screens that knew whose session it is are gone, and so is all that the server's tokens stood on.

@@ -1,5 +1,7 @@
 //! Key slots: the parcel key, wrapped for those who may open it. A password slot (Argon2id over the Kerberos password)
-//! and a recovery slot (a random key on paper); at most one of each. Every slot is bound to its parcel.
+//! and a recovery slot (a random key on paper); at most one of each. Every slot is bound to its parcel. A parcel that takes
+//! the rescued work of another has that one's key, and its slots as they are: they name the parcel that they are bound to.
+//! Whoever swaps slots or that name gains nothing, since a key opens no record but its own parcel's.
 //!
 //! What is stored is JSON; the server keeps it without being able to open it, and hands it to the owner. It is untrusted
 //! when it comes back: costs are bounded, unknown fields and formats are refused.
@@ -12,8 +14,10 @@ use crate::{envelope, id::ParcelId, parse::hex_exact, secret::ParcelKey};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use zeroize::{Zeroize, Zeroizing};
 
-/// The format that this program writes; it reads all up to it.
-pub const FORMAT: u32 = 1;
+/// The newest format, which only shared slots need; all up to it are read.
+pub const FORMAT: u32 = 2;
+/// The format of slots that are their parcel's own.
+const OWN: u32 = 1;
 /// The longest JSON text of slots that is read, in bytes.
 pub const MAX_JSON: usize = 16 << 10;
 /// The most memory that opening a password slot may take, in KiB.
@@ -34,6 +38,8 @@ const SEALED: usize = 32 + envelope::OVERHEAD;
 pub struct Slots {
     /// At most one of each kind.
     pub slots: Vec<Slot>,
+    /// The parcel that they are bound to, where that is another one.
+    of: Option<ParcelId>,
 }
 
 /// One wrapping of the parcel key.
@@ -126,12 +132,14 @@ pub enum SlotError {
 #[serde(deny_unknown_fields)]
 struct Stored {
     format: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    of: Option<ParcelId>,
     slots: Vec<Slot>,
 }
 
 impl From<Slots> for Stored {
     fn from(slots: Slots) -> Self {
-        Self { format: FORMAT, slots: slots.slots }
+        Self { format: if slots.of.is_some() { FORMAT } else { OWN }, of: slots.of, slots: slots.slots }
     }
 }
 
@@ -140,6 +148,9 @@ impl TryFrom<Stored> for Slots {
 
     fn try_from(stored: Stored) -> Result<Self, SlotError> {
         known(stored.format)?;
+        if stored.of.is_some() != (stored.format == FORMAT) {
+            return Err(SlotError::Malformed("shared slots, and no others, have format 2".to_owned()));
+        }
         for (i, slot) in stored.slots.iter().enumerate() {
             if stored.slots[..i].iter().any(|other| other.name() == slot.name()) {
                 return Err(SlotError::Malformed(format!("two {} slots", slot.name())));
@@ -148,7 +159,7 @@ impl TryFrom<Stored> for Slots {
                 cost.check()?;
             }
         }
-        Ok(Self { slots: stored.slots })
+        Ok(Self { slots: stored.slots, of: stored.of })
     }
 }
 
@@ -160,7 +171,7 @@ struct Numbered {
 
 fn known(format: u32) -> Result<(), SlotError> {
     match format {
-        FORMAT => Ok(()),
+        OWN..=FORMAT => Ok(()),
         0 => Err(SlotError::Malformed("format 0 does not exist".to_owned())),
         newer => Err(SlotError::Format(newer)),
     }
@@ -230,6 +241,17 @@ impl Slots {
         serde_json::to_string(self).expect("slots are numbers and hexadecimal digits")
     }
 
+    /// These slots of `parcel` for another parcel that has the same key.
+    #[must_use]
+    pub fn shared_from(self, parcel: &ParcelId) -> Self {
+        Self { of: Some(self.of.unwrap_or(*parcel)), slots: self.slots }
+    }
+
+    /// What the slots of `parcel` are bound to.
+    fn bound<'a>(&'a self, parcel: &'a ParcelId) -> &'a [u8; 16] {
+        self.of.as_ref().unwrap_or(parcel).as_bytes()
+    }
+
     /// Opens the password slot. Takes as long as [`Argon2Cost`] says.
     pub fn open_password(&self, password: &[u8], parcel: &ParcelId) -> Result<ParcelKey, SlotError> {
         let (cost, salt, sealed) = self
@@ -241,7 +263,7 @@ impl Slots {
             })
             .ok_or(SlotError::Missing("password"))?;
         let wrapping = cost.stretch(password, &salt.0)?;
-        let aad: [&[u8]; 3] = [parcel.as_bytes(), &cost.bytes(), &salt.0];
+        let aad: [&[u8]; 3] = [self.bound(parcel), &cost.bytes(), &salt.0];
         unwrap(&wrapping, envelope::PASSWORD, &aad, sealed).ok_or(SlotError::Wrong("password"))
     }
 
@@ -255,7 +277,7 @@ impl Slots {
         cost: Argon2Cost,
     ) -> Result<(), SlotError> {
         let wrapping = cost.stretch(password, &salt)?;
-        let sealed = wrap(&wrapping, envelope::PASSWORD, &[parcel.as_bytes(), &cost.bytes(), &salt], key);
+        let sealed = wrap(&wrapping, envelope::PASSWORD, &[self.bound(parcel), &cost.bytes(), &salt], key);
         self.put(Slot::Password { cost, salt: Hex(salt), sealed });
         Ok(())
     }
@@ -270,13 +292,13 @@ impl Slots {
                 Slot::Password { .. } => None,
             })
             .ok_or(SlotError::Missing("recovery key"))?;
-        unwrap(&recovery.wrapping_key(), envelope::RECOVERY, &[parcel.as_bytes()], sealed)
+        unwrap(&recovery.wrapping_key(), envelope::RECOVERY, &[self.bound(parcel)], sealed)
             .ok_or(SlotError::Wrong("recovery key"))
     }
 
     /// Puts the key under a recovery key, in place of any other recovery key.
     pub fn set_recovery(&mut self, recovery: &RecoveryKey, key: &ParcelKey, parcel: &ParcelId) {
-        let sealed = wrap(&recovery.wrapping_key(), envelope::RECOVERY, &[parcel.as_bytes()], key);
+        let sealed = wrap(&recovery.wrapping_key(), envelope::RECOVERY, &[self.bound(parcel)], key);
         self.put(Slot::Recovery { sealed });
     }
 

@@ -5,7 +5,11 @@ use super::{
     Progress, WireError,
     http::{LockReply, ParcelInfo},
 };
-use crate::{id::ParcelId, secret::SecretText, tag::Inventory};
+use crate::{
+    id::{BootId, ParcelId},
+    secret::SecretText,
+    tag::Inventory,
+};
 use serde::{Deserialize, Serialize};
 
 /// What is asked of `cached`.
@@ -44,6 +48,8 @@ pub enum Request {
         parcel: ParcelId,
         /// Name of this kiosk.
         kiosk: String,
+        /// Which boot of it.
+        boot: BootId,
         /// What this kiosk has.
         inventory: Inventory,
         /// Break the lock of another session of the same user.
@@ -62,7 +68,12 @@ pub enum Request {
     },
     /// After the VMM was told to save: uploads what changed and commits it. Answer: [`Reply::Committed`].
     Commit,
-    /// Releases the lock.
+    /// After a commit that failed with `stale-epoch`, since the owner broke the lock elsewhere: makes a parcel of its own of
+    /// what changed, and commits it there. Answer: [`Reply::Rescued`].
+    Rescue,
+    /// What became of the lock and of a commit whose answer is missing? Answer: [`Reply::Learned`].
+    Learn,
+    /// Releases the lock, also one whose answer is missing.
     Unlock,
     /// How things are. Answer: [`Reply::Status`].
     Status,
@@ -107,6 +118,22 @@ pub enum Reply {
         version: crate::id::Version,
         /// Bytes that were sent for it.
         bytes: u64,
+    },
+    /// What changed is in a parcel of its own.
+    Rescued {
+        /// Which.
+        parcel: ParcelId,
+        /// Its name.
+        name: String,
+        /// Bytes that were sent for it.
+        bytes: u64,
+    },
+    /// What the server says of the last lock of this session.
+    Learned {
+        /// It is still held.
+        held: bool,
+        /// Whether what was sent has become the last version; `None`: it does not tell.
+        committed: Option<bool>,
     },
     /// How things are.
     Status(Status),

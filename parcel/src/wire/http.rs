@@ -7,24 +7,28 @@
 //! | `GET /v1/parcels` | – | list of [`ParcelInfo`] the caller owns or holds |
 //! | `POST /v1/parcels` | [`CreateParcel`] | [`LockReply`]: the creator holds the lock |
 //! | `GET /v1/parcels/{id}` | – | [`ParcelInfo`] |
-//! | `DELETE /v1/parcels/{id}?epoch=E` | – | 204: a parcel without a version is gone, and all that was sent for it |
+//! | `DELETE /v1/parcels/{id}` H | – | 204: a parcel without a version is gone, and all that was sent for it |
 //! | `GET /v1/parcels/{id}/versions` | – | list of [`VersionInfo`] |
 //! | `GET /v1/parcels/{id}/versions/{n}` | – | the version record, octets |
-//! | `PUT /v1/parcels/{id}/versions/{n}?epoch=E` | the version record | [`ParcelInfo`]: head now at `n` |
+//! | `PUT /v1/parcels/{id}/versions/{n}` H | the version record | [`ParcelInfo`]: head now at `n` |
 //! | `POST /v1/parcels/{id}/lock` | [`LockRequest`] | [`LockReply`] |
-//! | `DELETE /v1/parcels/{id}/lock?epoch=E` | – | 204 |
+//! | `DELETE /v1/parcels/{id}/lock` H | – | 204 |
 //! | `POST /v1/parcels/{id}/lock/break` | [`LockRequest`] | [`LockReply`] |
 //! | `GET /v1/parcels/{id}/slots` | – | the key slots, JSON of `slot::Slots` |
-//! | `PUT /v1/parcels/{id}/slots?epoch=E` | the key slots | 204; epoch may be left out by the owner |
+//! | `PUT /v1/parcels/{id}/slots` H | the key slots | 204; the owner may leave the hold out |
 //! | `GET /v1/chunks/{name}` | – | a sealed object, octets |
-//! | `PUT /v1/parcels/{id}/chunks/{name}?epoch=E` | a sealed object | 204 |
+//! | `PUT /v1/parcels/{id}/chunks/{name}` H | a sealed object | 204 |
 //! | `POST /v1/parcels/{id}/chunks/have` | 20-byte names, one after the other | one byte 0 or 1 for each |
+//!
+//! H: the request carries a [`super::hold::Hold`] in the header [`super::hold::HEADER`]. Any other may; the server answers
+//! `other-store` if the lock is from another store or generation than its own.
 //!
 //! Everything but the first two needs `Authorization: Bearer <token>`. An answer other than 2xx has a
 //! [`super::WireError`] as its body.
 
+use super::hold::{Claim, ClaimTag, StoreIdentity};
 use crate::{
-    id::{Epoch, ParcelId, Version},
+    id::{BootId, Epoch, ParcelId, RecordHash, StoreId, Version},
     secret::SecretText,
     tag::{Inventory, Miss, Tag},
 };
@@ -50,6 +54,8 @@ pub struct Health {
     pub server: String,
     /// Seconds since 1970, so that a client can name a wrong clock.
     pub time: u64,
+    /// What it serves.
+    pub store: StoreIdentity,
 }
 
 /// Who holds a parcel's lock.
@@ -59,6 +65,10 @@ pub struct LockInfo {
     pub principal: String,
     /// Name of the kiosk, or of the command that took it.
     pub kiosk: String,
+    /// Which boot of the kiosk, or run of the command.
+    pub boot: BootId,
+    /// Which acquisition.
+    pub claim: ClaimTag,
     /// Epoch under which the holder writes.
     pub epoch: Epoch,
     /// Seconds since 1970 at which it was taken.
@@ -74,8 +84,12 @@ pub struct ParcelInfo {
     pub name: String,
     /// Kerberos principal that owns it.
     pub owner: String,
+    /// The store that it is in.
+    pub store: StoreIdentity,
     /// Last committed version; 0 before the first.
     pub version: Version,
+    /// Its record.
+    pub record: Option<RecordHash>,
     /// Current epoch.
     pub epoch: Epoch,
     /// Who holds it, if anyone.
@@ -103,6 +117,22 @@ pub struct CreateParcel {
     pub owner: String,
     /// Name of the client, for the lock.
     pub kiosk: String,
+    /// Which run of it.
+    pub boot: BootId,
+    /// Drawn by the client for this acquisition.
+    pub claim: Claim,
+    /// Whose unsaved work it takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rescues: Option<Rescue>,
+}
+
+/// A hold that was broken with work that was not committed: its holder may make one parcel for it, whatever the quota.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Rescue {
+    /// The parcel that was held.
+    pub parcel: ParcelId,
+    /// The acquisition that was broken.
+    pub claim: Claim,
 }
 
 /// Asks for a parcel's lock.
@@ -110,13 +140,37 @@ pub struct CreateParcel {
 pub struct LockRequest {
     /// Name of the kiosk.
     pub kiosk: String,
+    /// Which boot of it, or which run of a command.
+    pub boot: BootId,
+    /// Drawn by the client for this acquisition. Asked again with the same claim, it is the same acquisition.
+    pub claim: Claim,
+    /// From a holder that the store does not know any more: what its work is based on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub again: Option<Base>,
     /// What the kiosk has; held against the tag before the lock is given. `None`: not to run it (administration).
     pub inventory: Option<Inventory>,
+}
+
+/// The version that a holder works on. The lock is given only where that is still the last one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Base {
+    /// The store that gave the lock.
+    pub store: StoreId,
+    /// The version's number.
+    pub version: Version,
+    /// Its record.
+    pub record: RecordHash,
 }
 
 /// The lock is the caller's.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LockReply {
+    /// The store that gives the lock.
+    pub store: StoreIdentity,
+    /// The parcel's name.
+    pub name: String,
+    /// Kerberos principal that owns it.
+    pub owner: String,
     /// Every write names this epoch.
     pub epoch: Epoch,
     /// The version that the caller builds on.

@@ -6,6 +6,7 @@
 
 pub mod daemon;
 pub mod guest;
+pub mod hold;
 pub mod http;
 pub mod kiosk;
 pub mod session;
@@ -46,6 +47,12 @@ impl WireError {
     /// An error without further particulars.
     pub fn new(code: &str, message: impl Into<String>) -> Self {
         Self { code: code.to_owned(), message: message.into(), misses: Vec::new(), holder: None }
+    }
+
+    /// The same, with who holds the lock.
+    #[must_use]
+    pub fn with_holder(self, holder: Option<http::LockInfo>) -> Self {
+        Self { holder, ..self }
     }
 }
 

@@ -31,6 +31,8 @@ pub enum Phase {
     Save,
     /// Changes go home.
     Commit,
+    /// The lock was broken elsewhere: changes go home as a parcel of their own.
+    Rescue,
     /// The lock is released.
     Unlock,
     /// Everything of the session is destroyed.

@@ -2,14 +2,16 @@
 
 use crate::sample;
 use parcel::{
-    id::{Epoch, Version},
+    id::{BootId, Epoch, Generation, RecordHash, StoreId, Version},
     tag::Miss,
     wire::{
         MAX_LINE, Progress, WireError,
         daemon::{self, Policy, Status, Waiting},
         guest::{self, Region, Start},
+        hold::{Claim, StoreIdentity},
         http::{
-            CreateParcel, Health, LockInfo, LockReply, LockRequest, ParcelInfo, SessionReply, VersionInfo,
+            Base, CreateParcel, Health, LockInfo, LockReply, LockRequest, ParcelInfo, Rescue, SessionReply,
+            VersionInfo,
         },
         kiosk::{Cache, CacheKind, Kiosk, Realm, Wipe},
         session::{Command, Login, Phase, PhaseRecord, State, WipeCheck, WipeReport},
@@ -41,10 +43,20 @@ pub fn lines() -> Vec<String> {
     local().into_iter().chain(lasting()).map(|message| message.line).collect()
 }
 
+fn store() -> StoreIdentity {
+    StoreIdentity { id: StoreId([3; 16]), generation: Generation([4; 8]) }
+}
+
+fn claim() -> Claim {
+    Claim::from_bytes([5; 16])
+}
+
 fn lock_info() -> LockInfo {
     LockInfo {
         principal: "shanta@EXAMPLE.ORG".to_owned(),
         kiosk: "lobby-3".to_owned(),
+        boot: BootId([2; 16]),
+        claim: claim().tag(),
         epoch: Epoch(9),
         since: 1_700_000_000,
     }
@@ -71,7 +83,9 @@ fn parcel_info() -> ParcelInfo {
         id: sample::parcel_id(),
         name: "desktop \"α\"".to_owned(),
         owner: "shanta@EXAMPLE.ORG".to_owned(),
+        store: store(),
         version: Version(7),
+        record: Some(RecordHash::of(b"record")),
         epoch: Epoch(9),
         lock: Some(lock_info()),
         tag: Some(sample::tag()),
@@ -83,7 +97,14 @@ fn parcel_info() -> ParcelInfo {
 }
 
 fn lock_reply() -> LockReply {
-    LockReply { epoch: Epoch(10), version: Version(7), misses: misses() }
+    LockReply {
+        store: store(),
+        name: "desktop".to_owned(),
+        owner: "shanta@EXAMPLE.ORG".to_owned(),
+        epoch: Epoch(10),
+        version: Version(7),
+        misses: misses(),
+    }
 }
 
 fn progress() -> Progress {
@@ -156,9 +177,11 @@ fn local() -> Vec<Message> {
             Slots { parcel },
             PutSlots { parcel, slots: "{\"format\":1}\n".to_owned() },
             Key { parcel, key },
-            Lock { parcel, kiosk, inventory, break_lock: true },
+            Lock { parcel, kiosk, boot: BootId([2; 16]), inventory, break_lock: true },
             Open { parcel, policy: Policy::Baseline, cold_boot: true },
             Commit,
+            Rescue,
+            Learn,
             Unlock,
             Status,
             Watch,
@@ -254,6 +277,9 @@ fn lasting() -> Vec<Message> {
         name: "desktop".to_owned(),
         owner: "shanta@EXAMPLE.ORG".to_owned(),
         kiosk: "import".to_owned(),
+        boot: BootId([2; 16]),
+        claim: claim(),
+        rescues: Some(Rescue { parcel: sample::parcel_id(), claim: claim() }),
     };
     let version = VersionInfo {
         version: Version(7),
@@ -262,15 +288,27 @@ fn lasting() -> Vec<Message> {
         kiosk: "lobby-3".to_owned(),
         suspended: true,
     };
-    let lock = |inventory| LockRequest { kiosk: "lobby-3".to_owned(), inventory };
+    let base = Base { store: store().id, version: Version(7), record: RecordHash::of(b"record") };
+    let lock = |inventory, again| LockRequest {
+        kiosk: "lobby-3".to_owned(),
+        boot: BootId([2; 16]),
+        claim: claim(),
+        again,
+        inventory,
+    };
     let mut unlocked = parcel_info();
     (unlocked.lock, unlocked.tag, unlocked.suspended_at) = (None, None, None);
     [
         messages_of([session]),
-        messages_of([Health { ok: true, server: "parcel-server 0.1.0".to_owned(), time: 1_700_000_000 }]),
+        messages_of([Health {
+            ok: true,
+            server: "parcel-server 0.1.0".to_owned(),
+            time: 1_700_000_000,
+            store: store(),
+        }]),
         messages_of([vec![parcel_info(), unlocked]]),
         messages_of([create]),
-        messages_of([lock(None), lock(Some(sample::inventory()))]),
+        messages_of([lock(None, Some(base)), lock(Some(sample::inventory()), None)]),
         messages_of([lock_reply()]),
         messages_of([vec![version]]),
         messages_of([error(), WireError::new("stale-epoch", "the lock was broken elsewhere")]),
@@ -332,7 +370,9 @@ fn contains(whole: &Value, part: &Value) -> bool {
 
 #[test]
 fn what_may_be_left_out_may_be_left_out() {
-    let reply: LockReply = serde_json::from_str(r#"{"epoch":1,"version":0}"#).unwrap();
+    let mut reply = serde_json::to_value(lock_reply()).unwrap();
+    reply.as_object_mut().unwrap().remove("misses");
+    let reply: LockReply = serde_json::from_value(reply).unwrap();
     assert!(reply.misses.is_empty());
     let error: WireError = serde_json::from_str(r#"{"code":"c","message":"m"}"#).unwrap();
     assert_eq!((error.to_string().as_str(), error.holder), ("m [c]", None));

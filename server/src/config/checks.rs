@@ -69,6 +69,7 @@ pub(super) fn values(raw: &Raw, place: &Place<'_>) -> Result<Config, ConfigError
         token_key_file: optional("token_key_file", &raw.token_key_file)?
             .unwrap_or_else(|| beside(".token-key")),
         replay_cache: optional("replay_cache", &raw.replay_cache)?.unwrap_or_else(|| beside(".replay-cache")),
+        witness: optional("witness", &raw.witness)?.unwrap_or_else(|| beside(".witness")),
         ready_file: optional("ready_file", &raw.ready_file)?,
         limits: limits(raw, place)?,
         store,
@@ -192,7 +193,8 @@ pub(super) fn files(config: &Config, place: &Place<'_>) -> Result<(), ConfigErro
     }
     folder_of(&config.token_key_file, "token_key_file", place)?;
     folder_of(&config.replay_cache, "replay_cache", place)?;
-    store(&config.store, place)
+    folder_of(&config.witness, "witness", place)?;
+    store(config, place)
 }
 
 /// The server's certificate, as clients judge it; `now`: by the clock, too.
@@ -263,22 +265,22 @@ fn folder_of(path: &Path, key: &str, place: &Place<'_>) -> Result<(), ConfigErro
     Ok(())
 }
 
-fn store(path: &Path, place: &Place<'_>) -> Result<(), ConfigError> {
+fn store(config: &Config, place: &Place<'_>) -> Result<(), ConfigError> {
+    let path = &config.store;
     match std::fs::metadata(path) {
-        Ok(found) if found.is_dir() => local::look(path).map_err(|e| {
+        Ok(found) if !found.is_dir() => {
+            let what = format!("{} is not a directory", path.display());
+            Err(place.in_file("store", what, "give the directory of the store"))
+        }
+        Err(e) if e.kind() != ErrorKind::NotFound => {
+            let what = format!("{}: {e}", path.display());
+            Err(place.in_file("store", what, "let the user that runs the server use it"))
+        }
+        _ => local::look(path, &config.witness).map(drop).map_err(|e| {
             let text = e.to_string();
             let (what, remedy) = text.split_once("; ").unwrap_or((&text, "give another directory"));
             place.in_file("store", what, remedy)
         }),
-        Ok(_) => {
-            let what = format!("{} is not a directory", path.display());
-            Err(place.in_file("store", what, "give an empty or new directory"))
-        }
-        Err(e) if e.kind() == ErrorKind::NotFound => folder_of(path, "store", place),
-        Err(e) => {
-            let what = format!("{}: {e}", path.display());
-            Err(place.in_file("store", what, "let the user that runs the server use it"))
-        }
     }
 }
 

@@ -17,7 +17,7 @@ listen = "0.0.0.0:8443"
 # Kerberos service that tickets must be for, and its keys (mode 600).
 service = "HTTP/parcels.example.org"
 keytab = "/etc/parcel-server/krb5.keytab"
-# Directory of the parcels; made if missing.
+# Directory of the parcels; made once by parcel-server --config FILE init-store.
 store = "/var/lib/parcel-server/store"
 # Who may make parcels for others.
 admins = ["it@EXAMPLE.ORG"]
@@ -84,6 +84,8 @@ pub struct Config {
     pub token_key_file: PathBuf,
     /// Tickets seen. Default: the store's path with `.replay-cache` at its end.
     pub replay_cache: PathBuf,
+    /// What remembers the store outside of it. Default: the store's path with `.witness` at its end.
+    pub witness: PathBuf,
     /// Written once the server listens: the address, such as `127.0.0.1:43217`, and a line feed.
     pub ready_file: Option<PathBuf>,
     /// Limits.
@@ -150,6 +152,7 @@ struct Raw {
     quota: Vec<RawQuota>,
     token_key_file: Option<Spanned<PathBuf>>,
     replay_cache: Option<Spanned<PathBuf>>,
+    witness: Option<Spanned<PathBuf>>,
     ready_file: Option<Spanned<PathBuf>>,
     tls: RawTls,
     #[serde(default)]
@@ -191,12 +194,7 @@ impl Config {
     /// # Errors
     /// The first mistake.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(file).map_err(|e| {
-            ConfigError(format!(
-                "{}: {e}; give the path of a readable text file with --config.",
-                file.display()
-            ))
-        })?;
+        let text = text(file)?;
         let config = Self::parse(file, &text)?;
         checks::files(&config, &Place { file, text: &text })?;
         Ok(config)
@@ -212,6 +210,14 @@ impl Config {
         checks::certificate(self, &place, true)
     }
 
+    /// Reads a configuration file, and looks at none of the files it names.
+    ///
+    /// # Errors
+    /// The first mistake.
+    pub fn read(file: &Path) -> Result<Self, ConfigError> {
+        Self::parse(file, &text(file)?)
+    }
+
     /// Checks a configuration's text, but none of the files it names.
     ///
     /// # Errors
@@ -221,6 +227,12 @@ impl Config {
         let raw: Raw = toml::from_str(text).map_err(|e| place.syntax(&e))?;
         checks::values(&raw, &place)
     }
+}
+
+fn text(file: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(file).map_err(|e| {
+        ConfigError(format!("{}: {e}; give the path of a readable text file with --config.", file.display()))
+    })
 }
 
 /// Where in which file a mistake is.

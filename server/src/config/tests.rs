@@ -19,6 +19,7 @@ fn the_example_is_right_and_its_defaults_are_true() {
     assert_eq!(config.limits, Limits::default());
     assert_eq!(config.token_key_file, Path::new("/var/lib/parcel-server/store.token-key"));
     assert_eq!(config.replay_cache, Path::new("/var/lib/parcel-server/store.replay-cache"));
+    assert_eq!(config.witness, Path::new("/var/lib/parcel-server/store.witness"));
     let without = EXAMPLE.split("[limits]").next().unwrap();
     assert_eq!(Config::parse(Path::new("x"), without).unwrap().limits, Limits::default());
 }

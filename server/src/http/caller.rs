@@ -10,6 +10,8 @@ use axum::{
     http::{HeaderMap, header, request::Parts},
 };
 
+use parcel::wire::hold::{BadHold, HEADER, Hold};
+
 /// An authenticated principal, `user@REALM`.
 #[derive(Debug, Clone)]
 pub struct Caller(pub String);
@@ -48,6 +50,40 @@ impl Caller {
                 "The server does not know this log-in (it may have been given a new key); log in again.",
             )),
         }
+    }
+}
+
+/// The lock under which a request is made, if it names one; from this store as it is now.
+#[derive(Debug)]
+pub(super) struct MayHold(pub Option<Hold>);
+
+impl FromRequestParts<App> for MayHold {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Refusal> {
+        let Some(given) = parts.headers.get(HEADER) else { return Ok(Self(None)) };
+        let hold: Hold = given.to_str().ok().and_then(|text| text.parse().ok()).ok_or_else(|| {
+            Refusal::new(Code::BadRequest, format!("The header {HEADER} cannot be read: {BadHold}."))
+        })?;
+        app.parcels().recognise(&hold)?;
+        Ok(Self(Some(hold)))
+    }
+}
+
+/// The lock under which a write is made.
+#[derive(Debug)]
+pub(super) struct Held(pub Hold);
+
+impl FromRequestParts<App> for Held {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Refusal> {
+        MayHold::from_request_parts(parts, app).await?.0.map(Self).ok_or_else(|| {
+            Refusal::new(
+                Code::BadRequest,
+                format!("This write needs the header {HEADER}, the lock it is made under."),
+            )
+        })
     }
 }
 

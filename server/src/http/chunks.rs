@@ -2,8 +2,8 @@
 
 use super::{
     App, body,
-    caller::Caller,
-    parcels::{EpochQuery, epoch, octets, parcel_id},
+    caller::{Caller, Held, MayHold},
+    parcels::{octets, parcel_id},
 };
 use crate::refusal::{Code, Refusal};
 use axum::{
@@ -36,12 +36,12 @@ pub(super) async fn store(
     State(app): State<App>,
     Caller(caller): Caller,
     Path((id, name)): Path<(String, String)>,
-    query: EpochQuery,
+    Held(hold): Held,
     body: Body,
 ) -> Result<StatusCode, Refusal> {
-    let (id, name, epoch) = (parcel_id(&id)?, chunk_name(&name)?, epoch(query)?);
+    let (id, name) = (parcel_id(&id)?, chunk_name(&name)?);
     // Asked before the body is read, so that a late holder does not send for nothing.
-    let shelf = app.parcels().may_upload(&caller, id, epoch).await?;
+    let shelf = app.parcels().may_upload(&caller, id, &hold).await?;
     let bytes = body::read(body, app.limits().max_object_bytes, app.limits().idle_timeout).await?;
     app.parcels().put_chunk(shelf, name, bytes).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -51,6 +51,7 @@ pub(super) async fn have(
     State(app): State<App>,
     Caller(caller): Caller,
     Path(id): Path<String>,
+    MayHold(_): MayHold,
     body: Body,
 ) -> Result<impl IntoResponse, Refusal> {
     let id = parcel_id(&id)?;

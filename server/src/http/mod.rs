@@ -16,7 +16,9 @@ use crate::{
     refusal::{Code, Refusal},
 };
 use axum::{
-    Json, Router, middleware,
+    Json, Router,
+    extract::State,
+    middleware,
     routing::{delete, get, post, put},
 };
 use parcel::wire::http::Health;
@@ -88,11 +90,12 @@ pub fn router(app: App) -> Router {
         .with_state(app)
 }
 
-async fn health() -> Json<Health> {
+async fn health(State(app): State<App>) -> Json<Health> {
     Json(Health {
         ok: true,
         server: concat!("parcel-server ", env!("CARGO_PKG_VERSION")).to_owned(),
         time: now(),
+        store: app.parcels().identity(),
     })
 }
 

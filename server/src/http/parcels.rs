@@ -1,44 +1,24 @@
 //! Routes of parcels, their versions, locks and key slots.
 
-use super::{App, body, caller::Caller, now};
+use super::{
+    App, body,
+    caller::{Caller, Held, MayHold},
+    now,
+};
 use crate::refusal::{Code, Refusal};
 use axum::{
     Json,
     body::Body,
-    extract::{Path, Query, State, rejection::QueryRejection},
+    extract::{Path, State},
     http::{StatusCode, header},
     response::IntoResponse,
 };
 use bytes::Bytes;
 use parcel::{
-    id::{Epoch, ParcelId, Version},
+    id::{ParcelId, Version},
     slot,
     wire::http::{CreateParcel, LockReply, LockRequest, ParcelInfo, VersionInfo},
 };
-
-/// The epoch under which a write is asked for.
-#[derive(serde::Deserialize)]
-pub(super) struct Under {
-    epoch: Option<Epoch>,
-}
-
-pub(super) type EpochQuery = Result<Query<Under>, QueryRejection>;
-
-pub(super) fn epoch_if_given(query: EpochQuery) -> Result<Option<Epoch>, Refusal> {
-    let bad = |e: QueryRejection| {
-        Refusal::new(Code::BadRequest, format!("The query must be ?epoch=NUMBER: {}.", e.body_text()))
-    };
-    Ok(query.map_err(bad)?.0.epoch)
-}
-
-pub(super) fn epoch(query: EpochQuery) -> Result<Epoch, Refusal> {
-    epoch_if_given(query)?.ok_or_else(|| {
-        Refusal::new(
-            Code::BadRequest,
-            "This write needs ?epoch=NUMBER, the epoch of the lock it is made under.",
-        )
-    })
-}
 
 pub(super) fn parcel_id(text: &str) -> Result<ParcelId, Refusal> {
     text.parse().map_err(|_| Refusal::no_such_parcel(&text))
@@ -75,6 +55,7 @@ pub(super) async fn show(
     State(app): State<App>,
     Caller(caller): Caller,
     Path(id): Path<String>,
+    MayHold(_): MayHold,
 ) -> Result<Json<ParcelInfo>, Refusal> {
     app.parcels().show(&caller, parcel_id(&id)?).await.map(Json)
 }
@@ -83,9 +64,9 @@ pub(super) async fn discard(
     State(app): State<App>,
     Caller(caller): Caller,
     Path(id): Path<String>,
-    query: EpochQuery,
+    Held(hold): Held,
 ) -> Result<StatusCode, Refusal> {
-    app.parcels().discard(&caller, parcel_id(&id)?, epoch(query)?).await?;
+    app.parcels().discard(&caller, parcel_id(&id)?, &hold).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -101,6 +82,7 @@ pub(super) async fn record(
     State(app): State<App>,
     Caller(caller): Caller,
     Path((id, n)): Path<(String, String)>,
+    MayHold(_): MayHold,
 ) -> Result<impl IntoResponse, Refusal> {
     app.parcels().record(&caller, parcel_id(&id)?, version(&n)?).await.map(octets)
 }
@@ -109,13 +91,13 @@ pub(super) async fn commit(
     State(app): State<App>,
     Caller(caller): Caller,
     Path((id, n)): Path<(String, String)>,
-    query: EpochQuery,
+    Held(hold): Held,
     body: Body,
 ) -> Result<Json<ParcelInfo>, Refusal> {
-    let (id, n, epoch) = (parcel_id(&id)?, version(&n)?, epoch(query)?);
+    let (id, n) = (parcel_id(&id)?, version(&n)?);
     let bytes = body::read(body, app.limits().max_object_bytes, app.limits().idle_timeout).await?;
     // A client that goes away must not leave the record without its head.
-    let committing = tokio::spawn(async move { app.parcels().commit(&caller, id, n, epoch, bytes).await });
+    let committing = tokio::spawn(async move { app.parcels().commit(&caller, id, n, &hold, bytes).await });
     committing
         .await
         .map_err(|e| {
@@ -159,9 +141,9 @@ pub(super) async fn unlock(
     State(app): State<App>,
     Caller(caller): Caller,
     Path(id): Path<String>,
-    query: EpochQuery,
+    Held(hold): Held,
 ) -> Result<StatusCode, Refusal> {
-    app.parcels().unlock(&caller, parcel_id(&id)?, epoch(query)?).await?;
+    app.parcels().unlock(&caller, parcel_id(&id)?, &hold).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -178,11 +160,11 @@ pub(super) async fn put_slots(
     State(app): State<App>,
     Caller(caller): Caller,
     Path(id): Path<String>,
-    query: EpochQuery,
+    MayHold(hold): MayHold,
     body: Body,
 ) -> Result<StatusCode, Refusal> {
-    let (id, epoch) = (parcel_id(&id)?, epoch_if_given(query)?);
+    let id = parcel_id(&id)?;
     let bytes = body::read(body, slot::MAX_JSON, app.limits().idle_timeout).await?;
-    app.parcels().put_slots(&caller, id, epoch, bytes).await?;
+    app.parcels().put_slots(&caller, id, hold.as_ref(), bytes).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,15 +1,19 @@
 //! Commits against a store that is interrupted, or fails, at every single one of its operations.
 
 use super::*;
-use crate::store::{Answer, StoreError, local::LocalStore};
+use crate::store::{
+    Answer, StoreError,
+    local::{self, LocalStore},
+};
 use futures::future::BoxFuture;
 use parcel::{
     chunk,
+    id::BootId,
     keyring::{ChunkRef, ImageKind, Leaf},
     record::{FORMAT, ImageInfo, Private, Record},
     secret::{ParcelKey, Secret},
     tag::{CpuTag, Tag, Wishes},
-    wire::guest::Machine,
+    wire::{guest::Machine, hold::Claim},
 };
 use std::sync::{
     Mutex,
@@ -87,6 +91,10 @@ macro_rules! after_tick {
 }
 
 impl Store for Interrupted {
+    fn identity(&self) -> StoreIdentity {
+        self.inner.identity()
+    }
+
     after_tick! {
         put_chunk(shelf: Shelf, name: ChunkName, bytes: Bytes) -> bool;
         chunk(shelf: Shelf, name: ChunkName) -> Option<Bytes>;
@@ -140,18 +148,34 @@ fn record_of(id: ParcelId, n: u64, kiosk: &str, images: Vec<ImageInfo>) -> Bytes
 
 fn new_store() -> (TempDir, Arc<dyn Store>) {
     let dir = tempdir().unwrap();
-    let store = Arc::new(LocalStore::open(dir.path()).unwrap());
+    let (root, witness) = (dir.path().join("store"), dir.path().join("witness"));
+    local::init(&root, &witness).unwrap();
+    let store = Arc::new(LocalStore::open(&root, &witness).unwrap());
     (dir, store)
 }
 
+async fn made(parcels: &Parcels, id: ParcelId, n: usize) -> Hold {
+    let claim = Claim::from_bytes([n as u8; 16]);
+    let ask = CreateParcel {
+        id,
+        name: n.to_string(),
+        owner: OWNER.to_owned(),
+        kiosk: "a".to_owned(),
+        boot: BootId([1; 16]),
+        claim: claim.clone(),
+        rescues: None,
+    };
+    let reply = parcels.create(OWNER, &ask, 1).await.unwrap();
+    Hold { store: reply.store, epoch: reply.epoch, claim }
+}
+
 /// A new parcel at version 1, held by kiosk `a`; the `n`-th of this test.
-async fn begun(store: &Arc<dyn Store>, n: usize) -> (ParcelId, Epoch) {
+async fn begun(store: &Arc<dyn Store>, n: usize) -> (ParcelId, Hold) {
     let id = ParcelId([n as u8; 16]);
     let parcels = Parcels::new(Arc::clone(store), []);
-    let ask = CreateParcel { id, name: n.to_string(), owner: OWNER.to_owned(), kiosk: "a".to_owned() };
-    let epoch = parcels.create(OWNER, &ask, 1).await.unwrap().epoch;
-    parcels.commit(OWNER, id, Version(1), epoch, record(id, 1, "a")).await.unwrap();
-    (id, epoch)
+    let hold = made(&parcels, id, n).await;
+    parcels.commit(OWNER, id, Version(1), &hold, record(id, 1, "a")).await.unwrap();
+    (id, hold)
 }
 
 #[tokio::test]
@@ -164,15 +188,23 @@ async fn another_holder_in_the_midst_of_a_commit_never_mixes_with_it() {
         let meanwhile = {
             let (parcels, second) = (Parcels::new(Arc::clone(&store), []), Arc::clone(&second));
             Box::pin(async move {
-                let ask = LockRequest { kiosk: "b".to_owned(), inventory: None };
+                let claim = Claim::from_bytes([0xbb; 16]);
+                let ask = LockRequest {
+                    kiosk: "b".to_owned(),
+                    boot: BootId([2; 16]),
+                    claim: claim.clone(),
+                    again: None,
+                    inventory: None,
+                };
                 let taken = parcels.lock(OWNER, id, &ask, true, 2).await.unwrap();
-                let answer = parcels.commit(OWNER, id, Version(2), taken.epoch, record(id, 2, "b")).await;
+                let hold = Hold { store: taken.store, epoch: taken.epoch, claim };
+                let answer = parcels.commit(OWNER, id, Version(2), &hold, record(id, 2, "b")).await;
                 *second.lock().unwrap() = Some(answer);
             })
         };
         let interrupted = Interrupted::new(&store, at, Event::Meanwhile(meanwhile));
         let first = Parcels::new(interrupted.clone(), [])
-            .commit(OWNER, id, Version(2), old, record(id, 2, "a"))
+            .commit(OWNER, id, Version(2), &old, record(id, 2, "a"))
             .await;
         if !interrupted.happened() {
             assert!(at > 6, "a commit has more operations than {at}");
@@ -206,10 +238,10 @@ async fn a_crash_anywhere_in_a_commit_leaves_the_old_version_or_the_new() {
     let (_dir, store) = new_store();
     let mut seen = BTreeSet::new();
     for at in 1.. {
-        let (id, epoch) = begun(&store, at).await;
+        let (id, hold) = begun(&store, at).await;
         let interrupted = Interrupted::new(&store, at, Event::Crash);
         let answer = Parcels::new(interrupted.clone(), [])
-            .commit(OWNER, id, Version(2), epoch, record(id, 2, "a"))
+            .commit(OWNER, id, Version(2), &hold, record(id, 2, "a"))
             .await;
         let parcels = Parcels::new(Arc::clone(&store), []);
         let version = parcels.show(OWNER, id).await.unwrap().version;
@@ -224,9 +256,9 @@ async fn a_crash_anywhere_in_a_commit_leaves_the_old_version_or_the_new() {
         seen.insert(version);
         // Sent again, the same or another, it is done.
         if at % 2 == 0 || version == Version(2) {
-            parcels.commit(OWNER, id, Version(2), epoch, record(id, 2, "a")).await.unwrap();
+            parcels.commit(OWNER, id, Version(2), &hold, record(id, 2, "a")).await.unwrap();
         } else {
-            parcels.commit(OWNER, id, Version(2), epoch, record(id, 2, "other")).await.unwrap();
+            parcels.commit(OWNER, id, Version(2), &hold, record(id, 2, "other")).await.unwrap();
             assert_eq!(parcels.record(OWNER, id, Version(2)).await.unwrap(), record(id, 2, "other"));
         }
         if !interrupted.happened() {
@@ -237,13 +269,13 @@ async fn a_crash_anywhere_in_a_commit_leaves_the_old_version_or_the_new() {
 }
 
 /// A first version of one chunk and its leaf, both sent: its record, and their names.
-async fn sent(parcels: &Parcels, id: ParcelId, epoch: Epoch) -> (Bytes, Vec<ChunkName>) {
+async fn sent(parcels: &Parcels, id: ParcelId, hold: &Hold) -> (Bytes, Vec<ChunkName>) {
     let sealed = chunk::seal(&Secret::from_bytes([1; 32]), &id.0, 1).unwrap();
     let one = ChunkRef { name: sealed.name, key: sealed.key, secret: 0 };
     let leaf = Leaf { refs: vec![Some(one)] };
     let leaf = leaf.seal(&ParcelKey::from_bytes([2; 32]), &id, ImageKind::Disk, 0).unwrap();
     let image = ImageInfo { kind: ImageKind::Disk, bytes: 16, leaves: vec![Some(leaf.name)] };
-    let shelf = parcels.may_upload(OWNER, id, epoch).await.unwrap();
+    let shelf = parcels.may_upload(OWNER, id, hold).await.unwrap();
     let names = vec![sealed.name, leaf.name];
     parcels.put_chunk(shelf, sealed.name, sealed.bytes.into()).await.unwrap();
     parcels.put_chunk(shelf, leaf.name, leaf.bytes.into()).await.unwrap();
@@ -257,14 +289,13 @@ async fn a_crash_anywhere_in_a_first_commit_leaves_a_parcel_that_can_be_finished
     for at in 1.. {
         let id = ParcelId([at as u8; 16]);
         let parcels = Parcels::new(Arc::clone(&store), []);
-        let ask = CreateParcel { id, name: at.to_string(), owner: OWNER.to_owned(), kiosk: "a".to_owned() };
-        let epoch = parcels.create(OWNER, &ask, 1).await.unwrap().epoch;
-        let (record, names) = sent(&parcels, id, epoch).await;
+        let hold = made(&parcels, id, at).await;
+        let (record, names) = sent(&parcels, id, &hold).await;
         assert_eq!(store.have(Shelf::Common, names.clone()).await.unwrap(), [false, false]);
 
         let interrupted = Interrupted::new(&store, at, Event::Crash);
         let crashing = Parcels::new(interrupted.clone(), []);
-        let answer = crashing.commit(OWNER, id, Version(1), epoch, record.clone()).await;
+        let answer = crashing.commit(OWNER, id, Version(1), &hold, record.clone()).await;
         let version = parcels.show(OWNER, id).await.unwrap().version;
         assert!(version == Version(1) || answer.is_err(), "an answered commit was lost");
         assert_eq!(
@@ -274,13 +305,13 @@ async fn a_crash_anywhere_in_a_first_commit_leaves_a_parcel_that_can_be_finished
         );
         seen.insert(version);
         if at % 2 == 0 && version == Version(0) {
-            parcels.discard(OWNER, id, epoch).await.unwrap();
+            parcels.discard(OWNER, id, &hold).await.unwrap();
             assert_eq!(parcels.show(OWNER, id).await.unwrap_err().code, Code::NoSuchParcel);
         } else {
-            parcels.commit(OWNER, id, Version(1), epoch, record.clone()).await.unwrap();
+            parcels.commit(OWNER, id, Version(1), &hold, record.clone()).await.unwrap();
             assert_eq!(parcels.record(OWNER, id, Version(1)).await.unwrap(), record);
             assert_eq!(store.have(Shelf::Common, names).await.unwrap(), [true, true]);
-            assert_eq!(parcels.discard(OWNER, id, epoch).await.unwrap_err().code, Code::HasVersions);
+            assert_eq!(parcels.discard(OWNER, id, &hold).await.unwrap_err().code, Code::HasVersions);
         }
         if !interrupted.happened() {
             break;

@@ -7,22 +7,37 @@ use crate::{
     store::StoreError,
 };
 use parcel::{
-    id::{ParcelId, Version},
+    id::{ParcelId, RecordHash, Version},
     keyring::ImageKind,
     record::Public,
-    wire::http::{CreateParcel, ParcelInfo},
+    wire::{
+        hold::StoreIdentity,
+        http::{Base, CreateParcel, ParcelInfo},
+    },
 };
 
 /// Longest name of a parcel or kiosk, in characters.
 const MAX_NAME: usize = 64;
 
+/// A committed record.
+pub(super) struct Last {
+    /// Of its bytes.
+    pub hash: RecordHash,
+    /// What it says to the server.
+    pub public: Public,
+}
+
 /// A parcel as its owner sees it; `last` is the public part of its last version.
-pub(super) fn describe(id: ParcelId, head: &Head, last: Option<&Public>) -> ParcelInfo {
+pub(super) fn describe(id: ParcelId, head: &Head, store: StoreIdentity, last: Option<&Last>) -> ParcelInfo {
+    let record = last.map(|last| last.hash);
+    let last = last.map(|last| &last.public);
     ParcelInfo {
         id,
         name: head.name.clone(),
         owner: head.owner.clone(),
+        store,
         version: head.version,
+        record,
         epoch: head.epoch,
         lock: head.lock.clone(),
         tag: last.map(|last| last.tag.clone()),
@@ -50,6 +65,25 @@ pub(super) fn bad_record(n: Version, why: &dyn std::fmt::Display) -> Refusal {
 
 pub(super) fn exists(ask: &CreateParcel) -> Refusal {
     Refusal::new(Code::Exists, format!("There is a parcel {} already; choose another id.", ask.id))
+}
+
+pub(super) fn other_store() -> Refusal {
+    Refusal::new(
+        Code::OtherStore,
+        "The parcel server has another store than the one that gave this lock, or an earlier state of it from a backup; \
+         nothing was changed. Tell IT. The kiosk keeps your work and asks again.",
+    )
+}
+
+pub(super) fn not_the_base(head: &Head, base: &Base) -> Refusal {
+    Refusal::new(
+        Code::WrongParent,
+        format!(
+            "The work is based on a version {} of the parcel {:?} that is not the server's last, which is version {}; \
+             nothing was changed. Tell IT that the store lacks it. The kiosk keeps your work and asks again.",
+            base.version, head.name, head.version
+        ),
+    )
 }
 
 pub(super) fn busy(id: ParcelId) -> Refusal {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! format                      says that this is a store, and its format
+//! identity, changes           see `identity`
 //! lock                        held (flock) by the one process that uses it
 //! tmp/                        what is being written; emptied at start
 //! chunks/<2 hex>/<38 hex>
@@ -11,14 +12,20 @@
 //!
 //! A write goes to `tmp/`, is synced, renamed into place, and the directory is synced; only then it counts.
 
+mod identity;
 mod open;
 
-pub use open::{OpenError, look};
+pub use identity::{init, look, restored};
+pub use open::OpenError;
 
 use super::{Answer, Etag, Key, Object, Shelf, Store, StoreError};
 use bytes::Bytes;
+use identity::Counter;
 use nix::{fcntl::Flock, sys::statvfs::statvfs};
-use parcel::id::{ChunkName, ParcelId, Version};
+use parcel::{
+    id::{ChunkName, ParcelId, Version},
+    wire::hold::StoreIdentity,
+};
 use std::{
     collections::{BTreeSet, HashMap},
     fs::{self, DirBuilder, File, OpenOptions},
@@ -56,22 +63,27 @@ struct Dir {
     landing: Mutex<HashMap<ChunkName, usize>>,
     /// How many shelves are being made common, so that any chunk may be in that state.
     adopting: AtomicUsize,
+    counter: Counter,
     _lock: Flock<File>,
 }
 
 impl LocalStore {
-    /// Opens the store in `root`, or makes one there; takes its lock; removes what an earlier crash left half-written.
+    /// Opens the store in `root`, which must be as the server left it that wrote `witness`; takes its lock; removes what an
+    /// earlier crash left half-written.
     ///
     /// # Errors
     /// See [`OpenError`].
-    pub fn open(root: &Path) -> Result<Self, OpenError> {
+    pub fn open(root: &Path, witness: &Path) -> Result<Self, OpenError> {
         let fail = |path: &Path| {
             let path = path.to_owned();
             move |source| OpenError::Io { path, source }
         };
-        make_dir(root).map_err(fail(root))?;
-        open::look(root)?;
+        identity::look(root, witness)?;
         let lock = open::take_lock(root)?;
+        // Again, now that nobody else can change it.
+        let identity = identity::look(root, witness)?;
+        let counter = Counter::new(root, witness, identity).map_err(fail(root))?;
+        counter.testify_now().map_err(fail(witness))?;
 
         let tmp = root.join("tmp");
         let chunks = root.join("chunks");
@@ -93,14 +105,11 @@ impl LocalStore {
             parcels: std::array::from_fn(|_| Mutex::new(())),
             landing: Mutex::default(),
             adopting: AtomicUsize::new(0),
+            counter,
             _lock: lock,
         };
         for id in names::<ParcelId>(&root.join("parcels")).map_err(fail(root))? {
             dir.unmake_parcel(&id);
-        }
-        let format = root.join("format");
-        if !format.exists() {
-            dir.write(&format, open::FORMAT.as_bytes()).map_err(fail(&format))?;
         }
         // An earlier process may have been killed between a rename and the sync of its directory. What is visible
         // now is believed from here on, so it must be made to last.
@@ -133,6 +142,10 @@ impl LocalStore {
 }
 
 impl Store for LocalStore {
+    fn identity(&self) -> StoreIdentity {
+        self.dir.counter.identity
+    }
+
     fn put_chunk(&self, shelf: Shelf, name: ChunkName, bytes: Bytes) -> Answer<'_, bool> {
         self.run(move || format!("storing chunk {name}"), move |dir| dir.put_chunk(shelf, name, &bytes))
     }
@@ -183,6 +196,9 @@ impl Store for LocalStore {
                 let path = dir.path(&key);
                 if read(&path)?.map(|bytes| object(bytes).etag) != expected {
                     return Ok(false);
+                }
+                if matches!(key, Key::Head(_)) {
+                    dir.counter.count(dir)?;
                 }
                 if expected.is_none() {
                     // What is kept free serves the parcels that are there.
@@ -361,6 +377,7 @@ impl Dir {
             if head.is_none_or(|bytes| object(bytes).etag != *expected) {
                 return Ok(false);
             }
+            self.counter.count(self)?;
             let path = self.parcel_path(id);
             let aside = self.new_temp();
             fs::rename(&path, &aside)?;

@@ -17,7 +17,10 @@ pub mod local;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use parcel::id::{ChunkName, ParcelId, Version};
+use parcel::{
+    id::{ChunkName, ParcelId, Version},
+    wire::hold::StoreIdentity,
+};
 use std::fmt;
 
 /// An object that changes, or, as a version record, is written once its predecessor is known.
@@ -94,6 +97,9 @@ pub type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
 /// A place where the server keeps its state.
 pub trait Store: Send + Sync + fmt::Debug {
+    /// Which store this is. Does not change while it is open.
+    fn identity(&self) -> StoreIdentity;
+
     /// Stores a chunk. The caller has checked that the name is that of the bytes. One that is there already stays,
     /// but for one whose bytes were damaged, which is made whole. `false`: there is no such shelf (any more), and
     /// nothing was stored.

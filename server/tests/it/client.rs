@@ -7,15 +7,38 @@ use crate::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use parcel::{
-    id::{ChunkName, Epoch, ParcelId, Version},
+    id::{BootId, ChunkName, Epoch, ParcelId, Version},
     tag::Inventory,
     wire::{
         WireError,
+        hold::{self, Claim, Hold},
         http::{CreateParcel, LockReply, LockRequest, ParcelInfo, SessionReply},
     },
 };
 use reqwest::{Body, Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
+use std::{collections::BTreeMap, sync::Mutex};
+
+/// What the server gave to these tests, so that they can speak of a lock by its epoch.
+static HOLDS: Mutex<BTreeMap<(ParcelId, Epoch), Hold>> = Mutex::new(BTreeMap::new());
+
+/// A new claim.
+pub fn claim() -> Claim {
+    Claim::from_bytes(crate::machine::random_id().0)
+}
+
+/// The lock that was given under this epoch; under one that never was, the last one with its epoch changed.
+pub fn hold(id: ParcelId, epoch: Epoch) -> Hold {
+    let holds = HOLDS.lock().unwrap();
+    let last = holds.range((id, Epoch(0))..=(id, epoch)).next_back();
+    let (_, hold) = last.unwrap_or_else(|| panic!("{id} was never held"));
+    Hold { epoch, ..hold.clone() }
+}
+
+fn remember(id: ParcelId, claim: &Claim, reply: &LockReply) {
+    let hold = Hold { store: reply.store, epoch: reply.epoch, claim: claim.clone() };
+    HOLDS.lock().unwrap().insert((id, reply.epoch), hold);
+}
 
 /// A refusal as it came: status and body.
 #[derive(Debug)]
@@ -103,7 +126,15 @@ impl Client {
     }
 
     pub async fn put(&self, path: &str, body: impl Into<Body>) -> Answer<Response> {
-        send(self.request(Method::PUT, path).body(body)).await
+        send(self.under(Method::PUT, path).body(body)).await
+    }
+
+    /// A request to a path that may end in `?epoch=E`, which stands for the lock that was given under that epoch.
+    pub fn under(&self, method: Method, path: &str) -> RequestBuilder {
+        let Some((path, epoch)) = path.split_once("?epoch=") else { return self.request(method, path) };
+        let id: ParcelId = path.split('/').nth(1).unwrap().parse().unwrap();
+        let hold = hold(id, Epoch(epoch.parse().unwrap()));
+        self.request(method, path).header(hold::HEADER, hold.to_header().as_str())
     }
 
     pub async fn list(&self) -> Vec<ParcelInfo> {
@@ -115,30 +146,50 @@ impl Client {
     }
 
     pub async fn create(&self, id: ParcelId, name: &str, owner: &str, kiosk: &str) -> Answer<LockReply> {
-        let ask =
-            CreateParcel { id, name: name.to_owned(), owner: principal(owner), kiosk: kiosk.to_owned() };
-        Ok(send(self.request(Method::POST, "parcels").json(&ask)).await?.json().await.unwrap())
+        let ask = CreateParcel {
+            id,
+            name: name.to_owned(),
+            owner: principal(owner),
+            kiosk: kiosk.to_owned(),
+            boot: BootId([1; 16]),
+            claim: claim(),
+            rescues: None,
+        };
+        self.create_as(&ask).await
+    }
+
+    pub async fn create_as(&self, ask: &CreateParcel) -> Answer<LockReply> {
+        let reply = send(self.request(Method::POST, "parcels").json(ask)).await?.json().await.unwrap();
+        remember(ask.id, &ask.claim, &reply);
+        Ok(reply)
     }
 
     pub async fn lock(&self, id: ParcelId, kiosk: &str, inventory: Option<Inventory>) -> Answer<LockReply> {
-        self.take(&format!("parcels/{id}/lock"), kiosk, inventory).await
+        self.lock_as(id, &Self::ask(kiosk, inventory), false).await
     }
 
     pub async fn break_lock(&self, id: ParcelId, kiosk: &str) -> Answer<LockReply> {
-        self.take(&format!("parcels/{id}/lock/break"), kiosk, None).await
+        self.lock_as(id, &Self::ask(kiosk, None), true).await
     }
 
-    async fn take(&self, path: &str, kiosk: &str, inventory: Option<Inventory>) -> Answer<LockReply> {
-        let ask = LockRequest { kiosk: kiosk.to_owned(), inventory };
-        Ok(send(self.request(Method::POST, path).json(&ask)).await?.json().await.unwrap())
+    /// A request for a new acquisition.
+    pub fn ask(kiosk: &str, inventory: Option<Inventory>) -> LockRequest {
+        LockRequest { kiosk: kiosk.to_owned(), boot: BootId([1; 16]), claim: claim(), again: None, inventory }
+    }
+
+    pub async fn lock_as(&self, id: ParcelId, ask: &LockRequest, breaking: bool) -> Answer<LockReply> {
+        let path = format!("parcels/{id}/lock{}", if breaking { "/break" } else { "" });
+        let reply = send(self.request(Method::POST, &path).json(ask)).await?.json().await.unwrap();
+        remember(id, &ask.claim, &reply);
+        Ok(reply)
     }
 
     pub async fn unlock(&self, id: ParcelId, epoch: Epoch) -> Answer<Response> {
-        send(self.request(Method::DELETE, &format!("parcels/{id}/lock?epoch={epoch}"))).await
+        send(self.under(Method::DELETE, &format!("parcels/{id}/lock?epoch={epoch}"))).await
     }
 
     pub async fn discard(&self, id: ParcelId, epoch: Epoch) -> Answer<Response> {
-        send(self.request(Method::DELETE, &format!("parcels/{id}?epoch={epoch}"))).await
+        send(self.under(Method::DELETE, &format!("parcels/{id}?epoch={epoch}"))).await
     }
 
     pub async fn put_chunk(

@@ -88,6 +88,7 @@ impl Desk {
         command
             .args(arguments)
             .current_dir(self.path(""))
+            .env("XDG_STATE_HOME", self.path("state"))
             .env("KRB5CCNAME", self.path("ticket"))
             .env("WAYSTATION_SERVER", format!("https://localhost:{}", server.addr.port()))
             .env("WAYSTATION_CA", self.path("ca.pem"))
@@ -162,12 +163,13 @@ pub fn ended(mut child: Child) -> Ended {
     Ended { code: child.wait().unwrap().code().unwrap(), out, err }
 }
 
-/// The same command on a machine of another name.
+/// The same command on another machine.
 pub fn elsewhere(command: &Command) -> Ended {
     let mut there = Command::new("unshare");
     there.args(["--map-root-user", "--uts", "sh", "-c", "hostname elsewhere && exec \"$@\"", "sh"]);
     there.arg(command.get_program()).args(command.get_args());
     there.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    there.env("XDG_STATE_HOME", command.get_current_dir().unwrap().join("elsewhere"));
     there.current_dir(command.get_current_dir().unwrap());
     ended(there.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
 }

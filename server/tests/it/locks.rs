@@ -1,12 +1,19 @@
 //! The lock: one holder, whose writes are the only ones.
 
 use crate::{
-    client::{Client, Code},
+    client::{Client, Code, claim, hold, send},
     machine::{Machine, kiosk, wants},
     realm::principal,
     server::Setup,
 };
-use parcel::id::{Epoch, Version};
+use parcel::{
+    id::{BootId, Epoch, Version},
+    wire::{
+        hold::{HEADER, Hold},
+        http::LockRequest,
+    },
+};
+use reqwest::Method;
 use std::collections::BTreeMap;
 
 #[tokio::test]
@@ -93,30 +100,86 @@ async fn a_late_holder_is_refused_and_its_chunks_are_kept() {
     assert_eq!(shanta.show(id).await.unwrap().version, Version(0));
     assert_eq!(shanta.have(id, &late.names()).await.unwrap(), [1, 1, 1]);
     // An epoch that never was is no better than an old one.
-    assert_eq!(shanta.unlock(id, Epoch(u64::MAX)).await.code(), "409 stale-epoch");
+    assert_eq!(shanta.unlock(id, Epoch(u64::MAX)).await.code(), "409 unknown-claim");
     // The new holder finds the old one's objects there and commits.
     shanta.commit(id, new, Version(1), &late.record).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_kiosk_that_was_restarted_takes_its_lock_anew() {
+async fn a_kiosk_of_the_same_name_takes_no_lock_but_the_same_request_does() {
     let setup = Setup::new();
     let server = setup.start();
     let shanta = Client::of("shanta", &setup, &server).await;
     let machine = Machine::new();
     let id = machine.id;
     let first = shanta.create(id, "work", "shanta", "a").await.unwrap().epoch;
-    let second = shanta.lock(id, "a", None).await.unwrap().epoch;
-    assert_eq!(second, first.next());
-    assert_eq!(shanta.unlock(id, first).await.code(), "409 stale-epoch");
-    shanta.unlock(id, second).await.unwrap();
+    // Another kiosk of that name, or the same one after its power failed.
+    for boot in [1, 2] {
+        let ask = LockRequest { boot: BootId([boot; 16]), ..Client::ask("a", None) };
+        let refused = shanta.lock_as(id, &ask, false).await.unwrap_err();
+        assert_eq!((refused.status, refused.error.code.as_str()), (409, "locked"));
+        assert_eq!(refused.error.holder.unwrap().epoch, first);
+    }
+    shanta.unlock(id, first).await.unwrap();
     // The answer to that was lost.
-    shanta.unlock(id, second).await.unwrap();
+    shanta.unlock(id, first).await.unwrap();
     let seen = shanta.show(id).await.unwrap();
-    assert_eq!((seen.epoch, seen.lock), (second.next(), None));
-    let third = shanta.break_lock(id, "b").await.unwrap().epoch;
-    assert_eq!(third, second.next().next());
-    assert_eq!(shanta.unlock(id, second).await.code(), "409 stale-epoch");
+    assert_eq!((seen.epoch, seen.lock), (first.next(), None));
+
+    // Answers that were lost: the same acquisition, once by taking and once by breaking.
+    let ask = Client::ask("a", None);
+    let second = shanta.lock_as(id, &ask, false).await.unwrap().epoch;
+    assert_eq!(shanta.lock_as(id, &ask, false).await.unwrap().epoch, second);
+    let other = Client::ask("b", None);
+    let third = shanta.lock_as(id, &other, true).await.unwrap().epoch;
+    assert_eq!(shanta.lock_as(id, &other, true).await.unwrap().epoch, third);
+    assert_eq!(third, second.next());
+    // What was broken comes back by no request, whenever that arrives.
+    for breaking in [false, true] {
+        assert_eq!(shanta.lock_as(id, &ask, breaking).await.code(), "409 stale-epoch");
+    }
+    shanta.unlock(id, third).await.unwrap();
+    for breaking in [false, true] {
+        assert_eq!(shanta.lock_as(id, &other, breaking).await.code(), "409 stale-epoch");
+    }
+    // The claim is the holder's alone.
+    let listed = shanta.get("parcels").await.unwrap();
+    let claim = other.claim.to_hex();
+    assert!(!String::from_utf8(listed.to_vec()).unwrap().contains(claim.as_str()));
+}
+
+#[tokio::test]
+async fn the_right_epoch_with_another_claim_is_refused() {
+    let setup = Setup::new();
+    let server = setup.start();
+    let shanta = Client::of("shanta", &setup, &server).await;
+    let machine = Machine::new();
+    let id = machine.id;
+    let epoch = shanta.create(id, "work", "shanta", "a").await.unwrap().epoch;
+    let sealed = machine.seal(1, 0, 1, &BTreeMap::from([(0, 1)]));
+    let guessed = Hold { claim: claim(), ..hold(id, epoch) }.to_header();
+    let (name, bytes) = &sealed.chunks[0];
+    for (method, path, body) in [
+        (Method::PUT, format!("parcels/{id}/versions/1"), sealed.record.clone()),
+        (Method::PUT, format!("parcels/{id}/chunks/{name}"), bytes.clone()),
+        (Method::PUT, format!("parcels/{id}/slots"), br#"{"format":1,"slots":[]}"#.to_vec()),
+        (Method::DELETE, format!("parcels/{id}/lock"), Vec::new()),
+        (Method::DELETE, format!("parcels/{id}"), Vec::new()),
+    ] {
+        let request =
+            shanta.request(method.clone(), &path).header(HEADER, guessed.as_str()).body(body.clone());
+        assert_eq!(send(request).await.code(), "409 unknown-claim", "{path}");
+        let nonsense = shanta.request(method.clone(), &path).header(HEADER, "7").body(body.clone());
+        assert_eq!(send(nonsense).await.code(), "400 bad-request", "{path}");
+        if !path.ends_with("slots") {
+            assert_eq!(
+                send(shanta.request(method, &path).body(body)).await.code(),
+                "400 bad-request",
+                "{path}"
+            );
+        }
+    }
+    assert_eq!(shanta.show(id).await.unwrap().lock.unwrap().epoch, epoch);
 }
 
 #[tokio::test]

@@ -43,6 +43,16 @@ impl Machine {
         Self { id, key: ParcelKey::from_bytes([id.0[0]; 32]), secret: Secret::from_bytes([id.0[1]; 32]) }
     }
 
+    /// One that was opened.
+    pub fn of(id: ParcelId, key: ParcelKey) -> Self {
+        Self { id, key, secret: Secret::from_bytes([id.0[1]; 32]) }
+    }
+
+    /// The parcel key.
+    pub fn key(&self) -> &ParcelKey {
+        &self.key
+    }
+
     /// Version `n` from `parent`, with a disk of `chunks` chunks of which those in `content` are not holes.
     pub fn seal(&self, n: u64, parent: u64, chunks: u64, content: &BTreeMap<u64, u8>) -> Sealed {
         let bytes = chunks * CHUNK_SIZE as u64;

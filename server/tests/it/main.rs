@@ -19,3 +19,4 @@ mod program;
 mod quota;
 mod realm;
 mod server;
+mod tenure;

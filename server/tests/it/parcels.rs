@@ -36,7 +36,7 @@ async fn only_its_owner_sees_a_parcel() {
         assert_eq!(other.get(&format!("parcels/{id}/versions/1")).await.code(), "404 no-such-parcel");
         assert_eq!(other.get(&format!("parcels/{id}/slots")).await.code(), "404 no-such-parcel");
         assert_eq!(other.put(&format!("parcels/{id}/slots"), "{}").await.code(), "400 bad-slots");
-        let slots = Slots { slots: Vec::new() }.to_json();
+        let slots = Slots::default().to_json();
         assert_eq!(other.put(&format!("parcels/{id}/slots"), slots).await.code(), "404 no-such-parcel");
         assert_eq!(other.lock(id, "b", None).await.code(), "404 no-such-parcel");
         assert_eq!(other.break_lock(id, "b").await.code(), "404 no-such-parcel");
@@ -80,7 +80,7 @@ async fn an_administrator_makes_a_parcel_for_a_user_and_then_sees_it_no_more() {
     version.send(&it, id, epoch).await;
     it.commit(id, epoch, Version(1), &version.record).await.unwrap();
 
-    let mut slots = Slots { slots: Vec::new() };
+    let mut slots = Slots::default();
     let cost = Argon2Cost { memory_kib: 64, passes: 1, lanes: 1 };
     slots.set_password(b"pw", &ParcelKey::from_bytes([1; 32]), &id, [2; 16], cost).unwrap();
     assert_eq!(it.get(&format!("parcels/{id}/slots")).await.code(), "404 no-slots");
@@ -106,7 +106,7 @@ async fn an_administrator_makes_a_parcel_for_a_user_and_then_sees_it_no_more() {
     let stored = shanta.get(&format!("parcels/{id}/slots")).await.unwrap();
     assert_eq!(Slots::from_json(&stored).unwrap().open_password(b"pw", &id).unwrap().expose(), &[1; 32]);
     // The owner changes a password without a lock.
-    shanta.put(&format!("parcels/{id}/slots"), Slots { slots: Vec::new() }.to_json()).await.unwrap();
+    shanta.put(&format!("parcels/{id}/slots"), Slots::default().to_json()).await.unwrap();
     let versions: Vec<VersionInfo> = shanta.get_json(&format!("parcels/{id}/versions")).await.unwrap();
     assert_eq!(
         versions.iter().map(|v| (v.version, v.parent)).collect::<Vec<_>>(),

@@ -67,7 +67,21 @@ impl Setup {
         fs::write(self.config(), text.replacen(from, to, 1)).unwrap();
     }
 
+    /// Makes the store, unless there is one.
+    pub fn init_store(&self) {
+        if !self.path("store/format").exists() {
+            let (code, out, err) = run(&["--config", self.config().to_str().unwrap(), "init-store"]);
+            assert_eq!(code, 0, "{out}{err}");
+        }
+    }
+
     pub fn start(&self) -> Server {
+        self.init_store();
+        self.start_as_it_is()
+    }
+
+    /// Without making a store.
+    pub fn start_as_it_is(&self) -> Server {
         Server::start(program(&["--config", self.config().to_str().unwrap()]))
     }
 
@@ -81,6 +95,7 @@ impl Setup {
 
     /// With all that it logs at level debug in the file `log`.
     pub fn start_talkative(&self) -> Server {
+        self.init_store();
         let log = fs::File::create(self.path("log")).unwrap();
         let mut command = program(&["--config", self.config().to_str().unwrap(), "--log", "debug"]);
         command.stderr(log);
@@ -90,7 +105,9 @@ impl Setup {
     /// With its store on a file system of its own of this size, in a mount namespace of its own.
     pub fn start_in_a_store_of(&self, size: &str) -> Server {
         fs::create_dir(self.path("store")).unwrap();
-        let script = format!("mount -t tmpfs -o size={size} store \"$1\" && exec \"$2\" --config \"$3\"");
+        let script = format!(
+            "mount -t tmpfs -o size={size} store \"$1\" && \"$2\" --config \"$3\" init-store >&2 && exec \"$2\" --config \"$3\""
+        );
         let mut command = Command::new("unshare");
         command.args(["--map-root-user", "--mount", "sh", "-c", &script, "sh"]);
         command.arg(self.path("store")).arg(env!("CARGO_BIN_EXE_parcel-server")).arg(self.config());

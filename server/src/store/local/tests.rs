@@ -5,6 +5,15 @@ use crate::store::conformance;
 use std::{cell::RefCell, os::unix::fs::PermissionsExt};
 use tempfile::{TempDir, tempdir};
 
+/// Opens the store, which is made first where there is none. Its witness is in it, to go when it goes.
+fn opened(root: &Path) -> Result<LocalStore, OpenError> {
+    let witness = root.join("witness");
+    if !root.join("format").exists() && !witness.exists() {
+        init(root, &witness)?;
+    }
+    LocalStore::open(root, &witness)
+}
+
 fn name(n: u8) -> ChunkName {
     ChunkName([n; 20])
 }
@@ -14,7 +23,7 @@ async fn it_conforms() {
     let dirs: RefCell<Vec<TempDir>> = RefCell::default();
     conformance::all(|| {
         let dir = tempdir().unwrap();
-        let store = LocalStore::open(&dir.path().join("store")).unwrap();
+        let store = opened(&dir.path().join("store")).unwrap();
         dirs.borrow_mut().push(dir);
         store
     })
@@ -25,13 +34,13 @@ async fn it_conforms() {
 async fn what_was_stored_is_there_after_a_restart() {
     let dir = tempdir().unwrap();
     let (id, key) = (ParcelId([1; 16]), Key::Head(ParcelId([1; 16])));
-    let store = LocalStore::open(dir.path()).unwrap();
+    let store = opened(dir.path()).unwrap();
     store.put_chunk(Shelf::Common, name(0xab), Bytes::from_static(b"c")).await.unwrap();
     assert!(store.swap(key, None, Bytes::from_static(b"h")).await.unwrap());
     let etag = store.get(key).await.unwrap().unwrap().etag;
     drop(store);
 
-    let store = LocalStore::open(dir.path()).unwrap();
+    let store = opened(dir.path()).unwrap();
     assert_eq!(store.chunk(Shelf::Common, name(0xab)).await.unwrap().unwrap(), "c");
     assert!(store.swap(key, Some(etag), Bytes::from_static(b"i")).await.unwrap());
     // The layout is an interface: backups and people rely on it.
@@ -43,7 +52,7 @@ async fn what_was_stored_is_there_after_a_restart() {
 #[tokio::test]
 async fn what_a_crash_left_half_written_is_removed_and_never_seen() {
     let dir = tempdir().unwrap();
-    drop(LocalStore::open(dir.path()).unwrap());
+    drop(opened(dir.path()).unwrap());
     // Killed while writing; killed after making a parcel's directories and before its head.
     fs::write(dir.path().join("tmp/0"), b"half").unwrap();
     fs::write(dir.path().join("tmp/77"), b"").unwrap();
@@ -54,7 +63,7 @@ async fn what_a_crash_left_half_written_is_removed_and_never_seen() {
     fs::create_dir_all(dir.path().join(format!("parcels/{id}/versions"))).unwrap();
     fs::create_dir(dir.path().join("parcels/lost+found")).unwrap();
 
-    let store = LocalStore::open(dir.path()).unwrap();
+    let store = opened(dir.path()).unwrap();
     assert_eq!(fs::read_dir(dir.path().join("tmp")).unwrap().count(), 0);
     assert_eq!(store.parcels().await.unwrap(), []);
     assert_eq!(store.get(Key::Head(id)).await.unwrap(), None);
@@ -65,7 +74,7 @@ async fn what_a_crash_left_half_written_is_removed_and_never_seen() {
 #[tokio::test]
 async fn a_shelf_that_a_crash_left_half_adopted_is_found_whole_and_adopted_again() {
     let dir = tempdir().unwrap();
-    let store = LocalStore::open(dir.path()).unwrap();
+    let store = opened(dir.path()).unwrap();
     let id = ParcelId([1; 16]);
     assert!(store.swap(Key::Head(id), None, Bytes::from_static(b"h")).await.unwrap());
     for n in [1, 2] {
@@ -73,7 +82,7 @@ async fn a_shelf_that_a_crash_left_half_adopted_is_found_whole_and_adopted_again
     }
     fs::rename(store.dir.shelf_path(&id).join(name(1).to_string()), store.dir.chunk_path(&name(1))).unwrap();
     drop(store);
-    let store = LocalStore::open(dir.path()).unwrap();
+    let store = opened(dir.path()).unwrap();
     assert_eq!(store.have(Shelf::Own(id), vec![name(1), name(2)]).await.unwrap(), [true, true]);
     store.adopt(id).await.unwrap();
     assert_eq!(store.have(Shelf::Common, vec![name(1), name(2)]).await.unwrap(), [true, true]);
@@ -88,14 +97,14 @@ async fn a_first_start_that_was_cut_short_is_taken_up() {
     fs::create_dir(dir.path().join("lost+found")).unwrap();
     fs::write(dir.path().join("tmp/0"), FORMAT).unwrap();
     fs::write(dir.path().join("lock"), b"").unwrap();
-    let store = LocalStore::open(dir.path()).unwrap();
+    let store = opened(dir.path()).unwrap();
     store.put_chunk(Shelf::Common, name(0xff), Bytes::from_static(b"c")).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_damaged_chunk_is_made_whole_when_it_is_sent_again() {
     let dir = tempdir().unwrap();
-    let store = LocalStore::open(dir.path()).unwrap();
+    let store = opened(dir.path()).unwrap();
     store.put_chunk(Shelf::Common, name(1), Bytes::from_static(b"whole")).await.unwrap();
     fs::write(store.dir.chunk_path(&name(1)), b"wh0le").unwrap();
     store.put_chunk(Shelf::Common, name(1), Bytes::from_static(b"whole")).await.unwrap();
@@ -105,7 +114,7 @@ async fn a_damaged_chunk_is_made_whole_when_it_is_sent_again() {
 #[tokio::test]
 async fn a_write_that_fails_leaves_the_old_content_and_nothing_else() {
     let dir = tempdir().unwrap();
-    let store = LocalStore::open(dir.path()).unwrap();
+    let store = opened(dir.path()).unwrap();
     let key = Key::Head(ParcelId([1; 16]));
     assert!(store.swap(key, None, Bytes::from_static(b"old")).await.unwrap());
     let etag = store.get(key).await.unwrap().unwrap().etag;
@@ -124,36 +133,36 @@ async fn a_write_that_fails_leaves_the_old_content_and_nothing_else() {
 #[test]
 fn a_store_is_for_one_process() {
     let dir = tempdir().unwrap();
-    let first = LocalStore::open(dir.path()).unwrap();
-    let error = LocalStore::open(dir.path()).unwrap_err();
+    let first = opened(dir.path()).unwrap();
+    let error = opened(dir.path()).unwrap_err();
     assert!(matches!(error, OpenError::InUse(_)));
     assert!(error.to_string().contains("in use by another parcel-server; stop that one"));
     drop(first);
-    LocalStore::open(dir.path()).unwrap();
+    opened(dir.path()).unwrap();
 }
 
 #[test]
 fn somebody_elses_directory_is_left_alone() {
     let dir = tempdir().unwrap();
     fs::write(dir.path().join("thesis.odt"), b"x").unwrap();
-    assert!(matches!(LocalStore::open(dir.path()).unwrap_err(), OpenError::NotAStore(_)));
+    assert!(matches!(opened(dir.path()).unwrap_err(), OpenError::NotAStore(_)));
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
 
     let dir = tempdir().unwrap();
     fs::write(dir.path().join("format"), b"waystation parcel store, format 2\n").unwrap();
-    assert!(matches!(LocalStore::open(dir.path()).unwrap_err(), OpenError::Format(_)));
+    assert!(matches!(opened(dir.path()).unwrap_err(), OpenError::Format(_)));
 
     let dir = tempdir().unwrap();
     let file = dir.path().join("file");
     fs::write(&file, b"x").unwrap();
-    assert!(matches!(LocalStore::open(&file).unwrap_err(), OpenError::Io { .. }));
+    assert!(matches!(opened(&file).unwrap_err(), OpenError::Io { .. }));
 }
 
 #[tokio::test]
 async fn nobody_else_may_read_it() {
     let dir = tempdir().unwrap();
     let root = dir.path().join("store");
-    let store = LocalStore::open(&root).unwrap();
+    let store = opened(&root).unwrap();
     store.put_chunk(Shelf::Common, name(1), Bytes::from_static(b"c")).await.unwrap();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&root), 0o700);

@@ -1,0 +1,202 @@
+//! After the owner has broken the lock elsewhere: what changed here goes home as a parcel of its own.
+//!
+//! The new parcel has the old one's key and the old one's key slots, so whatever opened the old one opens it. Each step
+//! can be done again, and a rescue that is given up takes its parcel away.
+
+use super::{Daemon, Given, Work, author, claim, not_locked, not_open, random};
+use crate::{
+    commit::{self, Committed},
+    remote::{SinkError, again},
+    tenure::Tenure,
+};
+use client::api::ApiError;
+use futures::{FutureExt as _, future::BoxFuture};
+use parcel::{
+    id::ParcelId,
+    slot::Slots,
+    wire::{
+        WireError,
+        daemon::Reply,
+        hold::Claim,
+        http::{CreateParcel, LockReply, LockRequest, Rescue as Rescues},
+    },
+};
+use std::{sync::Arc, time::Duration};
+
+/// Longest name of a parcel, in characters.
+const LONGEST_NAME: usize = 64;
+/// How many names are tried.
+const NAMES: u32 = 1000;
+/// How long taking an unfinished parcel away is tried.
+const GIVING_UP: Duration = Duration::from_secs(5);
+
+/// A parcel that takes the work, as far as it is made.
+pub(super) struct Rescue {
+    id: ParcelId,
+    claim: Claim,
+    /// How many names were taken.
+    taken: u32,
+    made: Option<Arc<Tenure>>,
+    name: String,
+    committed: Option<Committed>,
+}
+
+impl Daemon {
+    pub(super) async fn rescue(&self) -> Result<Reply, WireError> {
+        let mut work = self.working()?;
+        let held = work.held.clone().ok_or_else(not_locked)?;
+        let Given { tenure: old, .. } = held.given.clone().ok_or_else(not_locked)?;
+        if work.rescue.is_none() {
+            work.rescue = Some(Rescue {
+                id: ParcelId(random()?),
+                claim: claim()?,
+                taken: 0,
+                made: None,
+                name: String::new(),
+                committed: None,
+            });
+        }
+        let Work { rescue: Some(rescue), running, .. } = &mut *work else { return Err(not_locked()) };
+        let running = running.as_ref().ok_or_else(not_open)?;
+        let new = match &rescue.made {
+            Some(made) => made.clone(),
+            None => self.make(rescue, &old, &held.ask).await?,
+        };
+        rescue.made = Some(new.clone());
+        let bytes = match &rescue.committed {
+            Some(done) => done.bytes,
+            None => {
+                self.share_slots(&old, &new).await?;
+                let sink = self.sink(new.clone());
+                let level = self.settings.zstd_level;
+                let done = commit::rescue(&running.parcel, &author(&held), level, sink, new.parcel).await?;
+                tracing::info!(parcel = %new.parcel, bytes = done.bytes, "rescued");
+                rescue.committed.insert(done).bytes
+            }
+        };
+        let hold = new.hold();
+        self.patiently(|| self.api.unlock(&new.parcel, &hold)).await?;
+        let reply = Reply::Rescued { parcel: rescue.id, name: rescue.name.clone(), bytes };
+        // The lock ended when it was broken; what there was to lose is home.
+        work.held = None;
+        work.past = Some(old);
+        Ok(reply)
+    }
+
+    /// Makes the parcel, under the first name that is free.
+    async fn make(
+        &self,
+        rescue: &mut Rescue,
+        old: &Tenure,
+        from: &LockRequest,
+    ) -> Result<Arc<Tenure>, WireError> {
+        loop {
+            rescue.name = name(&old.name, &from.kiosk, rescue.taken);
+            let ask = CreateParcel {
+                id: rescue.id,
+                name: rescue.name.clone(),
+                owner: old.owner.clone(),
+                kiosk: from.kiosk.clone(),
+                boot: from.boot,
+                claim: rescue.claim.clone(),
+                rescues: Some(Rescues { parcel: old.parcel, claim: old.claim().clone() }),
+            };
+            let create = || async {
+                match self.api.create(&ask).await {
+                    Err(error) if error.code() == "name-taken" => Ok(None),
+                    made => made.map(Some),
+                }
+            };
+            let made: Option<LockReply> = self.patiently(create).await?;
+            if let Some(reply) = made {
+                let ask =
+                    LockRequest { claim: rescue.claim.clone(), again: None, inventory: None, ..from.clone() };
+                return Ok(Arc::new(Tenure::new(rescue.id, ask, &reply)));
+            }
+            rescue.taken += 1;
+            if rescue.taken > NAMES {
+                let text = format!(
+                    "{NAMES} parcels are called like {:?}; take some away, then try again",
+                    rescue.name
+                );
+                return Err(WireError::new("name-taken", text));
+            }
+        }
+    }
+
+    /// Gives the new parcel the key slots of the old one, whose key it has.
+    async fn share_slots(&self, old: &Tenure, new: &Tenure) -> Result<(), WireError> {
+        let read = || async {
+            match self.api.slots(&old.parcel).await {
+                Err(error) if error.code() == "no-slots" => Ok(None),
+                slots => slots.map(Some),
+            }
+        };
+        // One that is opened with a key file only has none.
+        let Some(slots) = self.patiently(read).await? else { return Ok(()) };
+        let slots = Slots::from_json(&slots).map_err(|e| WireError::new("bad-slots", e.to_string()))?;
+        let slots = slots.shared_from(&old.parcel).to_json();
+        let put = || async {
+            let hold = new.hold();
+            self.api.put_slots(&new.parcel, Some(&hold), slots.clone().into()).await
+        };
+        self.patiently(put).await
+    }
+
+    /// Takes a parcel away that was made for a rescue and did not come to its version.
+    pub(super) async fn give_up_rescue(&self, work: &mut Work) {
+        let Some(rescue) = work.rescue.take() else { return };
+        let Some(made) = rescue.made.filter(|_| rescue.committed.is_none()) else { return };
+        let hold = made.hold();
+        let taken = tokio::time::timeout(GIVING_UP, self.api.discard(&made.parcel, &hold)).await;
+        if !matches!(taken, Ok(Ok(()))) {
+            tracing::warn!(parcel = %made.parcel, "an unfinished parcel is left on the server");
+        }
+    }
+
+    /// Asks until the server does it.
+    async fn patiently<T, F: Future<Output = Result<T, ApiError>> + Send>(
+        &self,
+        request: impl Fn() -> F + Sync,
+    ) -> Result<T, WireError> {
+        let attempt = || -> BoxFuture<'_, Result<T, SinkError>> {
+            let asking = request();
+            async move { asking.await.map_err(SinkError::at_stake) }.boxed()
+        };
+        again(self.board.clone(), self.api.token_renewals(), attempt).await.map_err(|e| e.error)
+    }
+}
+
+/// `work, rescued from kiosk-A`, and ` (2)` for the second one; cut where it is too long.
+fn name(parcel: &str, kiosk: &str, taken: u32) -> String {
+    let number = if taken == 0 { String::new() } else { format!(" ({})", taken + 1) };
+    let tail = format!(", rescued from {kiosk}{number}");
+    let room = LONGEST_NAME.saturating_sub(tail.chars().count());
+    if room == 0 {
+        let tail = format!(", rescued{number}");
+        let head: String = parcel.chars().take(LONGEST_NAME - tail.chars().count()).collect();
+        return format!("{}{tail}", head.trim_end());
+    }
+    let head: String = parcel.chars().take(room).collect();
+    format!("{}{tail}", head.trim_end())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rescued_parcel_is_named_after_the_first_and_the_kiosk() {
+        assert_eq!(name("work", "kiosk-A", 0), "work, rescued from kiosk-A");
+        assert_eq!(name("work", "kiosk-A", 1), "work, rescued from kiosk-A (2)");
+        for (parcel, kiosk) in
+            [("é".repeat(64), "k".repeat(64)), ("é".repeat(64), "k".repeat(30)), ("w".into(), "k".repeat(64))]
+        {
+            for taken in [0, 1, 999] {
+                let name = name(&parcel, &kiosk, taken);
+                assert!((1..=LONGEST_NAME).contains(&name.chars().count()), "{name}");
+                assert!(!name.starts_with(',') && name.contains("rescued"), "{name}");
+            }
+        }
+    }
+}
