@@ -194,7 +194,14 @@ impl Sink for ServerSink {
         let (api, id) = (&self.api, self.tenure.parcel);
         let reading =
             self.tenure.under(api, move |hold| async move { api.held_version(&id, &hold, version).await });
-        async move { reading.await.map_err(self.judge) }.boxed()
+        async move {
+            reading.await.map_err(|error| match error.code() {
+                // That it is not there is the answer.
+                "no-such-version" => SinkError::hasty(error),
+                _ => (self.judge)(error),
+            })
+        }
+        .boxed()
     }
 
     fn hints(&self) -> watch::Receiver<u64> {

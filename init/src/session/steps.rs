@@ -339,7 +339,6 @@ fn commit(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
         Ok(_) => Err(unexpected("the commit")),
         Err(Stop::Failed(error)) if error.code == "stale-epoch" => {
             kiosk.live.changes = Changes::Unsaved;
-            kiosk.live.lock = Lock::None;
             kiosk.sys.remember(Some(&kiosk.live));
             Err(Stop::Broken(error))
         }
@@ -373,9 +372,6 @@ fn rescue(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
 }
 
 fn unlock(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
-    if kiosk.live.lock == Lock::None {
-        return Ok(());
-    }
     kiosk.live.lock = Lock::Returned;
     kiosk.sys.remember(Some(&kiosk.live));
     let until = kiosk.sys.now() + UNLOCK_LIMIT;

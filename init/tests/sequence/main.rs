@@ -425,9 +425,9 @@ fn trouble_of_the_kiosk_does_not_hide_what_a_user_lost() {
     for how in [Go::Well, wrong("no-cache"), wrong("no-cache")] {
         fake.goes("prepare", how);
     }
-    fake.goes("commit", wrong("stale-epoch"));
+    fake.goes("commit", wrong("nothing-saved"));
     let login = two(&mut fake);
-    assert_eq!(login.notice.map(|notice| notice.code).as_deref(), Some("stale-epoch"));
+    assert_eq!(login.notice.map(|notice| notice.code).as_deref(), Some("nothing-saved"));
     assert_eq!(fake.asked("prepare"), 4);
 }
 

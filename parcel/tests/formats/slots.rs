@@ -142,10 +142,11 @@ fn what_is_not_slots_is_refused() {
     let twice = format!(r#"{{"format":1,"slots":[{one},{one}]}}"#);
     assert!(malformed(&twice).contains("two recovery key slots"));
     assert!(malformed(r#"{"format":0,"slots":[]}"#).contains("format 0"));
+    assert!(malformed(r#"{"format":2,"slots":[]}"#).contains("format 2"));
     // Whatever a newer program has put there.
     for newer in [r#""slots":[]"#, r#""slots":[{"kind":"usb","path":"x"}],"more":1"#, r#""wraps":{}"#] {
-        let newer = Slots::from_json(format!(r#"{{"format":2,{newer}}}"#).as_bytes());
-        assert_eq!(newer, Err(SlotError::Format(2)));
+        let newer = Slots::from_json(format!(r#"{{"format":3,{newer}}}"#).as_bytes());
+        assert_eq!(newer, Err(SlotError::Format(3)));
     }
 }
 
@@ -179,4 +180,20 @@ fn agrees_with_the_document() {
             Slot::Recovery { sealed } => assert_eq!(sealed.0.as_slice(), by_recovery),
         }
     }
+}
+
+#[test]
+fn slots_that_are_shared_open_with_the_same_secrets_and_say_whose_they_are() {
+    let (of, other) = (sample::parcel_id(), ParcelId([0x77; 16]));
+    let shared = slots(CHEAP).shared_from(&of);
+    let read = Slots::from_json(shared.to_json().as_bytes()).unwrap();
+    assert!(shared.to_json().starts_with(&format!(r#"{{"format":2,"of":"{of}""#)), "{}", shared.to_json());
+    assert_eq!(read.open_password(PASSWORD, &other), Ok(sample::parcel_key()));
+    assert_eq!(read.open_recovery(&recovery(), &other), Ok(sample::parcel_key()));
+    // Without saying so, they open nothing elsewhere.
+    assert!(slots(CHEAP).open_password(PASSWORD, &other).is_err());
+    // A new password for the new parcel, and work that is rescued again.
+    let mut changed = read.clone().shared_from(&other);
+    changed.set_password(b"new", &sample::parcel_key(), &other, [1; 16], CHEAP).unwrap();
+    assert_eq!(changed.open_password(b"new", &ParcelId([0x78; 16])), Ok(sample::parcel_key()));
 }
