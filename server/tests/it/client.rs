@@ -133,8 +133,11 @@ impl Client {
     pub fn under(&self, method: Method, path: &str) -> RequestBuilder {
         let Some((path, epoch)) = path.split_once("?epoch=") else { return self.request(method, path) };
         let id: ParcelId = path.split('/').nth(1).unwrap().parse().unwrap();
-        let hold = hold(id, Epoch(epoch.parse().unwrap()));
-        self.request(method, path).header(hold::HEADER, hold.to_header().as_str())
+        let header = match epoch.parse() {
+            Ok(epoch) => hold(id, Epoch(epoch)).to_header().to_string(),
+            Err(_) => epoch.to_owned(),
+        };
+        self.request(method, path).header(hold::HEADER, header)
     }
 
     pub async fn list(&self) -> Vec<ParcelInfo> {

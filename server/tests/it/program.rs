@@ -15,10 +15,12 @@ fn check(setup: &Setup) -> (i32, String) {
 #[test]
 fn check_finds_nothing_wrong_and_changes_nothing() {
     let setup = Setup::new();
+    setup.init_store();
+    let before = crate::discard::everything(&setup.path(""));
     let (code, said) = check(&setup);
     assert_eq!(code, 0, "{said}");
     assert!(said.contains("nothing wrong"), "{said}");
-    assert!(!setup.path("store").exists() && !setup.path("store.token-key").exists());
+    assert_eq!(crate::discard::everything(&setup.path("")), before);
 }
 
 #[test]
@@ -61,12 +63,12 @@ fn every_file_that_is_wrong_is_named_with_its_line_and_a_remedy() {
         (
             |s| fs::write(s.path("store"), "x").unwrap(),
             "line 4, store: ",
-            "is not a directory; give an empty",
+            "is not a directory; give the directory",
         ),
         (
             |s| s.edit("\"store\"", "\".\""),
             "line 4, store: ",
-            "holds files but is not a parcel store; give an empty or new directory",
+            "holds files but is not a parcel store; give the directory of the store",
         ),
         (|s| set_format(s, "0"), "line 4, store: ", "does not know; use the version that wrote it"),
         (|s| s.edit("\"store\"", "\"a/b/store\""), "token_key_file: ", "there is no folder"),
