@@ -53,8 +53,8 @@ async fn killed_in_mid_commit_the_last_version_is_whole() {
         let (epoch, mut version) = if round == 0 {
             (client.create(id, "work", "shanta", "a").await.unwrap().epoch, Version(0))
         } else {
-            // The kiosk does not know what became of its lock, and takes it anew.
-            let taken = client.lock(id, "a", None).await.unwrap();
+            // The kiosk does not know what became of its lock, and its user takes it over.
+            let taken = client.break_lock(id, "a").await.unwrap();
             (taken.epoch, taken.version)
         };
         assert!(version.0 >= kept, "version {kept} was answered, and is lost: {version}");
@@ -72,15 +72,14 @@ async fn killed_in_mid_commit_the_last_version_is_whole() {
                     let sends = next.chunks.iter().chain(&next.leaves);
                     for (name, bytes) in sends {
                         let path = format!("parcels/{id}/chunks/{name}?epoch={epoch}");
-                        let sent =
-                            client.request(reqwest::Method::PUT, &path).body(bytes.clone()).send().await;
+                        let sent = client.under(reqwest::Method::PUT, &path).body(bytes.clone()).send().await;
                         if !sent.is_ok_and(|answer| answer.status().is_success()) {
                             return;
                         }
                     }
                     version = version.next();
                     let path = format!("parcels/{id}/versions/{version}?epoch={epoch}");
-                    let sent = client.request(reqwest::Method::PUT, &path).body(next.record).send().await;
+                    let sent = client.under(reqwest::Method::PUT, &path).body(next.record).send().await;
                     if !sent.is_ok_and(|answer| answer.status().is_success()) {
                         return;
                     }

@@ -76,7 +76,7 @@ async fn nothing_is_left_of_a_parcel_that_was_never_finished() {
     assert_eq!(shanta.discard(id, epoch).await.code(), "409 locked");
     let ravi = Client::of("ravi", &setup, &server).await;
     assert_eq!(ravi.discard(id, epoch).await.code(), "404 no-such-parcel");
-    assert_eq!(it.discard(id, epoch.next()).await.code(), "409 stale-epoch");
+    assert_eq!(it.discard(id, epoch.next()).await.code(), "409 unknown-claim");
     let without = it.request(Method::DELETE, &format!("parcels/{id}"));
     assert_eq!(send(without).await.code(), "400 bad-request");
     it.discard(id, epoch).await.unwrap();

@@ -1,16 +1,16 @@
 //! Who sees which parcel, and who may make one.
 
 use crate::{
-    client::{Client, Code},
+    client::{Client, Code, claim},
     machine::{Machine, random_id},
     realm::principal,
     server::Setup,
 };
 use parcel::{
-    id::{Epoch, Version},
+    id::{BootId, Epoch, Version},
     secret::ParcelKey,
     slot::{Argon2Cost, Slots},
-    wire::http::VersionInfo,
+    wire::http::{CreateParcel, VersionInfo},
 };
 use std::collections::BTreeMap;
 
@@ -67,10 +67,21 @@ async fn an_administrator_makes_a_parcel_for_a_user_and_then_sees_it_no_more() {
     let id = machine.id;
     assert_eq!(ravi.create(id, "work", "shanta", "cli").await.code(), "403 not-admin");
 
-    let made = it.create(id, "work", "shanta", "cli").await.unwrap();
+    let ask = CreateParcel {
+        id,
+        name: "work".to_owned(),
+        owner: principal("shanta"),
+        kiosk: "cli".to_owned(),
+        boot: BootId([1; 16]),
+        claim: claim(),
+        rescues: None,
+    };
+    let made = it.create_as(&ask).await.unwrap();
     assert_eq!((made.epoch, made.version), (Epoch(1), Version(0)));
-    // Its answer was lost, so it is asked again: the lock is taken anew.
-    let epoch = it.create(id, "work", "shanta", "cli").await.unwrap().epoch;
+    // Its answer was lost, so it is asked again, for the same acquisition. Another one is not given.
+    assert_eq!(it.create_as(&ask).await.unwrap().epoch, Epoch(1));
+    assert_eq!(it.create(id, "work", "shanta", "cli").await.code(), "409 exists");
+    let epoch = it.break_lock(id, "cli").await.unwrap().epoch;
     assert_eq!(epoch, Epoch(2));
     let version = machine.seal(1, 0, 3, &BTreeMap::from([(0, 1)]));
     assert_eq!(

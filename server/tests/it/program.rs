@@ -112,6 +112,7 @@ fn it_says_where_it_listens_and_stops_when_told() {
     assert_eq!(code, 1);
     assert!(err.contains("in use by another parcel-server; stop that one"), "{err}");
     let other = Setup::new();
+    other.init_store();
     other.edit("127.0.0.1:0", &server.addr.to_string());
     let (code, _, err) = run(&["--config", other.config().to_str().unwrap()]);
     assert_eq!(code, 1);
