@@ -88,6 +88,18 @@ pub enum ApiError {
         /// What TLS says.
         cause: String,
     },
+    /// By this machine's clock, the server's certificate is not valid now.
+    #[error(
+        "by this machine's clock, the certificate of {server} is not valid now ({cause}); check the clock first"
+    )]
+    CertificateTime {
+        /// Host of the server.
+        server: String,
+        /// Its time is over; else it has not begun.
+        expired: bool,
+        /// What TLS says.
+        cause: String,
+    },
     /// The server answered with an error.
     #[error("{error}")]
     Refused {
@@ -114,7 +126,7 @@ impl ApiError {
             // An object that arrived under another name was damaged on its way.
             Self::Refused { error, .. } if error.code == "bad-name" => true,
             Self::Refused { status, .. } => matches!(status, 408 | 425 | 429 | 500 | 502 | 503 | 504),
-            Self::Certificate { .. } | Self::Protocol { .. } => false,
+            Self::Certificate { .. } | Self::CertificateTime { .. } | Self::Protocol { .. } => false,
         }
     }
 
@@ -138,11 +150,43 @@ impl ApiError {
         matches!(self, Self::Refused { status: 409 | 412, .. })
     }
 
+    /// From what went wrong on the way to `server`.
+    pub(crate) fn of_transport(server: &str, error: &reqwest::Error) -> Self {
+        let mut cause = error.to_string();
+        let mut source = std::error::Error::source(error);
+        let mut refused = None;
+        while let Some(inner) = source {
+            cause = inner.to_string();
+            if let Some(tls) = inner.downcast_ref::<rustls::Error>() {
+                refused = match tls {
+                    rustls::Error::InvalidCertificate(why) => Some(why.clone()),
+                    _ => None,
+                };
+                cause = tls.to_string();
+            }
+            // An I/O error does not give what it wraps as its source, and TLS wraps its own twice.
+            let wrapped = inner.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+            source = wrapped.map(|e| e as &dyn std::error::Error).or_else(|| inner.source());
+        }
+        use rustls::CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
+        let server = server.to_owned();
+        match refused {
+            Some(Expired | ExpiredContext { .. }) => Self::CertificateTime { server, expired: true, cause },
+            Some(NotValidYet | NotValidYetContext { .. }) => {
+                Self::CertificateTime { server, expired: false, cause }
+            }
+            Some(_) => Self::Certificate { server, cause },
+            None => Self::Unreachable { server, cause },
+        }
+    }
+
     /// The code for IT.
     pub fn code(&self) -> &str {
         match self {
             Self::Unreachable { .. } => "server-unreachable",
             Self::Certificate { .. } => "server-certificate",
+            Self::CertificateTime { expired: true, .. } => "certificate-expired",
+            Self::CertificateTime { expired: false, .. } => "certificate-not-yet-valid",
             Self::Refused { error, .. } => &error.code,
             Self::Protocol { .. } => "server-protocol",
         }
@@ -479,23 +523,7 @@ impl Api {
     }
 
     fn failure(&self, error: &reqwest::Error) -> ApiError {
-        let mut cause = error.to_string();
-        let mut source = std::error::Error::source(error);
-        let mut certificate = false;
-        while let Some(inner) = source {
-            cause = inner.to_string();
-            if let Some(tls) = inner.downcast_ref::<rustls::Error>() {
-                certificate = matches!(tls, rustls::Error::InvalidCertificate(_));
-                cause = tls.to_string();
-            }
-            // An I/O error does not give what it wraps as its source, and TLS wraps its own twice.
-            let wrapped = inner.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-            source = wrapped.map(|e| e as &dyn std::error::Error).or_else(|| inner.source());
-        }
-        match certificate {
-            true => ApiError::Certificate { server: self.server.clone(), cause },
-            false => self.unreachable(cause),
-        }
+        ApiError::of_transport(&self.server, error)
     }
 
     fn unreachable(&self, cause: String) -> ApiError {
@@ -507,7 +535,7 @@ impl Api {
     }
 }
 
-fn tls_config(ca: &Path) -> Result<rustls::ClientConfig, SetupError> {
+pub(crate) fn tls_config(ca: &Path) -> Result<rustls::ClientConfig, SetupError> {
     let bad = |cause: String| SetupError::Ca { path: ca.display().to_string(), cause };
     let mut roots = rustls::RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(ca).map_err(|e| bad(e.to_string()))? {

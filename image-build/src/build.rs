@@ -67,7 +67,8 @@ pub fn build(job: &Job, progress: &Progress) -> Result<Manifest, BuildError> {
         .map_err(BuildError::io(&temporary, "making a folder for temporary files (TMPDIR)"))?;
 
     let firmware = config.firmware.iter().map(|name| name.value.as_str());
-    let wanted: Vec<&str> = PACKAGES.into_iter().chain(firmware).collect();
+    let pkinit = config.kdc_ca_pem.is_some().then_some("krb5-pkinit");
+    let wanted: Vec<&str> = PACKAGES.into_iter().chain(pkinit).chain(firmware).collect();
     let packages = apt::fetch(&job.cache, &wanted, progress).map_err(|error| whose_package(error, config))?;
     let unpacked = progress.step("Unpacking packages", || unpack(&packages))?;
     let index = progress.step("Reading kernel modules", || Index::read(&unpacked.tree))?;

@@ -119,7 +119,15 @@ fn run_check(path: PathBuf, json: bool) -> Result<ExitCode, BuildError> {
         println!("{}", serde_json::json!({ "ok": mistakes.is_empty(), "mistakes": mistakes }));
         return Ok(ExitCode::from(if mistakes.is_empty() { 0 } else { 2 }));
     }
-    result?;
+    let config = result?;
+    if config.kiosk.realm.weak_preauth {
+        println!(
+            "{}: realm.weak_preauth is true: whoever is on the path to the KDC can try passwords at home, at the speed \
+             of their own machines, on what a log-in sends, and a password that is found opens the user's parcels. \
+             Better: SPAKE or anonymous PKINIT (pkinit_anchors) on the KDC, or a KDC proxy (kdc_proxy)",
+            path.display()
+        );
+    }
     println!("{}: no mistakes", path.display());
     Ok(ExitCode::SUCCESS)
 }

@@ -5,7 +5,7 @@ use crate::elf;
 use crate::error::BuildError;
 use crate::modules::{self, Index};
 use crate::tree::{Kind, Tree};
-use parcel::wire::kiosk::{CA_PATH, CACHE, PATH};
+use parcel::wire::kiosk::{CA_PATH, CACHE, KDC_CA_PATH, PATH};
 use parcel::wire::users::{self, User};
 use std::collections::BTreeMap;
 use std::fs;
@@ -36,6 +36,9 @@ const PROGRAMS: [(&str, &str); 8] = [
 
 /// Libraries that no program is linked with, but that glibc loads by name: to end threads.
 const LOADED_BY_NAME: [&str; 1] = ["libgcc_s.so.1"];
+
+/// What libkrb5 loads by name to prove a password: SPAKE; and PKINIT, for FAST.
+const PREAUTH: &str = "krb5/plugins/preauth";
 
 /// Users, each with a group of its own.
 const USERS: [User; 5] = [users::ROOT, users::CACHED, users::KIOSK_UI, users::VMM, users::NOBODY];
@@ -85,6 +88,13 @@ pub fn build(parts: &Parts<'_>) -> Result<Image, BuildError> {
         let path = elf::library(parts.packages, name);
         if !path.is_some_and(|path| image.copy_resolved(parts.packages, &path)) {
             return Err(BuildError::Lacks { package: "libgcc-s1".to_owned(), file: name.to_owned() });
+        }
+    }
+    let pkinit = parts.config.kdc_ca_pem.is_some().then_some(("krb5-pkinit", "pkinit.so"));
+    for (package, name) in [("libkrb5-3", "spake.so")].into_iter().chain(pkinit) {
+        let path = format!("usr/lib/x86_64-linux-gnu/{PREAUTH}/{name}");
+        if !image.copy_resolved(parts.packages, &path) {
+            return Err(BuildError::Lacks { package: package.to_owned(), file: path });
         }
     }
     elf::close(&mut image, parts.packages, libc_version(parts.packages))?;
@@ -206,6 +216,9 @@ fn settings(image: &mut Tree, config: &Config, load: &[String]) {
     json.push('\n');
     put(PATH, json);
     put(CA_PATH, String::from_utf8_lossy(&config.ca_pem).into_owned());
+    if let Some(pem) = &config.kdc_ca_pem {
+        put(KDC_CA_PATH, String::from_utf8_lossy(pem).into_owned());
+    }
     put(MODULES_PATH, load.iter().map(|name| format!("{name}\n")).collect());
     put("etc/krb5.conf", crate::krb5::conf(&config.kiosk));
     put("etc/hosts", hosts(config));

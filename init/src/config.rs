@@ -55,7 +55,7 @@ fn fallback() -> Kiosk {
     Kiosk {
         name: None,
         title: "Waystation".to_owned(),
-        realm: Realm { name: String::new(), kdc: Vec::new(), kpasswd: None },
+        realm: Realm::default(),
         server_url: String::new(),
         hosts: BTreeMap::new(),
         console: "tty1".to_owned(),

@@ -2,6 +2,7 @@
 
 use crate::trouble::Trouble;
 use crossterm::event::KeyEvent;
+use login::Trying;
 use parcel::{
     id::ParcelId,
     wire::{
@@ -57,6 +58,13 @@ pub enum Event {
         attempt: u64,
         /// How it went.
         result: Result<Session, Trouble>,
+    },
+    /// How far a log-in's search for a KDC is; `None`: it found one, or gave up.
+    Trying {
+        /// Which attempt.
+        attempt: u64,
+        /// The KDC that is tried.
+        kdc: Option<Trying>,
     },
     /// Answer to [`crate::effects::Effects::adopt`].
     Adopted {

@@ -23,6 +23,9 @@ struct Args {
     /// Certificate of the CA that the parcel server's is from.
     #[arg(long, default_value = kiosk::CA_PATH)]
     ca: PathBuf,
+    /// Certificate of the CA that the KDCs' are from, where the site uses FAST.
+    #[arg(long, default_value = kiosk::KDC_CA_PATH)]
+    kdc_ca: PathBuf,
     /// What is logged to standard error, when that is not the terminal.
     #[arg(long, default_value = "info")]
     log: String,
@@ -56,7 +59,7 @@ fn show(args: &Args) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("starting the runtime")?;
-    let result = runtime.block_on(kiosk_ui::run::run(&config, &args.run_dir, &args.ca));
+    let result = runtime.block_on(kiosk_ui::run::run(&config, &args.run_dir, &args.ca, &args.kdc_ca));
     // The keyboard thread and a log-in that nobody waits for any more may still block.
     runtime.shutdown_background();
     result

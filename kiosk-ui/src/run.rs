@@ -33,10 +33,10 @@ pub fn read_config(path: &Path) -> anyhow::Result<Kiosk> {
 }
 
 /// Shows the screens until the terminal goes or the process is told to end.
-pub async fn run(config: &Kiosk, run: &Path, ca: &Path) -> anyhow::Result<()> {
+pub async fn run(config: &Kiosk, run: &Path, ca: &Path, kdc_ca: &Path) -> anyhow::Result<()> {
     let (send, mut events) = mpsc::channel(EVENTS);
     let (print, mut output) = mpsc::channel(OUTPUT);
-    let mut effects = Real::start(config, run, ca, send.clone(), print)?;
+    let mut effects = Real::start(config, run, ca, kdc_ca, send.clone(), print)?;
     let mut tty = Tty::take().context("taking the terminal; run this on a console or a serial line")?;
     let about = About {
         title: config.title.clone(),

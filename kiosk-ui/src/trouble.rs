@@ -47,6 +47,8 @@ pub struct Circumstances {
     pub server: String,
     /// Where passwords are changed, if the kiosk was told.
     pub kpasswd: Option<String>,
+    /// The kiosk's clock when the log-in failed, seconds since 1970.
+    pub now: u64,
     /// For a clock skew: the kiosk's clock and the server's, seconds since 1970.
     pub clocks: Option<(u64, u64)>,
 }
@@ -65,6 +67,7 @@ pub fn of_login(error: &LoginError, about: &Circumstances) -> Trouble {
         );
         return Trouble::new(sentence, LoginError::ClockSkew.code());
     }
+    let clock = text::second(about.now);
     let sentence = match error {
         // One text for both, so that a kiosk tells nobody which users exist.
         LoginError::Denied => "The user name or the password is not right.".to_owned(),
@@ -80,11 +83,36 @@ pub fn of_login(error: &LoginError, about: &Circumstances) -> Trouble {
         }
         LoginError::Locked => "Your account is locked. Ask your IT desk to unlock it.".to_owned(),
         LoginError::AccountExpired => "Your account has expired. Ask your IT desk to renew it.".to_owned(),
-        LoginError::ClockSkew => {
-            "The clock of this kiosk differs too much from the one of the log-in server. \
-                                  Ask your IT desk to set it."
-                .to_owned()
+        LoginError::ClockSkew => format!(
+            "The clock of this kiosk differs too much from the one of the log-in server: it says {clock} UTC. \
+             Ask your IT desk to set it."
+        ),
+        LoginError::NoDns => "The network here names no DNS server, so the log-in server is not found. \
+                              Check the network, or ask your IT desk."
+            .to_owned(),
+        LoginError::DnsSilent { servers } => format!(
+            "The DNS server {servers} does not answer, so the log-in server is not found. \
+             Check the network, then try again."
+        ),
+        LoginError::KdcNotInDns { realm } => format!(
+            "The network's DNS names no log-in server of {realm}. You may need your organisation's own network. \
+             Ask your IT desk."
+        ),
+        LoginError::KdcName { host } => {
+            format!("The network's DNS does not know the log-in server {host}. Ask your IT desk.")
         }
+        LoginError::WeakPreauth { realm } => format!(
+            "The log-in server of {realm} asks for your password in a way that others could guess it from. \
+             Nothing was sent. Tell your IT desk."
+        ),
+        LoginError::WeakEncryption { realm } => format!(
+            "The log-in server of {realm} offers only old encryption that others could read. \
+             Nothing was sent. Tell your IT desk."
+        ),
+        LoginError::NoArmor { realm, .. } => format!(
+            "The log-in server of {realm} could not prove who it is, so your password was not sent. \
+             The clock of this kiosk says {clock} UTC. Tell your IT desk."
+        ),
         LoginError::KdcUnreachable { realm } => {
             format!("No log-in server of {realm} answers. Check the network cable or Wi-Fi, then try again.")
         }
@@ -107,6 +135,18 @@ pub fn of_login(error: &LoginError, about: &Circumstances) -> Trouble {
             "The parcel server {server} cannot prove who it is: its certificate is not trusted. \
              Do not log in here; tell your IT desk."
         ),
+        LoginError::Proxy(ApiError::Certificate { server, .. }) => format!(
+            "The log-in proxy {server} cannot prove who it is: its certificate is not trusted. \
+             Do not log in here; tell your IT desk."
+        ),
+        LoginError::Server(ApiError::CertificateTime { server, expired, .. })
+        | LoginError::Proxy(ApiError::CertificateTime { server, expired, .. }) => {
+            let state = if *expired { "has expired" } else { "is not valid yet" };
+            format!(
+                "By the clock of this kiosk, the certificate of {server} {state}. The clock says {clock} UTC: \
+                 if that is wrong, ask your IT desk to set it; if it is right, tell them of the certificate."
+            )
+        }
         LoginError::Server(ApiError::Refused { error, .. }) => {
             format!(
                 "The parcel server {server} does not let you in: {}.",
@@ -117,6 +157,14 @@ pub fn of_login(error: &LoginError, about: &Circumstances) -> Trouble {
             format!(
                 "The parcel server {server} answers in a way this kiosk does not understand. Tell your IT desk."
             )
+        }
+        LoginError::Proxy(ApiError::Unreachable { server, .. } | ApiError::Protocol { server, .. }) => {
+            format!(
+                "The log-in proxy {server} does not answer as it should. Check the network, then try again."
+            )
+        }
+        LoginError::Proxy(ApiError::Refused { error, .. }) => {
+            format!("The log-in proxy refuses: {}. Tell your IT desk.", error.message.trim_end_matches('.'))
         }
         LoginError::Other(cause) => {
             format!("The log-in failed: {}. Tell your IT desk.", cause.trim_end_matches('.'))

@@ -94,12 +94,17 @@ impl Realm {
 
     /// The session keys of the tickets that `user` got at a kiosk so far, each with its service's name.
     pub fn session_keys(&self, user: &str) -> Result<Vec<(String, Vec<u8>)>> {
-        let password_file = self.dir.join("password");
-        fs::write(&password_file, password_of(user)?)?;
+        // The server's keys, and those of the tickets that tickets are got with.
+        let keytab = self.dir.join("all.keytab");
+        let _ = fs::remove_file(&keytab);
+        let file = keytab.display();
+        for service in [format!("krbtgt/{REALM}"), format!("HTTP/{SERVER_HOST}")] {
+            self.kadmin(&format!("ktadd -k {file} -norandkey {service}"))?;
+        }
         // Debian's own Python, which sees Debian's packages.
         let mut tool = Command::new("/usr/bin/python3");
         tool.arg(paths::workspace().join("tests/tools/ticket_keys.py"));
-        tool.arg(self.capture()).arg(&password_file).arg(self.keytab());
+        tool.arg(self.capture()).arg(format!("{user}@{REALM}")).arg(&keytab);
         let text = process::run(&mut tool)?;
         text.lines()
             .map(|line| {
@@ -113,7 +118,7 @@ impl Realm {
 
     /// Adds a user.
     pub fn add_user(&self, user: &str, password: &str) -> Result<()> {
-        self.kadmin(&format!("addprinc -pw \"{password}\" {user}")).map(drop)
+        self.kadmin(&format!("addprinc +requires_preauth -pw \"{password}\" {user}")).map(drop)
     }
 
     /// Asks `kadmin.local`: lock accounts, let passwords expire, and so on.
@@ -164,7 +169,8 @@ impl Realm {
             self.config(),
             format!(
                 "[libdefaults]\n default_realm = {REALM}\n dns_lookup_kdc = false\n dns_lookup_realm = false\n \
-                 dns_canonicalize_hostname = false\n rdns = false\n\
+                 dns_canonicalize_hostname = false\n rdns = false\n \
+                 spake_preauth_groups = edwards25519\n\
                  [realms]\n {REALM} = {{\n  kdc = 127.0.0.1:{port}\n }}\n\
                  [logging]\n kdc = FILE:{dir}/krb5kdc.log\n admin_server = FILE:{dir}/kadmin.log\n"
             ),

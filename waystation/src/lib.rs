@@ -71,7 +71,9 @@ impl AdminError {
 impl From<ApiError> for AdminError {
     fn from(error: ApiError) -> Self {
         let exit = match &error {
-            ApiError::Unreachable { .. } | ApiError::Certificate { .. } => Exit::Unreachable,
+            ApiError::Unreachable { .. }
+            | ApiError::Certificate { .. }
+            | ApiError::CertificateTime { .. } => Exit::Unreachable,
             _ if error.session_ended() => Exit::Login,
             ApiError::Refused { .. } => Exit::Refused,
             ApiError::Protocol { .. } => Exit::Failed,
@@ -84,7 +86,10 @@ impl From<WireError> for AdminError {
     fn from(error: WireError) -> Self {
         // What became of a request is known by its code alone once it has been through the uploader.
         let exit = match error.code.as_str() {
-            "server-unreachable" | "server-certificate" => Exit::Unreachable,
+            "server-unreachable"
+            | "server-certificate"
+            | "certificate-expired"
+            | "certificate-not-yet-valid" => Exit::Unreachable,
             "no-ticket" | "bad-ticket" | "bad-token" | "token-expired" | "session-expired" => Exit::Login,
             "server-protocol" | "internal-error" => Exit::Failed,
             _ => Exit::Refused,

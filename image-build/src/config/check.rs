@@ -29,15 +29,20 @@ pub(super) fn title(title: &str) -> Result<String, String> {
 }
 
 pub(super) fn realm(name: &str) -> Result<String, String> {
-    if name.bytes().any(|byte| byte.is_ascii_lowercase()) {
-        return Err(format!(
-            "is {name:?}, but Kerberos realms are upper case: write {:?}",
-            name.to_ascii_uppercase()
-        ));
-    }
     match host_name(&name.to_ascii_lowercase()) {
         Ok(_) => Ok(name.to_owned()),
         Err(_) => Err(format!("is {name:?}, not a realm: write something like \"EXAMPLE.ORG\"")),
+    }
+}
+
+/// A KDC proxy's URL.
+pub(super) fn kdc_proxy(text: &str) -> Result<String, String> {
+    let example = "\"https://kdcproxy.example.org/KdcProxy\"";
+    match url::Url::parse(text) {
+        Ok(url) if url.scheme() == "https" && url.username().is_empty() && url.password().is_none() => {
+            Ok(url.to_string())
+        }
+        _ => Err(format!("is {text:?}: write an https URL such as {example}")),
     }
 }
 
@@ -64,7 +69,8 @@ pub(super) fn host_and_port(text: &str) -> Result<String, String> {
         return Ok(text.to_owned());
     }
     let (host, port) = text.rsplit_once(':').ok_or_else(bad)?;
-    host_name(host).map_err(|_| bad())?;
+    // DNS does not distinguish capitals.
+    host_name(&host.to_ascii_lowercase()).map_err(|_| bad())?;
     // A number-like host that is no address is a mistyped address.
     if host.split('.').all(|label| label.bytes().all(|byte| byte.is_ascii_digit()))
         && host.parse::<IpAddr>().is_err()
@@ -72,7 +78,7 @@ pub(super) fn host_and_port(text: &str) -> Result<String, String> {
         return Err(bad());
     }
     match port.parse::<u16>() {
-        Ok(1..) if port.bytes().all(|byte| byte.is_ascii_digit()) => Ok(text.to_owned()),
+        Ok(1..) if port.bytes().all(|byte| byte.is_ascii_digit()) => Ok(text.to_ascii_lowercase()),
         _ => Err(bad()),
     }
 }

@@ -23,6 +23,8 @@ pub struct Config {
     pub kiosk: Kiosk,
     /// Certificates of the server's CA, PEM.
     pub ca_pem: Vec<u8>,
+    /// Certificates of the KDCs' CA, PEM, where passwords go through FAST.
+    pub kdc_ca_pem: Option<Vec<u8>>,
     /// Words added to the kernel's command line.
     pub cmdline_extra: String,
     /// Kernel modules carried beside the usual ones.
@@ -80,7 +82,8 @@ fn read(root: &Section<'_, '_>, folder: &Path) -> Option<Config> {
     let name = root.string("name").and_then(|found| checked(root, found, check::kiosk_name));
     let title = root.string("title").and_then(|found| checked(root, found, check::title));
 
-    let realm = read_realm(&root.section("realm"));
+    let section = root.section("realm");
+    let realm = read_realm(&section, &root.section("realms"));
     let server = root.section("server");
     server.only_known();
     let server_url = server
@@ -90,6 +93,9 @@ fn read(root: &Section<'_, '_>, folder: &Path) -> Option<Config> {
         .required_string("ca", "\"ca.pem\"")
         .and_then(|found| checked(&server, found, |name| files::ca(&files::place(folder, name)?)));
 
+    let kdc_ca_pem = section
+        .string("pkinit_anchors")
+        .and_then(|found| checked(&section, found, |name| files::ca(&files::place(folder, name)?)));
     let hosts = read_hosts(&root.section("hosts"));
     let (console, log) = read_console(&root.section("console"));
     let cache = read_cache(&root.section("cache"));
@@ -128,6 +134,7 @@ fn read(root: &Section<'_, '_>, folder: &Path) -> Option<Config> {
             wipe,
         },
         ca_pem: ca_pem?,
+        kdc_ca_pem,
         cmdline_extra: cmdline_extra.unwrap_or_default(),
         modules_extra,
         modules_load,
@@ -167,15 +174,41 @@ fn placed_list(
     list
 }
 
-fn read_realm(section: &Section<'_, '_>) -> Option<Realm> {
+fn read_realm(section: &Section<'_, '_>, others: &Section<'_, '_>) -> Option<Realm> {
     section.only_known();
     let name = section
         .required_string("name", "\"EXAMPLE.ORG\"")
         .and_then(|found| checked(section, found, check::realm));
+    let kdc_proxy = section.string("kdc_proxy").and_then(|found| checked(section, found, check::kdc_proxy));
+    let fast = section.string("pkinit_anchors").is_some();
+    let weak_preauth = section.boolean("weak_preauth").filter(|found| found.value);
+    if let Some(weak) = &weak_preauth
+        && (fast || kdc_proxy.is_some())
+    {
+        section.wrong(
+            weak,
+            "is not needed with kdc_proxy or pkinit_anchors, which protect every password: leave it out",
+        );
+    }
+    let case_insensitive = section.boolean("case_insensitive").is_some_and(|found| found.value);
     let kdc = section.strings("kdc").into_iter();
     let kdc = kdc.filter_map(|found| checked(section, found, check::host_and_port)).collect();
     let kpasswd = section.string("kpasswd").and_then(|found| checked(section, found, check::host_and_port));
-    Some(Realm { name: name?, kdc, kpasswd })
+    let weak_preauth = weak_preauth.is_some();
+    let others = read_other_realms(others);
+    Some(Realm { name: name?, kdc, kpasswd, kdc_proxy, fast, weak_preauth, case_insensitive, others })
+}
+
+/// Realms beside the kiosk's own: each a list of its KDCs.
+fn read_other_realms(section: &Section<'_, '_>) -> BTreeMap<String, Vec<String>> {
+    let mut realms = BTreeMap::new();
+    for found in section.names() {
+        let Some(name) = checked(section, found, check::realm) else { continue };
+        let kdcs = section.strings(&name).into_iter();
+        let kdcs = kdcs.filter_map(|found| checked(section, found, check::host_and_port)).collect();
+        realms.insert(name, kdcs);
+    }
+    realms
 }
 
 fn read_hosts(section: &Section<'_, '_>) -> BTreeMap<String, IpAddr> {

@@ -14,6 +14,7 @@ pub const KEYS: [(&str, &[&str]); 11] = [
             "name",
             "title",
             "realm",
+            "realms",
             "server",
             "hosts",
             "console",
@@ -26,7 +27,7 @@ pub const KEYS: [(&str, &[&str]); 11] = [
             "secure_boot",
         ],
     ),
-    ("realm", &["name", "kdc", "kpasswd"]),
+    ("realm", &["name", "kdc", "kpasswd", "kdc_proxy", "pkinit_anchors", "weak_preauth", "case_insensitive"]),
     ("server", &["url", "ca"]),
     ("console", &["screen", "log"]),
     ("cache", &["kind", "size_mib", "zstd_level"]),
@@ -235,6 +236,22 @@ impl<'d, 't> Section<'d, 't> {
             (key.to_owned(), self.string(key))
         };
         table.iter().map(entry).collect()
+    }
+
+    /// The names of the entries, but for those that are tables, which are a mistake.
+    pub(super) fn names(&self) -> Vec<Found<String>> {
+        let Some(table) = self.table else { return Vec::new() };
+        let mut names = Vec::new();
+        for (key, value) in table {
+            let name: &str = AsRef::<str>::as_ref(key.get_ref());
+            let found = self.found(name, value);
+            if found.value.is_table() {
+                self.wrong(&found, "is a table, as dots make it: write the whole name in quotes");
+            } else {
+                names.push(Found { value: name.to_owned(), key: found.key, offset: found.offset });
+            }
+        }
+        names
     }
 
     /// Names keys that mean nothing here, with the nearest one that does, or the table where they do.

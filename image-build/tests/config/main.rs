@@ -86,6 +86,36 @@ fn parse(folder: &Path, text: &str) -> Result<Config, Vec<String>> {
     config::parse(&path, text).map_err(|mistakes| mistakes.0.iter().map(ToString::to_string).collect())
 }
 
+/// What sites really have: realms in mixed case, KDC names with capitals, several realms, Active Directory.
+#[test]
+fn realms_are_taken_as_they_are() {
+    let folder = folder();
+    let text = GOOD
+        .replace("EXAMPLE.ORG", "Example.Org")
+        .replace(
+            "kdc = [\"kdc1.example.org:88\"]",
+            "kdc = [\"KDC1.Example.org:88\"]\ncase_insensitive = true",
+        )
+        .replace(
+            "[server]",
+            "weak_preauth = true\n[realms]\n\"Other.ORG\" = [\"KDC.other.org:88\"]\n\"X.ORG\" = []\n[server]",
+        );
+    let realm = parse(folder.path(), &text).unwrap().kiosk.realm;
+    assert_eq!(realm.name, "Example.Org");
+    assert_eq!(realm.kdc, ["kdc1.example.org:88"]);
+    assert!(realm.case_insensitive && realm.weak_preauth && !realm.fast);
+    assert_eq!(realm.others["Other.ORG"], ["kdc.other.org:88"]);
+    assert!(realm.others["X.ORG"].is_empty());
+    let plain = parse(folder.path(), GOOD).unwrap();
+    assert!(
+        !plain.kiosk.realm.weak_preauth,
+        "what lets others guess passwords is asked for, never the default"
+    );
+    let fast = GOOD.replace("[server]", "pkinit_anchors = \"ca.pem\"\n[server]");
+    let fast = parse(folder.path(), &fast).unwrap();
+    assert!(fast.kiosk.realm.fast && fast.kdc_ca_pem.is_some());
+}
+
 #[test]
 fn a_full_configuration_reads_as_written() {
     let folder = folder();
@@ -168,7 +198,7 @@ fn a_partition_that_the_cache_never_uses_is_a_mistake() {
 fn one_run_names_all_mistakes_in_order() {
     let folder = folder();
     let text = GOOD
-        .replace("EXAMPLE.ORG", "example.org")
+        .replace("EXAMPLE.ORG", "EXAMPLE ORG")
         .replace("zstd_level = 3", "zstd_level = 99")
         .replace("https:", "http:");
     let lines: Vec<String> = parse(folder.path(), &text).unwrap_err();

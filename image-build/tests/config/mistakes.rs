@@ -98,9 +98,24 @@ fn each_mistake_has_its_sentence() {
         ("\"Library\"", "\"\"", "kiosk.toml:2: title is empty: write the words"),
         ("\"Library\"", "\"a\\tb\"", "kiosk.toml:2: title holds a control character"),
         (
-            "EXAMPLE.ORG",
-            "Example.Org",
-            "kiosk.toml:4: realm.name is \"Example.Org\", but Kerberos realms are upper case: write \"EXAMPLE.ORG\"",
+            "kpasswd = \"kdc1.example.org:464\"",
+            "kdc_proxy = \"http://kdcproxy.example.org/KdcProxy\"",
+            "kiosk.toml:6: realm.kdc_proxy is \"http://kdcproxy.example.org/KdcProxy\": write an https URL",
+        ),
+        (
+            "kpasswd = \"kdc1.example.org:464\"",
+            "kdc_proxy = \"https://kdcproxy.example.org/KdcProxy\"\nweak_preauth = true",
+            "kiosk.toml:7: realm.weak_preauth is not needed with kdc_proxy or pkinit_anchors",
+        ),
+        (
+            "[hosts]",
+            "[realms]\nOTHER.ORG = []\n[hosts]",
+            "kiosk.toml:11: realms.OTHER is a table, as dots make it: write the whole name in quotes",
+        ),
+        (
+            "[hosts]",
+            "[realms]\n\"OTHER.ORG\" = [\"kdc\"]\n[hosts]",
+            "kiosk.toml:11: realms.OTHER.ORG is \"kdc\": write host:port",
         ),
         (
             "EXAMPLE.ORG",

@@ -15,6 +15,7 @@ pub use session::MENU;
 use crate::{
     effects::Effects, event::Event, glyph::Glyphs, guest::Guest, password::Password, trouble::Trouble,
 };
+use ::login::Trying;
 use crossterm::event::{KeyCode, KeyEvent};
 use keys::{is_back, is_enter, is_repaint, letter};
 use parcel::wire::{
@@ -99,6 +100,8 @@ pub struct App {
     pub size: (u16, u16),
     /// The log-in form.
     pub login: LoginForm,
+    /// The KDC that a log-in tries.
+    pub trying: Option<Trying>,
     /// The window in which the user logs in again.
     pub again: Again,
     /// The user's parcels.
@@ -148,6 +151,7 @@ impl App {
             now,
             size,
             login: LoginForm::default(),
+            trying: None,
             again: Again::default(),
             list: List::default(),
             opening: None,
@@ -240,6 +244,10 @@ impl App {
                 if self.told.is_some() {
                     self.not_done();
                 }
+            }
+            Event::Trying { attempt, kdc } => {
+                let asking = Busy::Asking(attempt);
+                self.trying = kdc.filter(|_| self.login.busy == asking || self.again.busy == asking);
             }
             Event::LoggedIn { attempt, result } if self.again.busy == Busy::Asking(attempt) => {
                 self.logged_in_again(attempt, result, effects)

@@ -7,8 +7,8 @@ use crate::{
     trouble::{Circumstances, Trouble, of_login},
 };
 use cache::control::{AsyncClient, ControlError};
-use client::{api::Api, traffic::Traffic};
-use login::{LoginError, login_with_password};
+use client::{api::Api, proxy::KdcProxy, traffic::Traffic};
+use login::{LoginError, Network, with_password};
 use parcel::wire::{
     daemon::{Reply, Request},
     kiosk::Kiosk,
@@ -23,6 +23,7 @@ use std::{
 };
 use tokio::{
     sync::{mpsc, watch},
+    task::AbortHandle,
     time::timeout,
 };
 use zeroize::Zeroizing;
@@ -40,7 +41,8 @@ pub struct Real {
     events: mpsc::Sender<Event>,
     cached: PathBuf,
     api: Api,
-    realm: String,
+    network: Arc<Network>,
+    attempt: Option<AbortHandle>,
     about: Circumstances,
     commands: mpsc::Sender<Command>,
     console: watch::Sender<bool>,
@@ -59,10 +61,14 @@ impl Real {
         config: &Kiosk,
         run: &Path,
         ca: &Path,
+        kdc_ca: &Path,
         events: mpsc::Sender<Event>,
         output: mpsc::Sender<Event>,
     ) -> anyhow::Result<Self> {
         let api = Api::new(&config.server_url, ca, Arc::new(Traffic::default()))?;
+        let realm = &config.realm;
+        let proxy = realm.kdc_proxy.as_deref().map(|url| KdcProxy::new(url, ca)).transpose()?;
+        let network = Arc::new(Network::new(realm.clone(), proxy, kdc_ca));
         let (commands, from_screens) = mpsc::channel(COMMANDS);
         tokio::spawn(links::session(run.join(names::INIT), from_screens, events.clone()));
         let (console, wanted) = watch::channel(false);
@@ -71,11 +77,13 @@ impl Real {
         Ok(Self {
             events,
             cached: run.join(names::CACHED),
-            realm: config.realm.name.clone(),
+            network,
+            attempt: None,
             about: Circumstances {
                 server: api.host().to_owned(),
                 kpasswd: config.realm.kpasswd.clone(),
                 clocks: None,
+                now: 0,
             },
             api,
             commands,
@@ -111,9 +119,13 @@ pub(super) fn unexpected() -> Trouble {
     Trouble::from(&ControlError::Unexpected)
 }
 
-async fn log_in(api: &Api, principal: &str, password: Zeroizing<String>) -> Result<Session, LoginError> {
-    let credential = login_with_password(principal, password).await?;
-    let reply = credential.negotiate(api).await;
+async fn log_in(
+    network: &Arc<Network>,
+    api: &Api,
+    user: &str,
+    password: Zeroizing<String>,
+) -> Result<Session, LoginError> {
+    let reply = with_password(network, api, user, password).await;
     // The token is for `cached` alone, also when nobody waits for this log-in any more.
     api.forget_token();
     let reply = reply?;
@@ -130,16 +142,27 @@ impl Effects for Real {
     }
 
     fn login(&mut self, attempt: u64, user: Zeroizing<String>, password: Password) {
-        let principal =
-            if user.contains('@') { user } else { Zeroizing::new(format!("{}@{}", *user, self.realm)) };
-        let (api, events) = (self.api.clone(), self.events.clone());
+        let (api, events, network) = (self.api.clone(), self.events.clone(), self.network.clone());
         let mut about = self.about.clone();
-        tokio::spawn(async move {
+        let mut trying = network.trying();
+        let words = self.events.clone();
+        // What nobody waits for any more asks no KDC about a password.
+        if let Some(last) = self.attempt.take() {
+            last.abort();
+        }
+        let told = async move {
+            while trying.changed().await.is_ok() {
+                let kdc = trying.borrow_and_update().clone();
+                drop(words.send(Event::Trying { attempt, kdc }).await);
+            }
+        };
+        let asked = async move {
             let secret = Zeroizing::new(password.as_str().to_owned());
             drop(password);
-            let result = match log_in(&api, &principal, secret).await {
+            let result = match log_in(&network, &api, &user, secret).await {
                 Ok(session) => Ok(session),
                 Err(error) => {
+                    about.now = now();
                     // A ticket that has ended by this kiosk's clock is no ticket, either.
                     if matches!(error, LoginError::ClockSkew | LoginError::NoTicket) {
                         about.clocks = api.health().await.ok().map(|health| (now(), health.time));
@@ -149,7 +172,14 @@ impl Effects for Real {
                 }
             };
             drop(events.send(Event::LoggedIn { attempt, result }).await);
+        };
+        let task = tokio::spawn(async move {
+            tokio::select! {
+                () = asked => {}
+                () = told => {}
+            }
         });
+        self.attempt = Some(task.abort_handle());
     }
 
     fn adopt(&mut self, attempt: u64, session: Session) {

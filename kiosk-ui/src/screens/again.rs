@@ -54,9 +54,7 @@ fn message(app: &App, realm: &str) -> Vec<Line<'static>> {
             };
             vec![Line::raw(words)]
         }
-        (Busy::Asking(_), _) => {
-            vec![Line::styled(format!("Asking {} ...  {spinner}", plain(realm, 40)), kit::STRONG)]
-        }
+        (Busy::Asking(_), _) => super::login::asking(app, realm),
         _ => vec![Line::styled(format!("One moment ...  {spinner}"), kit::STRONG)],
     }
 }

@@ -48,6 +48,20 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect) {
     kit::text(frame, kit::indented(below, 7), lines);
 }
 
+/// That the realm is asked, and which of its KDCs where one alone is not enough.
+pub(super) fn asking(app: &App, realm: &str) -> Vec<Line<'static>> {
+    let spinner = kit::spinner(app.now);
+    let mut lines = vec![Line::styled(format!("Asking {} ...  {spinner}", plain(realm, 40)), kit::STRONG)];
+    if let Some(trying) = app.trying.as_ref().filter(|trying| trying.number > 1) {
+        let host = plain(&trying.host, 34);
+        lines.push(Line::raw(format!(
+            "Still trying: log-in server {} of {}, {host}",
+            trying.number, trying.of
+        )));
+    }
+    lines
+}
+
 fn message(app: &App) -> Vec<Line<'static>> {
     let spinner = kit::spinner(app.now);
     if app.powering() {
@@ -60,9 +74,7 @@ fn message(app: &App) -> Vec<Line<'static>> {
                 "Your computer comes to this screen as you left it. When you are done, suspend it: nothing of it stays here.",
             )]
         }
-        (Busy::Asking(_), _) => {
-            vec![Line::styled(format!("Asking {} ...  {spinner}", plain(&app.about.realm, 40)), kit::STRONG)]
-        }
+        (Busy::Asking(_), _) => asking(app, &app.about.realm),
         _ => vec![Line::styled(format!("Welcome. Looking for your computers ...  {spinner}"), kit::STRONG)],
     }
 }

@@ -17,12 +17,12 @@ use std::{
     collections::BTreeSet,
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
-    sync::{Arc, mpsc},
+    sync::{Arc, Mutex, mpsc},
     thread,
 };
 
 /// Logs in, and waits for the sentence and the code.
-fn log_in(kiosk: &Kiosk, user: &str, password: &str, sentence: &str, code: &str) {
+pub fn log_in(kiosk: &Kiosk, user: &str, password: &str, sentence: &str, code: &str) {
     kiosk.keys(&format!("\x15{user}\t{password}"));
     // The last answer's sentence is gone when the next attempt begins.
     kiosk.keys("\r");
@@ -140,6 +140,38 @@ fn parcel_server(port: u16) -> (String, mpsc::Receiver<String>) {
         drop(write!(tls, "{head}content-length: {}\r\n\r\n{body}", body.len()));
     });
     (ca, authorizations)
+}
+
+/// A listener in front of the KDC that records what it is sent.
+pub fn tap(kdc: u16) -> (u16, Arc<Mutex<Vec<Vec<u8>>>>) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    let port = listener.local_addr().expect("its number").port();
+    let sent = Arc::new(Mutex::new(Vec::new()));
+    let record = Arc::clone(&sent);
+    thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            let mut forward = || {
+                let mut message = framed(&mut client)?;
+                record.lock().expect("no panic").push(message.clone());
+                let mut server = TcpStream::connect(("127.0.0.1", kdc))?;
+                server.write_all(&message)?;
+                message = framed(&mut server)?;
+                client.write_all(&message)
+            };
+            drop(forward());
+        }
+    });
+    (port, sent)
+}
+
+/// A message with its four bytes of length.
+fn framed(from: &mut TcpStream) -> std::io::Result<Vec<u8>> {
+    let mut message = vec![0; 4];
+    from.read_exact(&mut message)?;
+    let length = u32::from_be_bytes([message[0], message[1], message[2], message[3]]);
+    message.resize(4 + length as usize, 0);
+    from.read_exact(&mut message[4..])?;
+    Ok(message)
 }
 
 /// A TLS server that the kiosk's CA knows nothing of.

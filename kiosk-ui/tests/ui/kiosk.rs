@@ -60,15 +60,23 @@ pub const NOWHERE: World = World { kdc: 1, server: 1, ca: None };
 impl Kiosk {
     /// Starts it with the sockets of `dir`. Without a size, as on a serial line.
     pub fn start(dir: &Path, world: World, size: Option<(u16, u16)>) -> Self {
+        Self::start_in(dir, world, &serde_json::json!({}), size)
+    }
+
+    /// The same at a site whose configuration has these keys of the realm besides.
+    pub fn start_in(dir: &Path, world: World, site: &serde_json::Value, size: Option<(u16, u16)>) -> Self {
         let (config, ca, krb5) = (dir.join("kiosk.json"), dir.join("ca.pem"), dir.join("krb5.conf"));
         let World { kdc, server, .. } = world;
-        let told = serde_json::json!({
+        let mut told = serde_json::json!({
             "name": null, "title": "Waystation", "hosts": {}, "console": "tty1", "log": null,
             "realm": {"name": REALM, "kdc": [format!("127.0.0.1:{kdc}")], "kpasswd": null},
             "server_url": format!("https://localhost:{server}"),
             "cache": {"kind": "memory", "size_mib": 0, "zstd_level": 3},
             "wipe": {"discard": true, "power_off_on_failure": false},
         });
+        for (key, value) in site.as_object().expect("keys of the realm") {
+            told["realm"][key] = value.clone();
+        }
         std::fs::write(&config, told.to_string()).expect("the configuration");
         std::fs::write(&krb5, realm::client_config(kdc)).expect("the realm's configuration");
         let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a CA").cert.pem();
@@ -85,6 +93,8 @@ impl Kiosk {
             .arg(&config)
             .arg("--ca")
             .arg(&ca)
+            .arg("--kdc-ca")
+            .arg(dir.join("kdc-ca.pem"))
             .arg("--run-dir")
             .arg(dir)
             .env("KRB5_CONFIG", &krb5)

@@ -11,5 +11,6 @@ mod pty;
 mod random;
 mod realm;
 mod renewal;
+mod rogue;
 mod screens;
 mod tolerance;

@@ -15,9 +15,16 @@ pub const REALM: &str = "WAYSTATION.TEST";
 pub fn client_config(kdc: u16) -> String {
     format!(
         "[libdefaults]\n default_realm = {REALM}\n dns_lookup_kdc = false\n dns_lookup_realm = false\n \
-         dns_canonicalize_hostname = false\n rdns = false\n[realms]\n {REALM} = {{\n  kdc = 127.0.0.1:{kdc}\n }}\n"
+         dns_canonicalize_hostname = false\n rdns = false\n spake_preauth_groups = edwards25519\n[realms]\n {REALM} = {{\n  kdc = 127.0.0.1:{kdc}\n }}\n"
     )
 }
+
+/// What the certificate of a KDC must have (RFC 4556, section 3.2.4).
+const PKINIT_EXTENSIONS: &str = "[kdc]\nbasicConstraints = CA:FALSE\nkeyUsage = digitalSignature,keyEncipherment\n\
+    extendedKeyUsage = 1.3.6.1.5.2.3.5\nsubjectAltName = otherName:1.3.6.1.5.2.2;SEQUENCE:name\n\
+    [name]\nrealm = EXP:0,GeneralString:WAYSTATION.TEST\nprincipal_name = EXP:1,SEQUENCE:principal\n\
+    [principal]\nname_type = EXP:0,INTEGER:2\nname_string = EXP:1,SEQUENCE:strings\n\
+    [strings]\none = GeneralString:krbtgt\ntwo = GeneralString:WAYSTATION.TEST\n";
 
 /// A port that was free a moment ago.
 pub fn free_port() -> u16 {
@@ -34,15 +41,56 @@ pub struct Realm {
 impl Realm {
     /// Makes the realm in `dir`, with the service of a parcel server on this machine, and starts its KDC.
     pub fn start(dir: &Path) -> Self {
+        Self::start_with(dir, client_config)
+    }
+
+    /// The same with a KDC that knows no SPAKE.
+    pub fn start_without_spake(dir: &Path) -> Self {
+        Self::start_with(dir, |kdc| client_config(kdc).replace(" spake_preauth_groups = edwards25519\n", ""))
+    }
+
+    fn start_with(dir: &Path, config: fn(u16) -> String) -> Self {
         let port = free_port();
         std::fs::create_dir_all(dir).expect("a folder");
-        std::fs::write(dir.join("krb5.conf"), client_config(port)).expect("krb5.conf");
+        std::fs::write(dir.join("krb5.conf"), config(port)).expect("krb5.conf");
         let shown = dir.display();
+        let pkinit = match dir.join("kdc.pem").exists() {
+            true => format!(
+                "  pkinit_identity = FILE:{shown}/kdc.pem,{shown}/kdc.key\n  pkinit_anchors = FILE:{shown}/ca.pem\n"
+            ),
+            false => String::new(),
+        };
         let kdc = format!(
             "[logging]\n kdc = FILE:{shown}/kdc.log\n[kdcdefaults]\n kdc_listen = 127.0.0.1:{port}\n kdc_tcp_listen = 127.0.0.1:{port}\n[realms]\n {REALM} = {{\n  \
-             database_name = {shown}/principal\n  key_stash_file = {shown}/stash\n  acl_file = {shown}/acl\n }}\n"
+             database_name = {shown}/principal\n  key_stash_file = {shown}/stash\n  acl_file = {shown}/acl\n{pkinit} }}\n"
         );
         std::fs::write(dir.join("kdc.conf"), kdc).expect("kdc.conf");
+        Self::create(dir, port)
+    }
+
+    /// The same with a KDC that proves itself by a certificate (PKINIT), gives anybody an anonymous ticket, and knows no
+    /// SPAKE. Answers with the PEM of the certificate's CA, too.
+    pub fn start_with_pkinit(dir: &Path) -> (Self, String) {
+        std::fs::create_dir_all(dir).expect("a folder");
+        std::fs::write(dir.join("extensions"), PKINIT_EXTENSIONS).expect("the certificate's extensions");
+        let openssl = |arguments: &str| {
+            let mut command = Command::new("/usr/bin/openssl");
+            command.current_dir(dir).args(arguments.split(' ')).stdout(Stdio::null()).stderr(Stdio::null());
+            assert!(command.status().expect("openssl").success(), "{arguments}");
+        };
+        openssl("req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=CA");
+        openssl("req -newkey rsa:2048 -nodes -keyout kdc.key -out kdc.csr -subj /CN=kdc");
+        openssl(
+            "x509 -req -in kdc.csr -CA ca.pem -CAkey ca.key -days 2 -out kdc.pem -extfile extensions -extensions kdc",
+        );
+        let realm = Self::start_with(dir, |kdc| {
+            client_config(kdc).replace(" spake_preauth_groups = edwards25519\n", "")
+        });
+        realm.admin("addprinc -randkey WELLKNOWN/ANONYMOUS");
+        (realm, std::fs::read_to_string(dir.join("ca.pem")).expect("the CA"))
+    }
+
+    fn create(dir: &Path, port: u16) -> Self {
         let mut realm = Self { dir: dir.to_owned(), port, kdc: None };
         realm.run("kdb5_util", &["-r", REALM, "create", "-s", "-P", "only-a-test"]);
         realm.admin("addprinc -randkey HTTP/localhost");

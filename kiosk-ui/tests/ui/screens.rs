@@ -96,6 +96,7 @@ pub fn login_errors() -> Vec<(&'static str, LoginError, Circumstances)> {
         server: "parcels.waystation.test".into(),
         kpasswd: Some("kdc.waystation.test:464".into()),
         clocks: Some((NOW, NOW + 3725)),
+        now: NOW,
     };
     let realm = || "WAYSTATION.TEST".to_owned();
     let server = || "parcels.waystation.test".to_owned();
@@ -126,6 +127,39 @@ pub fn login_errors() -> Vec<(&'static str, LoginError, Circumstances)> {
             LoginError::Server(ApiError::Certificate { server: server(), cause: "unknown issuer".into() }),
             about.clone(),
         ),
+        (
+            "certificate-expired",
+            LoginError::Server(ApiError::CertificateTime {
+                server: server(),
+                expired: true,
+                cause: "expired".into(),
+            }),
+            about.clone(),
+        ),
+        (
+            "certificate-not-yet-valid",
+            LoginError::Server(ApiError::CertificateTime {
+                server: server(),
+                expired: false,
+                cause: "early".into(),
+            }),
+            about.clone(),
+        ),
+        ("dns-none", LoginError::NoDns, about.clone()),
+        ("dns-silent", LoginError::DnsSilent { servers: "192.0.2.53, 192.0.2.54".into() }, about.clone()),
+        ("kdc-not-in-dns", LoginError::KdcNotInDns { realm: realm() }, about.clone()),
+        ("kdc-name-unknown", LoginError::KdcName { host: "kdc1.waystation.test".into() }, about.clone()),
+        ("weak-preauth", LoginError::WeakPreauth { realm: realm() }, about.clone()),
+        ("weak-encryption", LoginError::WeakEncryption { realm: realm() }, about.clone()),
+        (
+            "kdc-proxy",
+            LoginError::Proxy(ApiError::Unreachable {
+                server: "kdcproxy.waystation.test".into(),
+                cause: "refused".into(),
+            }),
+            about.clone(),
+        ),
+        ("no-armor", LoginError::NoArmor { realm: realm(), cause: "no certificate".into() }, about.clone()),
         (
             "server-refused",
             LoginError::Server(ApiError::Refused { status: 403, error: refused }),

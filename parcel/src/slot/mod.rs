@@ -12,6 +12,7 @@ pub use recovery::{BadRecoveryKey, RecoveryKey};
 
 use crate::{envelope, id::ParcelId, parse::hex_exact, secret::ParcelKey};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use unicode_normalization::{UnicodeNormalization as _, is_nfc};
 use zeroize::{Zeroize, Zeroizing};
 
 /// The newest format, which only shared slots need; all up to it are read.
@@ -252,7 +253,8 @@ impl Slots {
         self.of.as_ref().unwrap_or(parcel).as_bytes()
     }
 
-    /// Opens the password slot. Takes as long as [`Argon2Cost`] says.
+    /// Opens the password slot with what was typed, else with its NFC form, under which new slots are made. Takes as
+    /// long as [`Argon2Cost`] says, twice that where the forms differ.
     pub fn open_password(&self, password: &[u8], parcel: &ParcelId) -> Result<ParcelKey, SlotError> {
         let (cost, salt, sealed) = self
             .slots
@@ -262,12 +264,19 @@ impl Slots {
                 Slot::Recovery { .. } => None,
             })
             .ok_or(SlotError::Missing("password"))?;
-        let wrapping = cost.stretch(password, &salt.0)?;
         let aad: [&[u8]; 3] = [self.bound(parcel), &cost.bytes(), &salt.0];
-        unwrap(&wrapping, envelope::PASSWORD, &aad, sealed).ok_or(SlotError::Wrong("password"))
+        let open = |password: &[u8]| {
+            let wrapping = cost.stretch(password, &salt.0)?;
+            unwrap(&wrapping, envelope::PASSWORD, &aad, sealed).ok_or(SlotError::Wrong("password"))
+        };
+        match (open(password), nfc(password)) {
+            (Err(SlotError::Wrong(_)), Some(composed)) => open(&composed),
+            (result, _) => result,
+        }
     }
 
-    /// Puts the key under a password, in place of any other password. The caller draws `salt` at random.
+    /// Puts the key under a password in its NFC form, in place of any other password: the same letters open it from every
+    /// keyboard, whether it composes them or not. The caller draws `salt` at random.
     pub fn set_password(
         &mut self,
         password: &[u8],
@@ -276,7 +285,8 @@ impl Slots {
         salt: [u8; 16],
         cost: Argon2Cost,
     ) -> Result<(), SlotError> {
-        let wrapping = cost.stretch(password, &salt)?;
+        let composed = nfc(password);
+        let wrapping = cost.stretch(composed.as_ref().map_or(password, |composed| composed), &salt)?;
         let sealed = wrap(&wrapping, envelope::PASSWORD, &[self.bound(parcel), &cost.bytes(), &salt], key);
         self.put(Slot::Password { cost, salt: Hex(salt), sealed });
         Ok(())
@@ -323,4 +333,15 @@ fn unwrap(
     let plain = envelope::open(wrapping, purpose, aad, &sealed.0).ok()?;
     let key = Zeroizing::new(<[u8; 32]>::try_from(plain.as_slice()).ok()?);
     Some(ParcelKey::from_bytes(*key))
+}
+
+/// The password in Unicode's composed form (NFC), unless it has that form already, is no text, or would get too long.
+fn nfc(password: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let text = std::str::from_utf8(password).ok().filter(|text| !is_nfc(text))?;
+    // NFC makes no text longer than three times its bytes; with room for all of it, nothing moves and leaves a copy.
+    let mut composed = Zeroizing::new(Vec::with_capacity(3 * password.len()));
+    for c in text.nfc() {
+        composed.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+    }
+    (composed.len() <= MAX_PASSWORD).then_some(composed)
 }

@@ -8,6 +8,8 @@ use std::{collections::BTreeMap, net::IpAddr};
 pub const PATH: &str = "/etc/waystation/kiosk.json";
 /// Where the server's CA certificate lies in the image.
 pub const CA_PATH: &str = "/etc/waystation/ca.pem";
+/// Where the certificate of the KDCs' CA lies in the image, if there is one.
+pub const KDC_CA_PATH: &str = "/etc/waystation/kdc-ca.pem";
 /// Folder of the local sockets.
 pub const RUN: &str = "/run/waystation";
 /// Where the cache is mounted.
@@ -38,15 +40,30 @@ pub struct Kiosk {
 }
 
 /// The Kerberos realm.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Realm {
-    /// Its name, upper case.
+    /// Its name, in its own spelling.
     pub name: String,
     /// `host:port` of its KDCs; empty: found by DNS.
     pub kdc: Vec<String>,
     /// `host:port` where passwords are changed.
     pub kpasswd: Option<String>,
+    /// `https://…` of a KDC proxy (MS-KKDCP) that all realms are reached through.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kdc_proxy: Option<String>,
+    /// The image holds the CA of the KDCs' certificates ([`KDC_CA_PATH`]): every password goes through FAST.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fast: bool,
+    /// Whoever is on the path to the KDC may get something that a password can be guessed from.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub weak_preauth: bool,
+    /// Names of users and realms are the same in capitals and small letters, as in Active Directory.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub case_insensitive: bool,
+    /// Other realms whose users may log in, with `host:port` of their KDCs; none: found by DNS.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub others: BTreeMap<String, Vec<String>>,
 }
 
 /// Where sealed pieces are kept during a session.

@@ -45,6 +45,44 @@ proptest! {
     }
 }
 
+/// A keyboard may compose "ü" or type "u" and two dots; both open, whichever made the slot.
+#[test]
+fn composed_and_decomposed_letters_are_one_password() {
+    let (key, parcel) = (sample::parcel_key(), sample::parcel_id());
+    let (composed, decomposed) = ("gr\u{fc}\u{df}e \u{ac00}", "gru\u{308}\u{df}e \u{1100}\u{1161}");
+    for new in [composed, decomposed] {
+        let mut slots = Slots::default();
+        slots.set_password(new.as_bytes(), &key, &parcel, [1; 16], CHEAP).unwrap();
+        for typed in [composed, decomposed] {
+            assert_eq!(slots.open_password(typed.as_bytes(), &parcel), Ok(key.clone()));
+        }
+        let wrong = slots.open_password("gru\u{df}e \u{ac00}".as_bytes(), &parcel);
+        assert_eq!(wrong, Err(SlotError::Wrong("password")));
+    }
+}
+
+/// A slot from before: under what was typed, bytes as they were.
+#[test]
+fn a_slot_under_decomposed_bytes_opens_with_them() {
+    let (key, parcel) = (sample::parcel_key(), sample::parcel_id());
+    let typed = "u\u{308}";
+    let mut slots = Slots::default();
+    let params = argon2::Params::new(CHEAP.memory_kib, CHEAP.passes, CHEAP.lanes, Some(32)).unwrap();
+    let mut wrapping = [0; 32];
+    argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params)
+        .hash_password_into(typed.as_bytes(), &[1; 16], &mut wrapping)
+        .unwrap();
+    // The salt and the cost are those of a slot that this crate makes.
+    slots.set_password(b"x", &key, &parcel, [1; 16], CHEAP).unwrap();
+    let costs = [CHEAP.memory_kib, CHEAP.passes, CHEAP.lanes].map(u32::to_le_bytes).concat();
+    let aad: [&[u8]; 3] = [parcel.as_bytes(), &costs, &[1; 16]];
+    let by_bytes = oracle::envelope(&wrapping, "password slot", &aad, key.expose());
+    if let Slot::Password { sealed, .. } = &mut slots.slots[0] {
+        sealed.0.copy_from_slice(&by_bytes);
+    }
+    assert_eq!(slots.open_password(typed.as_bytes(), &parcel), Ok(key));
+}
+
 #[test]
 fn any_flipped_bit_is_refused() {
     let json = slots(CHEAP).to_json().into_bytes();

@@ -262,7 +262,12 @@ fn lasting() -> Vec<Message> {
     let kiosk = Kiosk {
         name: None,
         title: "Lobby".to_owned(),
-        realm: Realm { name: "EXAMPLE.ORG".to_owned(), kdc: vec!["kdc:88".to_owned()], kpasswd: None },
+        realm: Realm {
+            name: "EXAMPLE.ORG".to_owned(),
+            kdc: vec!["kdc:88".to_owned()],
+            kpasswd: None,
+            ..Realm::default()
+        },
         server_url: "https://parcels.example.org".to_owned(),
         hosts: [("parcels.example.org".to_owned(), [10, 0, 2, 2].into())].into(),
         console: "tty1".to_owned(),

@@ -1,0 +1,116 @@
+//! The way to the KDCs, with a real DNS server (dnsmasq): what is missing has a code of its own, and what is there is found.
+
+use login::{LoginError, Network, Servers};
+use parcel::wire::kiosk::Realm;
+use std::{
+    io::{Read as _, Write as _},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+const REALM: &str = "WAYSTATION.TEST";
+
+/// Something that answers as a KDC does, as far as the way to it goes; its port.
+fn kdc() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut message = [0; 4 + 7];
+            stream.read_exact(&mut message).unwrap();
+            assert_eq!(&message, b"\0\0\0\x07request");
+            stream.write_all(b"\0\0\0\x06answer").unwrap();
+        }
+    });
+    port
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+}
+
+/// A DNS server; ends when dropped.
+struct Dns(Child, SocketAddr);
+
+impl Dns {
+    fn with(records: &[String]) -> Self {
+        let at = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        let child = Command::new("/usr/sbin/dnsmasq")
+            .args(["--no-daemon", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--user=root"])
+            .args(["--listen-address=127.0.0.1", "--bind-interfaces", "--local=/test/", "--pid-file="])
+            .arg(format!("--port={}", at.port()))
+            .args(records)
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("dnsmasq (Debian package dnsmasq-base)");
+        let dns = Self(child, at);
+        let start = Instant::now();
+        while TcpStream::connect(at).is_err() {
+            assert!(start.elapsed() < Duration::from_secs(60), "dnsmasq does not listen");
+            thread::sleep(Duration::from_millis(20));
+        }
+        dns
+    }
+}
+
+impl Drop for Dns {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+async fn ask(kdc: &[&str], servers: &[SocketAddr], realm: &str) -> Result<Vec<u8>, LoginError> {
+    let site = Realm {
+        name: REALM.into(),
+        kdc: kdc.iter().map(|kdc| (*kdc).to_owned()).collect(),
+        ..Realm::default()
+    };
+    Network::asking(site, None, Servers::At(servers.to_vec())).ask(realm, b"request".to_vec()).await
+}
+
+fn code(result: Result<Vec<u8>, LoginError>) -> String {
+    result.map(|_| "an answer".to_owned()).unwrap_or_else(|error| error.code().to_string())
+}
+
+#[tokio::test]
+async fn kdcs_are_found_by_dns() {
+    let port = kdc();
+    for protocol in ["tcp", "udp"] {
+        let dns = Dns::with(&[format!("--srv-host=_kerberos._{protocol}.{REALM},localhost,{port}")]);
+        assert_eq!(ask(&[], &[dns.1], REALM).await.unwrap(), b"answer");
+    }
+    // More than a datagram holds, and only the last one answers.
+    let dead = free_port();
+    let many = (0..30).map(|n| {
+        format!("--srv-host=_kerberos._tcp.{REALM},a-long-name-of-kdc-number-{n}.localhost,{dead},{n}")
+    });
+    let last = format!("--srv-host=_kerberos._tcp.{REALM},localhost,{port},99");
+    let dns = Dns::with(&many.chain([last]).collect::<Vec<_>>());
+    assert_eq!(ask(&[], &[dns.1], REALM).await.unwrap(), b"answer");
+}
+
+#[tokio::test]
+async fn what_dns_lacks_has_a_code_of_its_own() {
+    let dns = Dns::with(&[]);
+    assert_eq!(code(ask(&[], &[dns.1], REALM).await), "kdc-not-in-dns");
+    assert_eq!(code(ask(&["kdc.nowhere.test:88"], &[dns.1], REALM).await), "kdc-name-unknown");
+    assert_eq!(code(ask(&[], &[], REALM).await), "dns-none");
+    let mute = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    assert_eq!(code(ask(&[], &[mute.local_addr().unwrap()], REALM).await), "dns-silent");
+    // A dead server beside one that answers is no hindrance.
+    let both = [mute.local_addr().unwrap(), dns.1];
+    assert_eq!(code(ask(&[], &both, REALM).await), "kdc-not-in-dns");
+}
+
+#[tokio::test]
+async fn only_listed_realms_are_asked_and_silence_is_said() {
+    let port = kdc();
+    let here = format!("127.0.0.1:{port}");
+    let nobody = format!("127.0.0.1:{}", free_port());
+    assert_eq!(code(ask(&[&here], &[], "OTHER.TEST").await), "realm-unknown");
+    assert_eq!(code(ask(&[&nobody, &nobody], &[], REALM).await), "kdc-unreachable");
+    assert_eq!(ask(&[&nobody, &nobody, &here], &[], REALM).await.unwrap(), b"answer");
+}
