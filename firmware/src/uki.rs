@@ -14,7 +14,7 @@ pub struct Parts<'a> {
     pub os_release: &'a str,
     /// Kernel command line.
     pub cmdline: &'a str,
-    /// Kernel release, such as `6.1.0-56-amd64`.
+    /// Kernel release, such as `6.12.118+deb13-amd64`.
     pub uname: &'a str,
     /// The initrd, in any form that the kernel unpacks.
     pub initrd: &'a [u8],

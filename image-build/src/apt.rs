@@ -1,9 +1,11 @@
-//! Debian packages, resolved and fetched by the building machine's apt, which checks Debian's signatures. Nothing is
-//! installed: apt is told that no package is, and that its cache is a folder of ours, so root is not needed.
+//! Debian packages, resolved and fetched by the building machine's apt from the image's own suite; apt checks Debian's
+//! signatures. Nothing is installed: apt is told that no package is, and that its folders are ours, so root is not
+//! needed.
 
 use crate::error::BuildError;
 use crate::progress::Progress;
 use crate::scratch::Scratch;
+use crate::suite::{Mirrors, Suite};
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -28,6 +30,7 @@ pub struct Package {
 struct Record {
     name: String,
     version: String,
+    section: String,
     file: String,
     size: u64,
     sha256: String,
@@ -38,11 +41,18 @@ struct Record {
 ///
 /// # Errors
 /// When apt does not know or cannot fetch a package.
-pub fn fetch(cache: &Path, wanted: &[&str], progress: &Progress) -> Result<Vec<Package>, BuildError> {
-    let apt = Apt { cache };
-    let state = cache.join("apt");
-    fs::create_dir_all(&state).map_err(BuildError::io(&state, "making the package cache"))?;
-    let records = progress.step("Asking apt what is needed", || apt.records(&apt.resolve(wanted)?))?;
+pub fn fetch(
+    cache: &Path,
+    mirrors: &Mirrors,
+    wanted: &[&str],
+    progress: &Progress,
+) -> Result<Vec<Package>, BuildError> {
+    let apt = Apt { cache, suite: Suite::open(cache, mirrors)? };
+    if apt.suite.is_stale() {
+        progress.step("Asking the Debian archive what is new", || apt.update(progress))?;
+    }
+    let records =
+        progress.step("Asking apt what is needed", || apt.records(&apt.resolve(wanted)?, wanted))?;
     let missing: Vec<&Record> = progress.step("Checking the packages that are kept", || {
         records.iter().filter(|record| !is_cached(cache, record)).collect()
     });
@@ -72,22 +82,30 @@ fn digest(path: &Path) -> Option<String> {
 
 struct Apt<'a> {
     cache: &'a Path,
+    suite: Suite,
 }
 
 impl Apt<'_> {
     fn command(&self, program: &'static str) -> Command {
-        let mut command = Command::new(program);
-        command
-            .env("LC_ALL", "C")
-            .env_remove("APT_CONFIG")
-            .arg(format!("-oDir::Cache={}", self.cache.join("apt").display()))
-            .arg("-oDebug::NoLocking=1")
-            .arg("-oDir::State::status=/dev/null")
-            .arg("-oAPT::Architecture=amd64")
-            .arg("-oAPT::Install-Recommends=0")
-            // As root, apt would fetch as the user _apt, who may not write here.
-            .arg("-oAPT::Sandbox::User=root");
-        command
+        self.suite.command(program)
+    }
+
+    /// Fetches the lists. An archive that is away is no obstacle while there are lists that Debian still vouches for.
+    fn update(&self, progress: &Progress) -> Result<(), BuildError> {
+        let mut command = self.command("apt-get");
+        // Without this, apt-get takes an archive that it cannot reach for a warning.
+        command.args(["-oAPT::Update::Error-Mode=any", "update", "--quiet"]);
+        match self.run("apt-get", &mut command) {
+            Ok(_) => self.suite.mark_updated(),
+            Err(BuildError::Apt { output, .. }) if self.suite.has_lists() => {
+                progress.note(&format!(
+                    "The Debian archive could not be asked ({output}); this build takes what was newest when it was \
+                     asked last."
+                ));
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn run(&self, program: &'static str, command: &mut Command) -> Result<String, BuildError> {
@@ -104,24 +122,27 @@ impl Apt<'_> {
             "apt-get",
             self.command("apt-get").args(["install", "--simulate", "--assume-yes", "--quiet"]).args(wanted),
         )?;
-        Ok(kept(&plan, wanted))
+        Ok(planned(&plan))
     }
 
-    fn records(&self, names: &[String]) -> Result<Vec<Record>, BuildError> {
-        let index = self.run("apt-cache", self.command("apt-cache").arg("show").args(names))?;
+    /// What the index says of the packages that the image can use.
+    fn records(&self, plan: &[String], wanted: &[&str]) -> Result<Vec<Record>, BuildError> {
+        let index = self.run("apt-cache", self.command("apt-cache").arg("show").args(plan))?;
         let mut records: BTreeMap<String, Record> = BTreeMap::new();
         for record in index.split("\n\n").filter_map(parse_record) {
             records.insert(format!("{}={}", record.name, record.version), record);
         }
-        names
-            .iter()
-            .map(|name| {
-                records.remove(name).ok_or_else(|| BuildError::Apt {
-                    output: format!("its index has no checksum for {name}"),
-                    remedy: "run `apt-get update` as root, and build again",
-                })
-            })
-            .collect()
+        let mut kept = Vec::new();
+        for name in plan {
+            let record = records.remove(name).ok_or_else(|| BuildError::Apt {
+                output: format!("its index has no checksum for {name}"),
+                remedy: AGAIN,
+            })?;
+            if is_useful(&record, wanted) {
+                kept.push(record);
+            }
+        }
+        Ok(kept)
     }
 
     /// Fetches into a folder beside the cache's files and moves what is whole, so that builds may share a cache.
@@ -152,7 +173,7 @@ impl Apt<'_> {
             let Some(path) = fetched.get(&record.sha256) else {
                 return Err(BuildError::Apt {
                     output: format!("it fetched {} but not with the checksum of its index", record.file),
-                    remedy: "run `apt-get update` as root, and build again; a proxy may also have changed it",
+                    remedy: AGAIN,
                 });
             };
             let place = self.cache.join(&record.file);
@@ -162,26 +183,34 @@ impl Apt<'_> {
     }
 }
 
-/// Names and versions of a simulated install that the image can use.
-fn kept(plan: &str, wanted: &[&str]) -> Vec<String> {
+/// What to do when the archive and its lists do not fit together: a mirror is being renewed, or something is between.
+const AGAIN: &str =
+    "build again in a while; a mirror that is being renewed, or a proxy, may also be the cause";
+
+/// Names and versions of a simulated install: `name=version`.
+fn planned(plan: &str) -> Vec<String> {
     let mut names = BTreeSet::new();
     for line in plan.lines() {
-        // Inst libc6 (2.36-9+deb12u14 Debian:12.14/oldstable [amd64])
+        // Inst libc6 (2.41-12+deb13u5 Debian:13.8/stable [amd64])
         let mut words = line.split_whitespace();
         if words.next() != Some("Inst") {
             continue;
         }
         let (Some(name), Some(version)) = (words.next(), words.next()) else { continue };
         let name = name.split(':').next().unwrap_or(name);
-        let library = name.starts_with("lib") && !name.ends_with("-common") && !name.ends_with("-bin");
-        let kernel = name
-            .strip_prefix("linux-image-")
-            .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
-        if library || kernel || wanted.contains(&name) {
-            names.insert(format!("{name}={}", version.trim_start_matches('(')));
-        }
+        names.insert(format!("{name}={}", version.trim_start_matches('(')));
     }
     names.into_iter().collect()
+}
+
+/// Whether the image can use anything of a package: what was asked for, the libraries it needs, and the kernel behind
+/// its metapackage.
+fn is_useful(record: &Record, wanted: &[&str]) -> bool {
+    let kernel = record
+        .name
+        .strip_prefix("linux-image-")
+        .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    record.section.rsplit('/').next() == Some("libs") || kernel || wanted.contains(&record.name.as_str())
 }
 
 fn parse_record(stanza: &str) -> Option<Record> {
@@ -193,6 +222,7 @@ fn parse_record(stanza: &str) -> Option<Record> {
     Some(Record {
         name: field("Package")?,
         version: field("Version")?,
+        section: field("Section").unwrap_or_default(),
         file,
         size: field("Size")?.parse().ok()?,
         sha256: field("SHA256")?,
@@ -213,9 +243,10 @@ fn complaint(output: &Output) -> BuildError {
         ["Could not resolve", "Could not connect", "Unable to connect", "Temporary failure", "timed out"];
     let unreachable = errors.iter().any(|line| far.iter().any(|words| line.contains(words)));
     let remedy = if unreachable {
-        "see that this machine reaches its Debian mirror, and build again"
+        "see that this machine reaches the Debian archive, or name a mirror that it reaches under image.mirror and \
+         image.security_mirror"
     } else {
-        "run `apt-get update` as root, and see that the sources hold Debian 12: bookworm, its updates and security"
+        AGAIN
     };
     let output = if errors.is_empty() { output.status.to_string() } else { errors.join("; ") };
     BuildError::Apt { output, remedy }
@@ -226,18 +257,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plans_keep_what_was_asked_for_libraries_and_the_kernel() {
+    fn plans_are_read() {
         let plan = "NOTE: This is only a simulation!\n\
-            Inst libc6 (2.36-9+deb12u14 Debian:12.14/oldstable [amd64])\n\
-            Inst debconf (1.5.82 Debian:12.14/oldstable [all])\n\
-            Inst libsemanage-common (3.4-1 Debian:12.14/oldstable [all])\n\
-            Inst kmod (30+20221128-1 Debian:12.14/oldstable [amd64]) [linux-image-6.1.0-56-amd64:amd64 ]\n\
-            Inst linux-image-6.1.0-56-amd64 (6.1.192-2 Debian-Security:12/oldstable-security [amd64])\n\
-            Conf libc6 (2.36-9+deb12u14 Debian:12.14/oldstable [amd64])\n";
-        assert_eq!(
-            kept(plan, &["kmod"]),
-            ["kmod=30+20221128-1", "libc6=2.36-9+deb12u14", "linux-image-6.1.0-56-amd64=6.1.192-2"]
-        );
+            Inst libc6 (2.41-12+deb13u5 Debian:13.8/stable [amd64]) []\n\
+            Inst kmod (34.2-2 Debian:13.8/stable [amd64]) [linux-image-6.12.118+deb13-amd64:amd64 ]\n\
+            Inst zlib1g:amd64 (1:1.3.1-1 Debian:13.8/stable, Debian-Security:13/stable-security [amd64])\n\
+            Conf libc6 (2.41-12+deb13u5 Debian:13.8/stable [amd64])\n";
+        assert_eq!(planned(plan), ["kmod=34.2-2", "libc6=2.41-12+deb13u5", "zlib1g=1:1.3.1-1"]);
+    }
+
+    #[test]
+    fn libraries_the_kernel_and_what_was_asked_for_are_kept() {
+        let kept = |name: &str, section: &str| {
+            let stanza =
+                format!("Package: {name}\nVersion: 1\nSection: {section}\nFilename: x\nSize: 1\nSHA256: 0\n");
+            is_useful(&parse_record(&stanza).unwrap(), &["kmod"])
+        };
+        assert!(kept("zlib1g", "libs") && kept("libssl3t64", "libs") && kept("x", "non-free-firmware/libs"));
+        assert!(kept("linux-image-6.12.118+deb13-amd64", "kernel") && kept("kmod", "admin"));
+        for (name, section) in
+            [("debconf", "admin"), ("linux-image-extra", "kernel"), ("libpam-modules", "admin")]
+        {
+            assert!(!kept(name, section), "{name}");
+        }
     }
 
     #[test]
@@ -252,11 +294,12 @@ mod tests {
         }
         let away = said("W: x\nE: Failed to fetch http://a/b.deb  Could not resolve 'a'\n").to_string();
         assert!(away.ends_with(
-            "Could not resolve 'a'): see that this machine reaches its Debian mirror, and build again"
+            "Could not resolve 'a'): see that this machine reaches the Debian archive, or name a mirror that it \
+             reaches under image.mirror and image.security_mirror"
         ));
         let gone = said("E: Failed to fetch http://a/b.deb  404  Not Found\n").to_string();
-        assert!(gone.contains("404  Not Found): run `apt-get update` as root"), "{gone}");
-        assert!(said("").to_string().contains("(exit status: 100): run"));
+        assert!(gone.contains("404  Not Found): build again in a while"), "{gone}");
+        assert!(said("").to_string().contains("(exit status: 100): build again"));
     }
 
     #[test]

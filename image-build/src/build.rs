@@ -10,7 +10,7 @@ use crate::progress::Progress;
 use crate::rootfs::Image;
 use crate::scratch::Scratch;
 use crate::tree::{Kind, Tree};
-use crate::{cmdline, cpio, deb, rootfs};
+use crate::{cmdline, cpio, deb, keymaps, rootfs};
 use firmware::sign::SignError;
 use firmware::{disk, netboot, sign, uki};
 use sha2::{Digest as _, Sha256};
@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 /// Packages whose programs or files the image uses. Their libraries follow.
-const PACKAGES: [&str; 10] = [
+const PACKAGES: [&str; 12] = [
     "linux-image-amd64",
     "busybox-static",
     "kmod",
@@ -33,6 +33,8 @@ const PACKAGES: [&str; 10] = [
     "libgcc-s1",
     "libgssapi-krb5-2",
     "systemd-boot-efi",
+    "console-setup",
+    "xkb-data",
 ];
 /// systemd's EFI stub, by its merged-/usr path.
 const STUB: &str = "usr/lib/systemd/boot/efi/linuxx64.efi.stub";
@@ -69,15 +71,19 @@ pub fn build(job: &Job, progress: &Progress) -> Result<Manifest, BuildError> {
     let firmware = config.firmware.iter().map(|name| name.value.as_str());
     let pkinit = config.kdc_ca_pem.is_some().then_some("krb5-pkinit");
     let wanted: Vec<&str> = PACKAGES.into_iter().chain(pkinit).chain(firmware).collect();
-    let packages = apt::fetch(&job.cache, &wanted, progress).map_err(|error| whose_package(error, config))?;
+    let packages = apt::fetch(&job.cache, &config.mirrors, &wanted, progress)
+        .map_err(|error| whose_package(error, config))?;
     let unpacked = progress.step("Unpacking packages", || unpack(&packages))?;
     let index = progress.step("Reading kernel modules", || Index::read(&unpacked.tree))?;
+    let keymaps = progress
+        .step("Making keyboard layouts", || keymaps::compile(&unpacked.tree, &job.cache, scratch.path()))?;
     let image = progress.step("Laying out the file system", || {
         rootfs::build(&rootfs::Parts {
             config,
             binaries: &job.binaries,
             packages: &unpacked.tree,
             index: &index,
+            keymaps: &keymaps,
             scratch: scratch.path(),
         })
     })?;
@@ -151,8 +157,8 @@ fn whose_package(error: BuildError, config: &Config) -> BuildError {
     match &error {
         BuildError::NoPackage(package) => match named(package) {
             Some(name) => BuildError::Config(name.mistake(format!(
-                "names {package:?}, which apt does not know: correct the name, or add non-free-firmware to this \
-                 machine's apt sources and run `apt-get update` as root"
+                "names {package:?}, which {} does not have in main or non-free-firmware: correct the name",
+                crate::suite::TITLE
             ))),
             None => error,
         },
@@ -213,7 +219,7 @@ fn unpack(packages: &[Package]) -> Result<Unpacked, BuildError> {
 
 /// Documentation and translations are a tenth of the bytes and none of the image.
 fn is_useful(path: &str) -> bool {
-    !path.starts_with("usr/share/")
+    !path.starts_with("usr/share/") || path.starts_with(keymaps::DATA)
 }
 
 /// The archive, compressed on every core. The kernel's decompressor allows windows up to 128 MiB; zstd stays below
@@ -276,7 +282,7 @@ fn describe(
     cmdline: String,
     files: BTreeMap<String, FileEntry>,
 ) -> Result<Manifest, BuildError> {
-    let mut used: BTreeSet<&str> = BTreeSet::from(["systemd-boot-efi"]);
+    let mut used: BTreeSet<&str> = BTreeSet::from(["systemd-boot-efi", "console-setup", "xkb-data"]);
     let kernel = format!("boot/vmlinuz-{}", index.release());
     for path in image.tree.iter().map(|(path, _)| path).chain([kernel.as_str()]) {
         used.extend(unpacked.owners.get(path).map(String::as_str));

@@ -28,9 +28,15 @@ pub enum BuildError {
         /// What to do.
         remedy: &'static str,
     },
+    /// Nothing can vouch for the packages.
+    #[error(
+        "this machine lacks Debian's keys, without which no package can be trusted: apt-get install debian-archive-keyring"
+    )]
+    Keyring,
     /// apt's lists have no package of a name.
     #[error(
-        "apt knows no package {0}: run `apt-get update` as root, and see that the sources hold Debian 12"
+        "the Debian archive has no package {0}: name a complete mirror of Debian 13 under image.mirror and \
+         image.security_mirror"
     )]
     NoPackage(String),
     /// A package file is damaged.
@@ -42,7 +48,7 @@ pub enum BuildError {
         why: String,
     },
     /// A package lacks a file that the image needs.
-    #[error("package {package} has no {file}: this build of image-build is for Debian 12")]
+    #[error("package {package} has no {file}: this build of image-build is for Debian 13's packages")]
     Lacks {
         /// Which package.
         package: String,
@@ -67,7 +73,7 @@ pub enum BuildError {
     },
     /// The kernel lacks a module.
     #[error(
-        "kernel {release} has no module {name}, which a kiosk needs: this build of image-build is for Debian 12"
+        "kernel {release} has no module {name}, which a kiosk needs: this build of image-build is for Debian 13's"
     )]
     Module {
         /// Release of the kernel.
@@ -77,9 +83,19 @@ pub enum BuildError {
     },
     /// depmod failed.
     #[error(
-        "depmod could not index the kernel modules ({0}): see that TMPDIR has 50 MB left and that kmod is Debian 12's"
+        "depmod could not index the kernel modules ({0}): see that TMPDIR has 50 MB left and that kmod is Debian 12's or newer"
     )]
     Depmod(String),
+    /// A keyboard layout could not be made.
+    #[error(
+        "keyboard layout {name} could not be made of Debian's packages ({why}): build again, and report this if it stays"
+    )]
+    Keymap {
+        /// Which.
+        name: String,
+        /// Why.
+        why: String,
+    },
     /// The boot file could not be made.
     #[error("kiosk.efi could not be made: {0}")]
     Uki(#[from] firmware::uki::UkiError),

@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 use image_build::build::{self, Job};
 use image_build::error::BuildError;
+use image_build::keymaps::SHIPPED;
 use image_build::progress::Progress;
 use image_build::{config, scratch};
 use std::path::PathBuf;
@@ -45,6 +46,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Lists the keyboard layouts that an image carries, for console.keymap.
+    #[command(after_help = "Example:\n  image-build keymaps")]
+    Keymaps,
     /// Says what is wrong with a kiosk.toml, if anything.
     #[command(after_help = "Example:\n  image-build check --config kiosk.toml --json")]
     Check {
@@ -62,6 +66,10 @@ fn main() -> ExitCode {
         Command::Build { config, out, binaries, cache, json } => {
             let binaries = binaries.unwrap_or_else(beside);
             run_build(config, out, binaries, cache.unwrap_or_else(user_cache), json)
+        }
+        Command::Keymaps => {
+            SHIPPED.iter().for_each(|shipped| println!("{:<20} {}", shipped.name, shipped.title));
+            Ok(ExitCode::SUCCESS)
         }
         Command::Check { config, json } => run_check(config, json),
     };

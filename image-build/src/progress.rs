@@ -73,6 +73,12 @@ impl Progress {
         result
     }
 
+    /// Says a sentence that the person should know of.
+    pub fn note(&self, text: &str) {
+        let clear = if self.moving { "\r\x1b[K" } else { "" };
+        self.say(&format!("{clear}{text}\n"));
+    }
+
     /// Seconds since the build began.
     pub fn seconds(&self) -> f64 {
         self.started.elapsed().as_secs_f64()

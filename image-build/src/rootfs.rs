@@ -5,7 +5,7 @@ use crate::elf;
 use crate::error::BuildError;
 use crate::modules::{self, Index};
 use crate::tree::{Kind, Tree};
-use parcel::wire::kiosk::{CA_PATH, CACHE, KDC_CA_PATH, PATH};
+use parcel::wire::kiosk::{CA_PATH, CACHE, DHCP_HOOK, KDC_CA_PATH, KEYMAPS_PATH, PATH};
 use parcel::wire::users::{self, User};
 use std::collections::BTreeMap;
 use std::fs;
@@ -41,7 +41,8 @@ const LOADED_BY_NAME: [&str; 1] = ["libgcc_s.so.1"];
 const PREAUTH: &str = "krb5/plugins/preauth";
 
 /// Users, each with a group of its own.
-const USERS: [User; 5] = [users::ROOT, users::CACHED, users::KIOSK_UI, users::VMM, users::NOBODY];
+const USERS: [User; 6] =
+    [users::ROOT, users::CACHED, users::KIOSK_UI, users::VMM, users::DHCP, users::NOBODY];
 
 /// What the file system is made from.
 #[derive(Debug)]
@@ -54,6 +55,8 @@ pub struct Parts<'a> {
     pub packages: &'a Tree,
     /// The kernel package's modules.
     pub index: &'a Index,
+    /// The file of keyboard layouts.
+    pub keymaps: &'a [u8],
     /// Folder for temporary files.
     pub scratch: &'a Path,
 }
@@ -84,6 +87,7 @@ pub fn build(parts: &Parts<'_>) -> Result<Image, BuildError> {
     for (name, path) in BINARIES {
         image.file(path, 0o755, read_binary(&parts.binaries.join(name))?);
     }
+    image.link(DHCP_HOOK, "/init");
     for name in LOADED_BY_NAME {
         let path = elf::library(parts.packages, name);
         if !path.is_some_and(|path| image.copy_resolved(parts.packages, &path)) {
@@ -97,11 +101,12 @@ pub fn build(parts: &Parts<'_>) -> Result<Image, BuildError> {
             return Err(BuildError::Lacks { package: package.to_owned(), file: path });
         }
     }
-    elf::close(&mut image, parts.packages, libc_version(parts.packages))?;
+    elf::close(&mut image, parts.packages)?;
     let selection = parts.index.select(&parts.config.modules_extra, &parts.config.modules_load)?;
     modules::install(&mut image, parts.packages, parts.index, &selection, parts.scratch)?;
     let firmware_absent = firmware(&mut image, parts.packages, &selection);
     settings(&mut image, parts.config, &selection.load);
+    image.file(KEYMAPS_PATH, 0o644, parts.keymaps);
     Ok(Image { tree: image, firmware_absent })
 }
 
@@ -125,12 +130,6 @@ fn read_binary(path: &Path) -> Result<Vec<u8>, BuildError> {
         }
         read => read.map_err(BuildError::io(path, "reading")),
     }
-}
-
-/// glibc's version, from its own symbol versions.
-fn libc_version(packages: &Tree) -> Option<(u32, u32)> {
-    let (_, bytes) = packages.resolve(&elf::library(packages, "libc.so.6")?)?;
-    elf::provides_glibc(&bytes)
 }
 
 fn folders(image: &mut Tree) {

@@ -157,7 +157,7 @@ fn join(from: &str, target: &str) -> String {
     usr_merged(&parts.join("/"))
 }
 
-/// Debian 12 packages name `/bin`, `/sbin`, `/lib` and `/lib64`, which are links into `/usr` on every installed system.
+/// Some of Debian's packages name `/bin`, `/sbin`, `/lib` and `/lib64`, which are links into `/usr` on every installed system.
 pub fn usr_merged(path: &str) -> String {
     let path = path.trim_start_matches("./").trim_matches('/');
     for top in ["bin", "sbin", "lib", "lib64"] {

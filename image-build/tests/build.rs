@@ -30,7 +30,7 @@ firmware = ["firmware-ath9k-htc"]
 zstd_level = 1
 "#;
 
-/// Folder with a configuration, its CA, and stand-ins for the binaries: any program for Debian 12 will do, since
+/// Folder with a configuration, its CA, and stand-ins for the binaries: any program of this machine will do, since
 /// nothing is run here.
 struct Site {
     folder: TempDir,
@@ -134,6 +134,7 @@ fn the_initrd_holds_what_the_kiosk_runs(site: &Site, manifest: &Value) {
         "etc/waystation/kiosk.json",
         "etc/waystation/ca.pem",
         "etc/waystation/modules",
+        "etc/waystation/keymaps",
         &format!("usr/lib/modules/{release}/modules.dep.bin"),
         &format!("usr/lib/modules/{release}/kernel/arch/x86/kvm/kvm-amd.ko"),
         &format!("usr/lib/modules/{release}/kernel/drivers/block/nbd.ko"),
@@ -149,7 +150,8 @@ fn the_initrd_holds_what_the_kiosk_runs(site: &Site, manifest: &Value) {
     }
     assert!(listing.contains("crw-------   1 0        0          5,   1 "), "{listing}");
     only_what_must_be_is_open(&listing);
-    assert!(listing.contains("usr/sbin/modprobe -> /bin/kmod"), "{listing}");
+    let modprobe = listing.lines().find_map(|line| line.split("usr/sbin/modprobe -> ").nth(1));
+    assert!(modprobe.is_some_and(|target| target.ends_with("bin/kmod")), "{listing}");
     // A loader at the place that programs name, through the merged folders.
     assert!(
         listing.contains("lib64 -> usr/lib64") && listing.contains("usr/lib64/ld-linux-x86-64.so.2"),
@@ -239,7 +241,7 @@ fn the_manifest_names_packages_and_files(site: &Site, manifest: &Value) {
     let absent = manifest["firmware_absent"].as_object().unwrap();
     assert!(absent.contains_key("r8169") && !absent.contains_key("ath9k_htc"), "{absent:?}");
     assert!(names.contains(&"libc6") && names.contains(&"systemd-boot-efi"), "{names:?}");
-    assert!(names.iter().any(|name| name.starts_with("linux-image-6.1.")), "{names:?}");
+    assert!(names.iter().any(|name| name.starts_with("linux-image-6.12.")), "{names:?}");
     for (name, entry) in manifest["files"].as_object().unwrap() {
         let output = Command::new("sha256sum").arg(site.path("out").join(name)).output().unwrap();
         let digest = String::from_utf8(output.stdout).unwrap();
@@ -427,12 +429,12 @@ fn what_cannot_be_built_is_said_in_one_sentence_and_leaves_nothing() {
         (
             change("firmware-ath9k-htc", "firmware-of-nobody"),
             2,
-            "kiosk.toml:18: hardware.firmware names \"firmware-of-nobody\", which apt does not know: correct the name",
+            "kiosk.toml:18: hardware.firmware names \"firmware-of-nobody\", which Debian 13 does not have in main or non-free-firmware: correct the name",
         ),
         (
             change("[\"nbd\"]", "[\"nbdd\"]"),
             2,
-            "kiosk.toml:16: modules.load names \"nbdd\", which kernel 6.1.",
+            "kiosk.toml:16: modules.load names \"nbdd\", which kernel 6.12.",
         ),
         (
             change("[\"ath9k_htc\"]", "[]"),

@@ -1,7 +1,7 @@
 //! The image's configuration, the command line's overrides, and the kiosk's name.
 
 use crate::cmdline::Cmdline;
-use parcel::wire::kiosk::{self, Cache, CacheKind, Kiosk, Realm, Wipe};
+use parcel::wire::kiosk::{self, Cache, CacheDevice, CacheKind, Clock, Kiosk, Realm, Session, Wipe};
 use std::{collections::BTreeMap, fs, path::Path};
 
 /// What the manager works by.
@@ -11,8 +11,6 @@ pub struct Config {
     pub kiosk: Kiosk,
     /// Name of this kiosk.
     pub name: String,
-    /// The kernel zeroes freed memory.
-    pub init_on_free: bool,
     /// What is wrong with the configuration, for the log and the screen.
     pub wrong: Option<String>,
 }
@@ -42,11 +40,14 @@ impl Config {
         if let Some(console) = cmdline.console {
             kiosk.console = console;
         }
+        if let Some(keymap) = cmdline.keymap {
+            kiosk.keymap = keymap;
+        }
         if let Some(log) = cmdline.log {
             kiosk.log = Some(log).filter(|log| log != "none");
         }
         let name = cmdline.name.or_else(|| kiosk.name.clone()).unwrap_or_else(machine);
-        Self { kiosk, name, init_on_free: cmdline.init_on_free, wrong }
+        Self { kiosk, name, wrong }
     }
 }
 
@@ -60,7 +61,10 @@ fn fallback() -> Kiosk {
         hosts: BTreeMap::new(),
         console: "tty1".to_owned(),
         log: None,
-        cache: Cache { kind: CacheKind::Memory, size_mib: 0, zstd_level: 1 },
+        keymap: parcel::keymap::US.to_owned(),
+        clock: Clock::default(),
+        session: Session::default(),
+        cache: Cache { kind: CacheKind::Memory, device: CacheDevice::default(), size_mib: 0, zstd_level: 1 },
         wipe: Wipe { discard: true, power_off_on_failure: false },
     }
 }
@@ -119,13 +123,15 @@ mod tests {
 
     #[test]
     fn the_command_line_wins() {
-        let cmdline = Cmdline::parse("waystation.name=B waystation.console=ttyS0 waystation.log=none");
+        let cmdline = Cmdline::parse(
+            "waystation.name=B waystation.console=ttyS0 waystation.log=none waystation.keymap=de",
+        );
         let config = Config::from(Ok(json()), cmdline, || "machine".into());
         assert_eq!(
             (config.name.as_str(), config.kiosk.console.as_str(), config.kiosk.log),
             ("B", "ttyS0", None)
         );
-        assert_eq!(config.wrong, None);
+        assert_eq!((config.kiosk.keymap.as_str(), config.wrong), ("de", None));
     }
 
     #[test]

@@ -180,6 +180,7 @@ mod tests {
             wishes_missed: vec![],
             waiting: None,
             report: None,
+            keyboard: None,
             console: false,
             timeline: vec![],
         }

@@ -15,6 +15,7 @@ pub mod config;
 pub mod control;
 pub mod folder;
 pub mod helper;
+pub mod keyboard;
 pub mod keys;
 pub mod kmsg;
 pub mod lockdown;

@@ -1,11 +1,11 @@
 //! What nobody at the kiosk may do, and what the session's users may.
 
-use crate::{log::Log, tty};
+use crate::{folder, log::Log, tty};
 use parcel::wire::users;
-use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
 
 /// Kernel settings, below `/proc/sys`, and why.
-pub const SYSCTLS: [(&str, &str); 20] = [
+pub const SYSCTLS: [(&str, &str); 26] = [
     // Magic SysRq could dump memory to the screen or kill the wipe.
     ("kernel/sysrq", "0"),
     // Ctrl-Alt-Del goes to PID 1, which ignores it.
@@ -28,9 +28,16 @@ pub const SYSCTLS: [(&str, &str); 20] = [
     ("kernel/unprivileged_userns_clone", "0"),
     ("user/max_user_namespaces", "0"),
     ("kernel/perf_event_paranoid", "3"),
+    ("kernel/io_uring_disabled", "2"),
+    ("kernel/ftrace_enabled", "0"),
+    ("dev/tty/ldisc_autoload", "0"),
+    ("dev/tty/legacy_tiocsti", "0"),
     ("kernel/kexec_load_disabled", "1"),
-    // One session program may not read another's memory.
-    ("kernel/yama/ptrace_scope", "2"),
+    // Nobody may read another's memory, and nobody can allow it again.
+    ("kernel/yama/ptrace_scope", "3"),
+    // No program's faults are told to the kernel's log, with registers and code.
+    ("debug/exception-trace", "0"),
+    ("kernel/print-fatal-signals", "0"),
     // The VMM's userfaultfd comes from its device node, whose owner it is.
     ("vm/unprivileged_userfaultfd", "0"),
     // A panicking kernel restarts: memory is gone then, and the traveller sees a login screen.
@@ -78,6 +85,51 @@ pub fn apply(log: &Log) {
     devices();
 }
 
+/// What of the kernel's debugging facilities is open, although nothing of a kiosk needs it: settings that are not as
+/// [`SYSCTLS`] wants them, and doors that other means close.
+///
+/// # Errors
+/// The kernel does not let this be read.
+pub fn open() -> io::Result<Vec<String>> {
+    let mut found = loose(Path::new("/proc/sys"))?;
+    let lockdown = folder::text_of(Path::new("/sys/kernel/security/lockdown"))?.unwrap_or_default();
+    if !lockdown.contains("[confidentiality]") {
+        found.push(format!("the kernel is not locked down: {}", lockdown.trim()));
+    }
+    let known = fs::read_to_string("/proc/filesystems")?;
+    found.extend(debugging(&known).map(|name| format!("{name} can be mounted")));
+    for file in ["/proc/kcore", "/dev/mem", "/dev/kmem", "/dev/port"] {
+        if fs::File::open(file)
+            .and_then(|mut file| io::Read::read(&mut file, &mut [0]))
+            .is_ok_and(|read| read > 0)
+        {
+            found.push(format!("{file} can be read"));
+        }
+    }
+    let crash = folder::text_of(Path::new("/sys/kernel/kexec_crash_loaded"))?.unwrap_or_default();
+    if crash.trim() == "1" {
+        found.push("a crash kernel is loaded".to_owned());
+    }
+    Ok(found)
+}
+
+/// Settings that are not as they must be. One that this kernel lacks is no door.
+fn loose(sys: &Path) -> io::Result<Vec<String>> {
+    let mut found = Vec::new();
+    for (name, value) in SYSCTLS {
+        let Some(now) = folder::text_of(&sys.join(name))? else { continue };
+        if now.split_ascii_whitespace().ne(value.split_ascii_whitespace()) {
+            found.push(format!("{name} is {}", now.trim()));
+        }
+    }
+    Ok(found)
+}
+
+/// File systems that show the kernel's insides, of those that this kernel knows.
+fn debugging(filesystems: &str) -> impl Iterator<Item = &str> {
+    filesystems.split_ascii_whitespace().filter(|name| *name == "debugfs")
+}
+
 /// Gives the device nodes that are there to their users. Called again whenever a node appears.
 pub fn devices() {
     for (path, mode) in COMMON {
@@ -95,5 +147,31 @@ pub fn devices() {
     ];
     for (to, from) in links {
         let _ = std::os::unix::fs::symlink(to, from);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_that_is_not_as_wanted_is_named() {
+        let sys = tempfile::tempdir().unwrap();
+        for (name, value) in SYSCTLS {
+            let path = sys.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            // As the kernel writes them: tabs, and a newline.
+            fs::write(path, format!("{}\n", value.replace(' ', "\t"))).unwrap();
+        }
+        assert_eq!(loose(sys.path()).unwrap(), Vec::<String>::new());
+        fs::write(sys.path().join("kernel/yama/ptrace_scope"), "0\n").unwrap();
+        fs::remove_file(sys.path().join("kernel/io_uring_disabled")).unwrap();
+        assert_eq!(loose(sys.path()).unwrap(), ["kernel/yama/ptrace_scope is 0"]);
+    }
+
+    #[test]
+    fn debugfs_is_a_door() {
+        assert_eq!(debugging("nodev\tsysfs\nnodev\tdebugfs\n\text4\n").collect::<Vec<_>>(), ["debugfs"]);
+        assert_eq!(debugging("nodev\tsysfs\n").count(), 0);
     }
 }

@@ -7,7 +7,9 @@ use crate::{
     clock,
     config::Config,
     control::Control,
-    helper, lockdown,
+    helper,
+    keyboard::Keyboard,
+    lockdown,
     log::Log,
     media, net,
     service::Service,
@@ -20,7 +22,7 @@ use parcel::{
     tag::Inventory,
     wire::{
         WireError, daemon, kiosk,
-        session::{State, WipeCheck},
+        session::{self as session_wire, State, WipeCheck},
         users,
         vmm::{self, GuestState},
     },
@@ -63,12 +65,15 @@ pub struct Machine {
     next: u64,
     before: Evidence,
     outcome: Outcome,
+    keyboard: Option<Keyboard>,
 }
 
 impl Machine {
     /// Takes over a machine that has booted.
     pub fn new(config: Config, log: Log, control: Control, before: Evidence) -> Self {
         let (events, queue) = channel();
+        let image = &config.kiosk;
+        let keyboard = Keyboard::of(&image.console, &image.keymap, Path::new(kiosk::KEYMAPS_PATH), &log);
         Self {
             config,
             run: PathBuf::from(kiosk::RUN),
@@ -83,6 +88,7 @@ impl Machine {
             next: 1,
             before,
             outcome: Outcome::default(),
+            keyboard,
         }
     }
 
@@ -357,9 +363,15 @@ impl System for Machine {
         }
     }
 
+    fn set_keyboard(&mut self, layout: Option<&str>) -> Option<session_wire::Keyboard> {
+        let keyboard = self.keyboard.as_mut()?;
+        keyboard.choose(layout, &self.log);
+        Some(keyboard.state())
+    }
+
     fn verify(&mut self) -> Vec<WipeCheck> {
         let _watchdog = Watchdog::start("the verification of the wipe", &self.log);
-        wipe::verify(&self.scene(), &self.outcome, self.before)
+        wipe::verify(&self.outcome, self.before)
     }
 }
 

@@ -1,5 +1,6 @@
 //! `/init`: PID 1 of the kiosk, its session manager (`/init manager`), and the hook of its DHCP client.
 
+use parcel::wire::kiosk::DHCP_HOOK;
 use std::path::Path;
 use waystation_init::{alloc::Forgetful, manager, net::dhcp, pid1};
 
@@ -14,7 +15,7 @@ fn main() {
     let mut args = std::env::args_os();
     let name = args.next().unwrap_or_default();
     let first = args.next().unwrap_or_default();
-    if Path::new(&name).file_name().is_some_and(|name| name == dhcp::HOOK) {
+    if Path::new(&name) == Path::new(DHCP_HOOK) {
         std::process::exit(i32::from(dhcp::hook(&first.to_string_lossy()).is_err()));
     }
     if first == "manager" {

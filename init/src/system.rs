@@ -5,7 +5,7 @@ use parcel::{
     tag::Inventory,
     wire::{
         WireError, daemon,
-        session::{Command, State, WipeCheck},
+        session::{Command, Keyboard, State, WipeCheck},
         vmm::{self, GuestState},
     },
 };
@@ -153,6 +153,9 @@ pub trait System {
     fn remember(&mut self, live: Option<&Live>);
     /// What a crashed predecessor left.
     fn recall(&mut self) -> Option<Live>;
+    /// Uses a keyboard layout, or the site's own, and tells which there are; `None`: this kiosk's terminal has no keyboard
+    /// that could be told.
+    fn set_keyboard(&mut self, layout: Option<&str>) -> Option<Keyboard>;
     /// Destroys everything of a session. Idempotent; events of that session are dropped.
     fn wipe(&mut self);
     /// Looks for what the wipe should have destroyed.

@@ -57,6 +57,14 @@ pub fn open_console(name: &str) -> io::Result<File> {
     Ok(tty)
 }
 
+/// Opens a virtual console to set its keyboard.
+///
+/// # Errors
+/// There is no such terminal.
+pub fn open_keyboard(name: &str) -> io::Result<File> {
+    open(name)
+}
+
 /// Opens the terminal for the log: raw, 115,200 baud, blocking.
 ///
 /// # Errors

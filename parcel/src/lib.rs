@@ -7,6 +7,8 @@
 pub mod chunk;
 mod envelope;
 pub mod id;
+pub mod kernel;
+pub mod keymap;
 pub mod keyring;
 pub mod pages;
 mod parse;

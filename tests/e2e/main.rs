@@ -32,6 +32,7 @@ const TESTS: &[(&str, Test)] = &[
     ("hardware_a_cpu_feature_less", hardware::a_cpu_feature_less),
     ("login_wrong_clock_is_named", login::a_wrong_clock_is_named),
     ("screen_on_a_virtual_console", screen::on_a_virtual_console),
+    ("screen_german_keyboard", screen::german_keyboard),
     ("demo_on_a_terminal", demo::on_a_terminal),
 ];
 

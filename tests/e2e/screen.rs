@@ -38,6 +38,48 @@ pub fn on_a_virtual_console(scene: &mut Scene) -> Result<()> {
     Ok(())
 }
 
+/// Somebody with a German keyboard logs in: y and z are in each other's place, ö and ß have keys, é is two strokes. The
+/// keys are named as QEMU names them, by where they are on an American keyboard.
+pub fn german_keyboard(scene: &mut Scene) -> Result<()> {
+    let folder =
+        scene.world.changed_netboot("german", "waystation.console=tty1 waystation.keymap=de", None)?;
+    let mut spec = scene.world.netboot("G");
+    spec.boot = Boot::Ipxe(folder);
+    let machine = Machine::start(spec, &scene.world.dir.join("kiosk-G"))?;
+    await_log(&machine, "keyboard: layout de")?;
+    await_log(&machine, "phase login")?;
+    ensure!(password_of("yoe")? == "Größe-café-y", "the realm has another password");
+    for key in ["z", "o", "e", "ret"] {
+        press(&machine, &[key])?;
+    }
+    for keys in [
+        &["shift", "g"][..],
+        &["r"],
+        &["semicolon"],
+        &["minus"],
+        &["e"],
+        &["slash"],
+        &["c"],
+        &["a"],
+        &["f"],
+        &["equal"],
+        &["e"],
+        &["slash"],
+        &["z"],
+        &["ret"],
+    ] {
+        press(&machine, keys)?;
+    }
+    await_log(&machine, "phase choose")
+}
+
+/// QEMU holds a key for a tenth of a second.
+fn press(machine: &Machine, keys: &[&str]) -> Result<()> {
+    machine.qmp().press(keys)?;
+    thread::sleep(Duration::from_millis(150));
+    Ok(())
+}
+
 /// Pixels and colours of the screen once it stands still.
 fn picture(machine: &Machine, png: &Path) -> Result<(Vec<u8>, BTreeSet<[u8; 3]>)> {
     thread::sleep(Duration::from_secs(3));
@@ -66,9 +108,7 @@ fn type_keys(machine: &Machine, text: &str) -> Result<()> {
             ' ' => "spc".to_owned(),
             c => c.to_string(),
         };
-        machine.qmp().press(&[&key])?;
-        // QEMU holds a key for a tenth of a second.
-        thread::sleep(Duration::from_millis(150));
+        press(machine, &[&key])?;
     }
     Ok(())
 }

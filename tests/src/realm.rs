@@ -17,9 +17,13 @@ use std::{
 pub const REALM: &str = "WAYSTATION.TEST";
 /// The parcel server's host name inside the rig.
 pub const SERVER_HOST: &str = "parcels.waystation.test";
-/// The users, with their passwords: two travellers and the one from IT.
-pub const USERS: [(&str, &str); 3] =
-    [("shanta", "correct horse battery"), ("ravi", "staple under monsoon"), ("it", "golden guests only")];
+/// The users, with their passwords: two travellers, the one from IT, and one whose keyboard is German.
+pub const USERS: [(&str, &str); 4] = [
+    ("shanta", "correct horse battery"),
+    ("ravi", "staple under monsoon"),
+    ("it", "golden guests only"),
+    ("yoe", "Größe-café-y"),
+];
 
 /// The password of a user of the rig.
 pub fn password_of(user: &str) -> Result<&'static str> {

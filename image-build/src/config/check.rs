@@ -1,7 +1,9 @@
 //! What single values must look like. Each check answers with the value as it is used, or the rest of a sentence that
 //! starts with the key's name.
 
-use parcel::wire::kiosk::CacheKind;
+use super::reader::nearest;
+use crate::keymaps::SHIPPED;
+use parcel::wire::kiosk::{CacheDevice, CacheKind};
 use std::net::{IpAddr, SocketAddr};
 
 pub(super) fn kiosk_name(name: &str) -> Result<String, String> {
@@ -126,6 +128,23 @@ pub(super) fn server_url(text: &str) -> Result<String, String> {
     }
 }
 
+/// An archive of Debian packages. Plain http is fine: apt checks Debian's signatures.
+pub(super) fn mirror(text: &str) -> Result<String, String> {
+    let example = "\"http://deb.debian.org/debian\"";
+    let url = url::Url::parse(text)
+        .map_err(|error| format!("is {text:?}, not a URL ({error}): write one such as {example}"))?;
+    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+        return Err(format!("is {text:?}: write http or https and a host, such as {example}"));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("holds a user or password: leave them to apt's auth.conf on this machine".to_owned());
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(format!("has a ? or # in it ({text:?}): write the archive's folder, such as {example}"));
+    }
+    Ok(url.as_str().trim_end_matches('/').to_owned())
+}
+
 pub(super) fn terminal(name: &str) -> Result<String, String> {
     let numbered = |prefix: &str, most: u32| {
         name.strip_prefix(prefix).is_some_and(|digits| {
@@ -142,6 +161,68 @@ pub(super) fn terminal(name: &str) -> Result<String, String> {
         Err(format!(
             "is {name:?}, not a terminal: write tty1 for screen and keyboard or ttyS0 for the first serial port"
         ))
+    }
+}
+
+/// A keyboard layout that the image carries.
+pub(super) fn keymap(name: &str) -> Result<String, String> {
+    let known: Vec<&str> = SHIPPED.iter().map(|shipped| shipped.name).collect();
+    if known.contains(&name) {
+        return Ok(name.to_owned());
+    }
+    // People think of the language, of X's "layout(variant)", or of the maps of old distributions.
+    let plain = name.trim().to_lowercase().replace(['(', '_', ' '], "-").replace(')', "");
+    let by_title = SHIPPED.iter().find(|shipped| shipped.title.to_lowercase() == name.trim().to_lowercase());
+    let related = || plain.split('-').next().filter(|first| known.contains(first));
+    let near = known
+        .iter()
+        .copied()
+        .find(|known| *known == plain)
+        .or(by_title.map(|shipped| shipped.name))
+        .or_else(related)
+        .or_else(|| nearest(&plain, &known));
+    Err(match near {
+        Some(near) => {
+            format!("is {name:?}, which is no keyboard layout of the image: did you mean \"{near}\"?")
+        }
+        None => format!(
+            "is {name:?}, which is no keyboard layout of the image: `image-build keymaps` lists those that there are"
+        ),
+    })
+}
+
+/// `host` or `host:port`.
+pub(super) fn host(text: &str) -> Result<String, String> {
+    if text.parse::<IpAddr>().is_ok() || host_and_port(text).is_ok() {
+        return Ok(text.to_owned());
+    }
+    let numbers = text.split('.').all(|label| label.bytes().all(|byte| byte.is_ascii_digit()));
+    match host_name(text) {
+        Ok(name) if !numbers => Ok(name),
+        _ => Err(format!("is {text:?}: write a host, such as \"ntp.example.org\", or host:port")),
+    }
+}
+
+pub(super) fn cache_device(text: &str) -> Result<CacheDevice, String> {
+    match text {
+        "boot-disk" => return Ok(CacheDevice::BootDisk),
+        "internal" => return Ok(CacheDevice::Internal),
+        _ => {}
+    }
+    let hex =
+        |part: &str, length: usize| part.len() == length && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_id = |id: &str| {
+        let parts: Vec<&str> = id.split('-').collect();
+        parts.len() == 5 && parts.iter().zip([8, 4, 4, 4, 12]).all(|(part, length)| hex(part, length))
+    };
+    match text.split_once('=') {
+        Some(("PARTUUID", id)) if is_id(id) => Ok(CacheDevice::Partuuid(id.to_ascii_lowercase())),
+        Some(("PARTUUID", id)) => Err(format!(
+            "names the partition {id:?}: write its id as `lsblk -o NAME,PARTUUID` shows it, 32 hexadecimal digits with dashes"
+        )),
+        _ => Err(format!(
+            "is {text:?}: write \"boot-disk\", \"internal\" or \"PARTUUID=\" and a partition's id"
+        )),
     }
 }
 
@@ -178,46 +259,10 @@ pub(super) fn cmdline(text: &str) -> Result<String, String> {
                 "holds the word {word:?}, which is none for the kernel or ends the line for iPXE: leave it out"
             ));
         }
-        // The kernel takes dashes in names for underscores.
-        let name = word.split('=').next().unwrap_or(word).replace('-', "_");
-        if let Some((_, why)) = DECIDED.iter().find(|(decided, _)| *decided == name) {
-            return Err(format!("sets {name}, {why}: leave it out"));
-        }
-        if name.starts_with("sysctl.") && name.replace('/', ".").ends_with("kernel.sysrq") {
-            return Err(format!("sets {name}, {AT_THE_KEYBOARD}: leave it out"));
-        }
-        if name == "console" {
-            return Err("sets console: name the terminal under [console] instead".to_owned());
-        }
+        parcel::kernel::allow(word).map_err(|refusal| refusal.to_string())?;
     }
     Ok(text.trim().to_owned())
 }
-
-const BY_THE_IMAGE: &str = "which the image itself decides";
-const BY_THE_WIPE: &str = "which the wipe rests on";
-const KERNEL_MEMORY: &str = "which would open kernel memory, where the cache's key is";
-const TO_DISK: &str = "which would write memory to a disk";
-const AT_THE_KEYBOARD: &str = "which would let anybody at the keyboard command the kernel";
-
-/// Words that the image sets for good, or that would undo them, and why.
-const DECIDED: [(&str, &str); 16] = [
-    ("initrd", BY_THE_IMAGE),
-    ("noinitrd", BY_THE_IMAGE),
-    ("rdinit", BY_THE_IMAGE),
-    ("init", BY_THE_IMAGE),
-    ("root", BY_THE_IMAGE),
-    ("init_on_free", BY_THE_WIPE),
-    ("init_on_alloc", BY_THE_WIPE),
-    ("lockdown", KERNEL_MEMORY),
-    ("lsm", KERNEL_MEMORY),
-    ("security", KERNEL_MEMORY),
-    ("module.sig_enforce", KERNEL_MEMORY),
-    ("kgdboc", KERNEL_MEMORY),
-    ("resume", TO_DISK),
-    ("hibernate", TO_DISK),
-    ("crashkernel", TO_DISK),
-    ("sysrq_always_enabled", AT_THE_KEYBOARD),
-];
 
 pub(super) fn module_name(name: &str) -> Result<String, String> {
     let good = !name.is_empty()

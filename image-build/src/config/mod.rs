@@ -4,13 +4,15 @@
 
 mod check;
 mod files;
+mod machine;
 mod mistake;
 mod reader;
 
 pub use mistake::{Mistake, Mistakes, Placed};
 pub use reader::KEYS;
 
-use parcel::wire::kiosk::{Cache, CacheKind, Kiosk, Realm, Wipe};
+use crate::suite::Mirrors;
+use parcel::wire::kiosk::{Kiosk, Realm, Wipe};
 use reader::{Doc, Found, Section};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -37,6 +39,8 @@ pub struct Config {
     pub zstd_level: i32,
     /// Size of the cache partition in `kiosk.img` in MiB; 0: none.
     pub cache_partition_mib: u64,
+    /// Where Debian's packages come from.
+    pub mirrors: Mirrors,
     /// Signing for Secure Boot.
     pub secure_boot: Option<SecureBoot>,
 }
@@ -97,8 +101,12 @@ fn read(root: &Section<'_, '_>, folder: &Path) -> Option<Config> {
         .string("pkinit_anchors")
         .and_then(|found| checked(&section, found, |name| files::ca(&files::place(folder, name)?)));
     let hosts = read_hosts(&root.section("hosts"));
-    let (console, log) = read_console(&root.section("console"));
-    let cache = read_cache(&root.section("cache"));
+    let console = machine::console(&root.section("console"));
+    let clock = machine::clock(&root.section("clock"));
+    let session = machine::session(&root.section("session"));
+    let image = root.section("image");
+    image.only_known();
+    let cache = machine::cache(&root.section("cache"), &image);
     let wipe = read_wipe(&root.section("wipe"));
 
     let boot = root.section("boot");
@@ -114,10 +122,9 @@ fn read(root: &Section<'_, '_>, folder: &Path) -> Option<Config> {
     hardware.only_known();
     let firmware = placed_list(&hardware, "firmware", check::package_name);
 
-    let image = root.section("image");
-    image.only_known();
     let zstd_level = image.integer("zstd_level", 1..=19).map_or(9, |found| found.value as i32);
-    let cache_partition_mib = read_cache_partition(&image, cache.kind);
+    let cache_partition_mib = machine::cache_partition(&image, cache.kind);
+    let mirrors = machine::mirrors(&image);
 
     let secure_boot = read_secure_boot(&root.section("secure_boot"), folder);
 
@@ -128,8 +135,11 @@ fn read(root: &Section<'_, '_>, folder: &Path) -> Option<Config> {
             realm: realm?,
             server_url: server_url?,
             hosts,
-            console,
-            log,
+            console: console.screen,
+            log: console.log,
+            keymap: console.keymap,
+            clock,
+            session,
             cache,
             wipe,
         },
@@ -141,6 +151,7 @@ fn read(root: &Section<'_, '_>, folder: &Path) -> Option<Config> {
         firmware,
         zstd_level,
         cache_partition_mib,
+        mirrors,
         secure_boot,
     })
 }
@@ -225,83 +236,12 @@ fn read_hosts(section: &Section<'_, '_>) -> BTreeMap<String, IpAddr> {
     hosts
 }
 
-fn read_console(section: &Section<'_, '_>) -> (String, Option<String>) {
-    section.only_known();
-    let screen = section
-        .string("screen")
-        .and_then(|found| checked(section, found, check::terminal))
-        .unwrap_or_else(|| "tty1".to_owned());
-    let log = section.string("log").and_then(|found| {
-        let log = checked(section, found.clone(), check::terminal)?;
-        if log == screen {
-            section.wrong(
-                &found,
-                format!("is {log}, where the login screen is: name another terminal or leave it out"),
-            );
-            return None;
-        }
-        Some(log)
-    });
-    (screen, log)
-}
-
-fn read_cache(section: &Section<'_, '_>) -> Cache {
-    section.only_known();
-    let kind = section
-        .string("kind")
-        .and_then(|found| checked(section, found, check::cache_kind))
-        .unwrap_or(CacheKind::Auto);
-    let size = section.integer("size_mib", 0..=1 << 24);
-    if let Some(size) = &size
-        && size.value > 0
-        && kind == CacheKind::Disk
-    {
-        section.wrong(
-            size,
-            "limits a cache in memory, but cache.kind is \"disk\": leave it out, the partition's size counts",
-        );
-    }
-    if let Some(size) = &size
-        && (1..64).contains(&size.value)
-    {
-        section.wrong(
-            size,
-            format!(
-                "is {}, too little to hold a session: write 0 (half of the memory) or at least 64",
-                size.value
-            ),
-        );
-    }
-    Cache {
-        kind,
-        size_mib: size.map_or(0, |found| found.value as u64),
-        zstd_level: section.integer("zstd_level", 1..=19).map_or(3, |found| found.value as i32),
-    }
-}
-
 fn read_wipe(section: &Section<'_, '_>) -> Wipe {
     section.only_known();
     Wipe {
         discard: section.boolean("discard").is_none_or(|found| found.value),
         power_off_on_failure: section.boolean("power_off_on_failure").is_none_or(|found| found.value),
     }
-}
-
-fn read_cache_partition(section: &Section<'_, '_>, kind: CacheKind) -> u64 {
-    let Some(size) = section.integer("cache_partition_mib", 0..=65_536) else { return 0 };
-    if (1..64).contains(&size.value) {
-        section.wrong(
-            &size,
-            format!("is {}, too little for a cache: write 0 (none) or at least 64", size.value),
-        );
-    }
-    if size.value > 0 && kind == CacheKind::Memory {
-        section.wrong(
-            &size,
-            "makes a partition that cache.kind \"memory\" never uses: write 0, or cache.kind = \"auto\"",
-        );
-    }
-    size.value as u64
 }
 
 fn read_secure_boot(section: &Section<'_, '_>, folder: &Path) -> Option<SecureBoot> {

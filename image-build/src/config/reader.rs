@@ -7,7 +7,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 /// The tables of a kiosk.toml and the keys of each; `""` is the top.
-pub const KEYS: [(&str, &[&str]); 11] = [
+pub const KEYS: [(&str, &[&str]); 13] = [
     (
         "",
         &[
@@ -18,6 +18,8 @@ pub const KEYS: [(&str, &[&str]); 11] = [
             "server",
             "hosts",
             "console",
+            "clock",
+            "session",
             "cache",
             "wipe",
             "boot",
@@ -29,13 +31,15 @@ pub const KEYS: [(&str, &[&str]); 11] = [
     ),
     ("realm", &["name", "kdc", "kpasswd", "kdc_proxy", "pkinit_anchors", "weak_preauth", "case_insensitive"]),
     ("server", &["url", "ca"]),
-    ("console", &["screen", "log"]),
-    ("cache", &["kind", "size_mib", "zstd_level"]),
+    ("console", &["screen", "log", "keymap"]),
+    ("clock", &["ntp"]),
+    ("session", &["lock_after_s", "suspend_after_s"]),
+    ("cache", &["kind", "device", "size_mib", "zstd_level"]),
     ("wipe", &["discard", "power_off_on_failure"]),
     ("boot", &["cmdline_extra"]),
     ("modules", &["extra", "load"]),
     ("hardware", &["firmware"]),
-    ("image", &["zstd_level", "cache_partition_mib"]),
+    ("image", &["zstd_level", "cache_partition_mib", "mirror", "security_mirror"]),
     ("secure_boot", &["key", "cert"]),
 ];
 
@@ -187,6 +191,15 @@ impl<'d, 't> Section<'d, 't> {
         None
     }
 
+    /// Whether a key holds a number above 0, without a word on whether it may.
+    pub(super) fn has_positive(&self, key: &str) -> bool {
+        let number = |value: &DeValue<'_>| {
+            let number = value.as_integer()?;
+            i64::from_str_radix(number.as_str(), number.radix()).ok()
+        };
+        self.get(key).and_then(|found| number(found.value)).is_some_and(|number| number > 0)
+    }
+
     /// A list of strings; an absent one is empty.
     pub(super) fn strings(&self, key: &str) -> Vec<Found<String>> {
         let Some(list) = self.typed(key, "a list of strings", |value| value.as_array()) else {
@@ -296,7 +309,7 @@ fn a_type(value: &DeValue<'_>) -> &'static str {
 }
 
 /// The known word within two edits, if any; capitals and dashes for underscores are no edits.
-fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
+pub(super) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     let word = word.to_lowercase().replace('-', "_");
     known
         .iter()

@@ -1,7 +1,7 @@
 //! Every mistake in a kiosk.toml has one sentence that names file, line, key and remedy.
 
 use image_build::config::{self, Config};
-use parcel::wire::kiosk::CacheKind;
+use parcel::wire::kiosk::{CacheDevice, CacheKind};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair, date_time_ymd};
 use std::fs;
 use std::path::Path;
@@ -150,6 +150,44 @@ fn a_short_configuration_has_careful_defaults() {
     assert!(config.kiosk.wipe.discard && config.kiosk.wipe.power_off_on_failure);
     assert_eq!((config.zstd_level, config.kiosk.cache.zstd_level), (9, 3));
     assert_eq!(config.secure_boot, None);
+    assert_eq!(config.kiosk.keymap, "us");
+    assert!(config.kiosk.session.lock_after_s > 0, "a session that nobody sits at is locked");
+    assert_eq!(config.kiosk.cache.device, CacheDevice::Internal);
+    assert!(config.mirrors.security.starts_with("http"));
+}
+
+/// What others read from kiosk.json.
+#[test]
+fn keyboard_clock_session_and_the_caches_disk_are_passed_on() {
+    let folder = folder();
+    let text = GOOD.replace("log = \"ttyS1\"", "keymap = \"ch-fr\"").replace(
+        "[cache]\n",
+        "[clock]\nntp = [\"ntp.example.org\", \"10.0.0.1\", \"[2001:db8::1]:1123\"]\n\
+         [session]\nlock_after_s = 0\nsuspend_after_s = 7200\n\
+         [cache]\ndevice = \"PARTUUID=4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709\"\n",
+    );
+    let kiosk = parse(folder.path(), &text).unwrap().kiosk;
+    assert_eq!(kiosk.keymap, "ch-fr");
+    assert_eq!(kiosk.clock.ntp, ["ntp.example.org", "10.0.0.1", "[2001:db8::1]:1123"]);
+    assert_eq!((kiosk.session.lock_after_s, kiosk.session.suspend_after_s), (0, 7200));
+    let id = "4f68bce3-e8cd-4db1-96e7-fbcaf984b709".to_owned();
+    assert_eq!(kiosk.cache.device, CacheDevice::Partuuid(id));
+    let json = serde_json::to_string(&kiosk).unwrap();
+    assert_eq!(serde_json::from_str::<parcel::wire::kiosk::Kiosk>(&json).unwrap(), kiosk);
+}
+
+/// A stick that brings its own cache partition uses that one.
+#[test]
+fn an_images_own_cache_partition_is_on_the_boot_disk() {
+    let folder = folder();
+    let own = GOOD.replace("cache_partition_mib = 0", "cache_partition_mib = 64");
+    assert_eq!(parse(folder.path(), &own).unwrap().kiosk.cache.device, CacheDevice::BootDisk);
+    let other = own.replace("size_mib = 0", "device = \"internal\"");
+    let mistakes = parse(folder.path(), &other).unwrap_err();
+    assert!(
+        mistakes[0].contains("is not \"boot-disk\", but image.cache_partition_mib makes"),
+        "{mistakes:?}"
+    );
 }
 
 /// URLs that the parser forgives are written as everything after it reads them.

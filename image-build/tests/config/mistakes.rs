@@ -301,6 +301,57 @@ fn each_mistake_has_its_sentence() {
             "cache_partition_mib = 65537",
             "kiosk.toml:31: image.cache_partition_mib is 65537: write a number from 0 to 65536",
         ),
+        // Keyboard, clock, session, the cache's disk.
+        (
+            "log = \"ttyS1\"",
+            "keymap = \"German\"",
+            "kiosk.toml:14: console.keymap is \"German\", which is no keyboard layout of the image: did you mean \"de\"?",
+        ),
+        (
+            "log = \"ttyS1\"",
+            "keymap = \"de(nodeadkeys)\"",
+            "kiosk.toml:14: console.keymap is \"de(nodeadkeys)\", which is no keyboard layout of the image: did you mean \"de-nodeadkeys\"?",
+        ),
+        (
+            "log = \"ttyS1\"",
+            "keymap = \"de-latin1\"",
+            "kiosk.toml:14: console.keymap is \"de-latin1\", which is no keyboard layout of the image: did you mean \"de\"?",
+        ),
+        (
+            "log = \"ttyS1\"",
+            "keymap = \"klingon\"",
+            "kiosk.toml:14: console.keymap is \"klingon\", which is no keyboard layout of the image: `image-build keymaps` lists",
+        ),
+        (
+            "[cache]\n",
+            "[clock]\nntp = [\"ntp.example.org\", \"10.0.0\"]\n[cache]\n",
+            "kiosk.toml:16: clock.ntp is \"10.0.0\": write a host, such as \"ntp.example.org\", or host:port",
+        ),
+        (
+            "[cache]\n",
+            "[session]\nlock_after_s = 5\n[cache]\n",
+            "kiosk.toml:16: session.lock_after_s is 5, too short to read a screen: write 0 (never) or at least 30",
+        ),
+        (
+            "[cache]\n",
+            "[session]\nlock_after_s = 600\nsuspend_after_s = 60\n[cache]\n",
+            "kiosk.toml:17: session.suspend_after_s is 60, but the screen locks only after 600: write more, or 0 for never",
+        ),
+        (
+            "size_mib = 0",
+            "device = \"/dev/sda3\"",
+            "kiosk.toml:17: cache.device is \"/dev/sda3\": write \"boot-disk\", \"internal\" or \"PARTUUID=\" and a partition's id",
+        ),
+        (
+            "size_mib = 0",
+            "device = \"PARTUUID=1234\"",
+            "kiosk.toml:17: cache.device names the partition \"1234\": write its id as `lsblk -o NAME,PARTUUID` shows it",
+        ),
+        (
+            "kind = \"auto\"",
+            "kind = \"memory\"\ndevice = \"internal\"",
+            "kiosk.toml:17: cache.device names a disk that cache.kind \"memory\" never uses: leave one of the two out",
+        ),
         // Boot.
         (
             "mitigations=off",
@@ -335,12 +386,37 @@ fn each_mistake_has_its_sentence() {
         (
             "mitigations=off",
             "sysctl.kernel/sysrq=1",
-            "kiosk.toml:23: boot.cmdline_extra sets sysctl.kernel/sysrq, which would let anybody at the keyboard command the kernel: leave it out",
+            "kiosk.toml:23: boot.cmdline_extra sets sysctl.kernel.sysrq, which would let anybody at the keyboard command the kernel: leave it out",
         ),
         (
             "mitigations=off",
             "resume=/dev/sda2",
             "kiosk.toml:23: boot.cmdline_extra sets resume, which would write memory to a disk: leave it out",
+        ),
+        (
+            "mitigations=off",
+            "quiet page_poison=1",
+            "kiosk.toml:23: boot.cmdline_extra sets page_poison, which the wipe rests on: leave it out",
+        ),
+        (
+            "mitigations=off",
+            "slub-debug=FZ",
+            "kiosk.toml:23: boot.cmdline_extra sets slub_debug, which the wipe rests on: leave it out",
+        ),
+        (
+            "mitigations=off",
+            "kfence.sample_interval=100",
+            "kiosk.toml:23: boot.cmdline_extra sets kfence.sample_interval, which is not among the kernel options that a kiosk may have: leave it out; docs/images.md lists",
+        ),
+        (
+            "cache_partition_mib = 0",
+            "mirror = \"ftp://mirror.example.org/debian\"",
+            "kiosk.toml:31: image.mirror is \"ftp://mirror.example.org/debian\": write http or https and a host, such as",
+        ),
+        (
+            "cache_partition_mib = 0",
+            "security_mirror = \"http://me:secret@mirror.example.org/debian-security\"",
+            "kiosk.toml:31: image.security_mirror holds a user or password: leave them to apt's auth.conf",
         ),
         (
             "mitigations=off",

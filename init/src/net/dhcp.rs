@@ -1,20 +1,27 @@
-//! DHCP by busybox's `udhcpc`. Its script is this program itself under the name `dhcp-event`: it checks what the
-//! server sent and passes it on as one datagram; the manager applies it.
+//! DHCP by busybox's `udhcpc`, [confined](super::confine). Its script is this program itself under the name
+//! `dhcp-event`: it passes what the server sent on as one datagram. The manager believes neither of the two: it knows by
+//! the socket which link a datagram is of, checks every address, and applies what is sound.
 
+use super::confine::Confinement;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeSet,
     fmt::Write as _,
-    fs, io,
+    fs,
+    io::{self, Write as _},
     net::Ipv4Addr,
-    os::unix::{fs::symlink, net::UnixDatagram},
-    path::{Path, PathBuf},
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::{net::UnixDatagram, process::CommandExt as _},
+    },
+    path::Path,
     process::{Child, Command, Stdio},
 };
 
-/// The name under which `udhcpc` runs this program.
-pub const HOOK: &str = "dhcp-event";
-const SOCKET: &str = "/run/init/dhcp.sock";
+/// The socket that scripts report to, and what the sockets of links' clients are called: `dhcp.eth0`. All of them are
+/// in a folder that only root enters, so their names cannot be taken by others.
+const SOCKET: &str = "dhcp.sock";
+const CLIENT: &str = "dhcp.";
 /// Longest report, in bytes; a lease's lists are cut well below it.
 const LONGEST: usize = 8192;
 
@@ -56,17 +63,13 @@ pub fn report(event: &str, var: impl Fn(&str) -> Option<String>) -> Option<Repor
     let interface = var("interface").filter(|name| super::link::is_name(name))?;
     let addresses = |key: &str| -> Vec<Ipv4Addr> {
         let text = var(key).unwrap_or_default();
-        text.split_ascii_whitespace().filter_map(|word| word.parse().ok()).filter(usable).take(4).collect()
+        text.split_ascii_whitespace().filter_map(|word| word.parse().ok()).take(16).collect()
     };
     match event {
         "bound" | "renew" => {
             let address: Ipv4Addr = var("ip")?.parse().ok()?;
             let mask =
                 var("subnet").and_then(|text| text.parse().ok()).unwrap_or_else(|| class_mask(address));
-            // A network of everybody would take all other routes.
-            if !usable(&address) || super::prefix(mask).is_none_or(|bits| bits == 0) {
-                return Some(Report { interface, lease: None, lost: true, refused: true });
-            }
             let lease = Lease { address, mask, routers: addresses("router"), dns: addresses("dns") };
             Some(Report { interface, lease: Some(lease), lost: false, refused: false })
         }
@@ -74,6 +77,18 @@ pub fn report(event: &str, var: impl Fn(&str) -> Option<String>) -> Option<Repor
         "leasefail" | "nak" => Some(Report { interface, lease: None, lost: false, refused: false }),
         _ => None,
     }
+}
+
+/// A report less what cannot be used: whoever wrote it may have had a say in the script.
+fn sound(report: Report) -> Report {
+    let Some(lease) = report.lease else { return report };
+    // A network of everybody would take all other routes.
+    if !usable(&lease.address) || super::prefix(lease.mask).is_none_or(|bits| bits == 0) {
+        return Report { interface: report.interface, lease: None, lost: true, refused: true };
+    }
+    let few = |list: Vec<Ipv4Addr>| list.into_iter().filter(usable).take(4).collect();
+    let lease = Lease { routers: few(lease.routers), dns: few(lease.dns), ..lease };
+    Report { lease: Some(lease), ..report }
 }
 
 /// An address of another machine's: not of everybody, nobody, or the guest inside this kiosk, which must not become its
@@ -95,63 +110,64 @@ fn class_mask(address: Ipv4Addr) -> Ipv4Addr {
     }
 }
 
-/// The hook's whole work; it runs as its own short process.
+/// The hook's whole work; it runs as its own short process, whose standard input is a socket to the manager.
 ///
 /// # Errors
 /// The manager does not listen.
 pub fn hook(event: &str) -> io::Result<()> {
     let Some(report) = report(event, |key| std::env::var(key).ok()) else { return Ok(()) };
     let line = serde_json::to_vec(&report)?;
-    UnixDatagram::unbound()?.send_to(&line, SOCKET)?;
-    Ok(())
+    // Written to a datagram socket, a line is one datagram.
+    let mut manager = fs::File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    manager.write_all(&line)
 }
 
-/// Puts the hook where `udhcpc` finds it.
-///
-/// # Errors
-/// The folder cannot be written.
-pub fn install_hook() -> io::Result<PathBuf> {
-    let path = Path::new(super::FOLDER).join(HOOK);
-    let _ = fs::remove_file(&path);
-    symlink("/init", &path)?;
-    Ok(path)
-}
-
-/// The socket that hooks report to.
+/// The socket that hooks report to, in `folder`.
 ///
 /// # Errors
 /// It cannot be made.
-pub fn listen() -> io::Result<UnixDatagram> {
-    let _ = fs::remove_file(SOCKET);
-    UnixDatagram::bind(SOCKET)
+pub fn listen(folder: &Path) -> io::Result<UnixDatagram> {
+    let path = folder.join(SOCKET);
+    let _ = fs::remove_file(&path);
+    UnixDatagram::bind(path)
 }
 
 /// Makes [`receive`] return at once, because a link changed.
 pub fn wake() {
     if let Ok(socket) = UnixDatagram::unbound() {
-        let _ = socket.send_to(b"", SOCKET);
+        let _ = socket.send_to(b"", Path::new(super::FOLDER).join(SOCKET));
     }
 }
 
-/// The next report; `None` for a wake-up, a time-out or something unreadable.
+/// The next report that can be used; `None` for a wake-up, a time-out, or what is not sound.
 pub fn receive(socket: &UnixDatagram) -> Option<Report> {
     let mut buffer = [0; LONGEST];
-    let len = socket.recv(&mut buffer).ok()?;
-    serde_json::from_slice(buffer.get(..len)?).ok()
+    let (len, from) = socket.recv_from(&mut buffer).ok()?;
+    let name = from.as_pathname()?.file_name()?.to_str()?.strip_prefix(CLIENT)?;
+    let report: Report = serde_json::from_slice(buffer.get(..len)?).ok()?;
+    (report.interface == name).then(|| sound(report))
 }
 
-/// Starts `udhcpc` for a link. It goes on for ever: asks, renews, and asks again.
+/// Starts `udhcpc` for a link, with a socket of that link's in `folder`. It goes on for ever: asks, renews, asks again.
 ///
 /// # Errors
-/// There is no busybox.
-pub fn client(interface: &str, hostname: &str, hook: &Path) -> io::Result<Child> {
+/// There is no busybox, or it cannot be confined.
+pub fn client(folder: &Path, interface: &str, hostname: &str, hook: &Path) -> io::Result<Child> {
+    let own = folder.join(format!("{CLIENT}{interface}"));
+    let _ = fs::remove_file(&own);
+    let socket = UnixDatagram::bind(own)?;
+    socket.connect(folder.join(SOCKET))?;
     let mut command = Command::new("/bin/busybox");
     command.args(["udhcpc", "-f", "-i", interface, "-t", "4", "-T", "2", "-A", "5"]);
     if !hostname.is_empty() {
         command.arg("-x").arg(format!("hostname:{hostname}"));
     }
-    command.arg("-s").arg(hook);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
+    command.arg("-s").arg(hook).env_clear().env("PATH", "/bin").current_dir("/");
+    let confinement = Confinement::new()?;
+    // SAFETY: between fork and exec only system calls are made, on values captured before the fork; nothing allocates
+    // and no lock is taken.
+    unsafe { command.pre_exec(move || confinement.enter()) };
+    command.stdin(OwnedFd::from(socket)).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
 }
 
 /// Makes a client ask again now.
@@ -182,7 +198,7 @@ mod tests {
 
     fn read(event: &str, vars: &[(&str, &str)]) -> Option<Report> {
         let vars: BTreeMap<String, String> = vars.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
-        report(event, |key| vars.get(key).cloned())
+        report(event, |key| vars.get(key).cloned()).map(sound)
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! The kiosk's own network: every wired link is brought up and asks for an address by DHCP; loss and return of the
 //! cable, renewals and failures become one line for the traveller.
 
+pub mod confine;
 pub mod dhcp;
 pub mod guest;
 pub mod link;
 
 use crate::{log::Log, system::Network};
 use dhcp::Lease;
+use parcel::wire::kiosk::DHCP_HOOK;
 use std::{
     collections::BTreeMap,
     fs, io,
@@ -64,14 +66,13 @@ impl Watch {
         if !Path::new(RESOLV).exists() {
             fs::write(RESOLV, "")?;
         }
-        let hook = dhcp::install_hook()?;
-        let reports = dhcp::listen()?;
+        let reports = dhcp::listen(Path::new(FOLDER))?;
         reports.set_read_timeout(Some(Duration::from_secs(2)))?;
         link::watch(dhcp::wake)?;
         let mut watch = Self { links: BTreeMap::new(), hostname, told: None, log };
         std::thread::Builder::new().name("network".to_owned()).spawn(move || {
             loop {
-                watch.scan(&hook);
+                watch.scan();
                 watch.hear(&reports);
                 let now = watch.summary();
                 if watch.told.as_ref() != Some(&now) {
@@ -87,7 +88,7 @@ impl Watch {
     }
 
     /// New and vanished links, cables in and out, clients that ended.
-    fn scan(&mut self, hook: &Path) {
+    fn scan(&mut self) {
         let present = link::wired(Path::new("/sys/class/net"));
         self.links.retain(|name, link| {
             let here = present.contains(name);
@@ -121,7 +122,7 @@ impl Watch {
                 None => true,
             };
             if ended && carrier {
-                match dhcp::client(&name, &self.hostname, hook) {
+                match dhcp::client(Path::new(FOLDER), &name, &self.hostname, Path::new(DHCP_HOOK)) {
                     Ok(client) => link.client = Some(client),
                     Err(error) => self.log.line("network", &format!("no DHCP on {name}: {error}")),
                 }

@@ -113,6 +113,7 @@ impl<'a> Kiosk<'a> {
             wishes_missed: Vec::new(),
             waiting: None,
             report: None,
+            keyboard: None,
             console: false,
             timeline: Vec::new(),
         };
@@ -154,6 +155,7 @@ impl<'a> Kiosk<'a> {
 
     /// The first wipe, before anyone can log in; a predecessor's crash is told to the user.
     pub fn boot(&mut self) -> Option<Power> {
+        self.state.keyboard = self.sys.set_keyboard(None);
         self.sys.publish(&self.state);
         if let Some(how) = self.settings.crashed.clone() {
             let left = self.sys.recall();
@@ -339,6 +341,8 @@ impl<'a> Kiosk<'a> {
         self.publish();
         let began = self.sys.now();
         self.sys.wipe();
+        // The next user may have another keyboard's habits than the last.
+        self.state.keyboard = self.sys.set_keyboard(None);
         self.alive.clear();
         self.due.clear();
         self.held.clear();

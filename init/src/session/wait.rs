@@ -130,6 +130,10 @@ impl Kiosk<'_> {
                 self.state.report = None;
                 self.publish();
             }
+            Command::Keyboard { layout } => {
+                self.state.keyboard = self.sys.set_keyboard(Some(&layout));
+                self.publish();
+            }
             Command::ConsoleSize { cols, rows } => {
                 self.console.want(cols, rows);
                 if self.state.console {

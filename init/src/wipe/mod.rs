@@ -4,9 +4,11 @@
 //! The kernel zeroes memory when it is freed (`init_on_free=1`), so what remains is to make it free everything: kill
 //! what holds memory, delete and unmount, hang terminals up, drop caches, and wait out deferred frees.
 
+mod kernel;
 mod verify;
 mod watchdog;
 
+pub use kernel::remember as remember_kernel;
 pub use verify::{Evidence, verify};
 pub use watchdog::Watchdog;
 

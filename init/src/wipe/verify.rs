@@ -1,7 +1,7 @@
 //! What is looked for after a wipe. Every check asks the kernel, none asks what the wipe believes it did.
 
-use super::{FOLDERS, Outcome, Scene};
-use crate::{folder, keys, media, mounts, net, procs};
+use super::{FOLDERS, Outcome, kernel};
+use crate::{folder, keys, lockdown, media, mounts, net, procs};
 use parcel::wire::{kiosk, session::WipeCheck};
 use std::{fs, io, path::Path};
 
@@ -43,10 +43,10 @@ impl Evidence {
 }
 
 /// What a check found that must not be there; an error: it could not look, which is no better.
-type Found = io::Result<Vec<String>>;
+pub(super) type Found = io::Result<Vec<String>>;
 
 /// Looks for everything that the wipe should have destroyed.
-pub fn verify(scene: &Scene<'_>, outcome: &Outcome, before: Evidence) -> Vec<WipeCheck> {
+pub fn verify(outcome: &Outcome, before: Evidence) -> Vec<WipeCheck> {
     let mut checks = vec![
         check("every step of the wipe succeeded", Ok(outcome.failures.clone())),
         check("no process of the session is left", processes()),
@@ -61,7 +61,9 @@ pub fn verify(scene: &Scene<'_>, outcome: &Outcome, before: Evidence) -> Vec<Wip
         check("shared memory is back where it was", shared(before)),
         check("the guest's network is gone", net::guest::exists().map(|there| one(there, net::guest::TAP))),
         check("nothing was swapped to a disk", text("/proc/swaps").map(|text| swaps(&text))),
-        check("the kernel zeroes memory that is freed", Ok(zeroing(scene))),
+        check("the kernel was started as a kiosk's must be", kernel::started()),
+        check("the kernel zeroes memory that is freed", kernel::zeroes()),
+        check("debugging facilities are off", lockdown::open()),
     ];
     if let Some(discarded) = &outcome.discarded {
         checks.push(WipeCheck {
@@ -183,10 +185,6 @@ fn meminfo(text: &str, key: &str) -> Option<u64> {
 
 fn swaps(text: &str) -> Vec<String> {
     text.lines().skip(1).filter_map(|line| line.split_ascii_whitespace().next()).map(str::to_owned).collect()
-}
-
-fn zeroing(scene: &Scene<'_>) -> Vec<String> {
-    one(!scene.config.init_on_free, "the kernel was started without init_on_free=1")
 }
 
 #[cfg(test)]

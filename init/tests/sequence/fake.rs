@@ -7,7 +7,7 @@ use parcel::{
         Progress, WireError, daemon,
         hold::StoreIdentity,
         http::LockReply,
-        session::{Command, Login, Phase, State, WipeCheck},
+        session::{Command, Keyboard, Login, Phase, State, WipeCheck},
         vmm::{self, GuestState},
     },
 };
@@ -70,6 +70,8 @@ pub struct Fake {
     pub version: u64,
     /// What the server says when it is asked, if not that the lock is free and nothing was committed.
     pub learned: Option<Learned>,
+    /// Every keyboard layout that was set; `None`: the site's.
+    pub layouts: Vec<Option<String>>,
     /// Every piece of a commit has been sent.
     pub all_sent: bool,
 }
@@ -342,6 +344,11 @@ impl System for Fake {
 
     fn recall(&mut self) -> Option<Live> {
         self.live.clone()
+    }
+
+    fn set_keyboard(&mut self, layout: Option<&str>) -> Option<Keyboard> {
+        self.layouts.push(layout.map(str::to_owned));
+        Some(Keyboard { layout: layout.unwrap_or("us").to_owned(), layouts: Vec::new() })
     }
 
     fn wipe(&mut self) {

@@ -73,6 +73,22 @@ fn a_session_goes_through_all_phases_in_order_and_comes_back_to_login() {
 
 /// Whatever phase fails: all undos of what was entered, last first, then wipe and verification, then a notice.
 #[test]
+fn a_users_keyboard_layout_lasts_for_the_session_and_no_longer() {
+    let mut fake = Fake { version: 2, ..Fake::default() };
+    let choose = |layout: &str| Event::Command(Command::Keyboard { layout: layout.into() });
+    fake.on(Phase::Login, vec![choose("de"), Event::Command(log_in(1))]);
+    fake.on(Phase::Choose, vec![Event::Command(resume())]);
+    fake.on(Phase::Run, vec![choose("fr"), Event::Command(Command::Suspend)]);
+    let login = two(&mut fake);
+    assert_eq!(login.keyboard.map(|keyboard| keyboard.layout).as_deref(), Some("us"));
+    let chosen: Vec<&str> = fake.layouts.iter().flatten().map(String::as_str).collect();
+    assert_eq!(chosen, ["de", "fr"]);
+    assert_eq!(fake.layouts.iter().rev().find(|layout| layout.is_none()), Some(&None), "{:?}", fake.layouts);
+    let running = fake.states.iter().rfind(|state| state.phase == Phase::Run).unwrap();
+    assert_eq!(running.keyboard.as_ref().map(|keyboard| keyboard.layout.as_str()), Some("fr"));
+}
+
+#[test]
 fn every_phase_that_fails_is_walked_back() {
     for (what, phase, unlocks, lost) in [
         ("inventory", Phase::Check, 0, false),

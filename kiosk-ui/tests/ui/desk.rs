@@ -265,6 +265,7 @@ pub fn state(phase: Phase) -> State {
         wishes_missed: Vec::new(),
         waiting: None,
         report: None,
+        keyboard: None,
         console: false,
         timeline: Vec::new(),
     }

@@ -108,6 +108,7 @@ prop_compose! {
     ) -> State {
         State {
             kiosk, phase, doing, progress, network, network_detail, login, parcel, notice, wishes_missed, waiting, report,
+            keyboard: None,
             console, timeline,
         }
     }

@@ -10,6 +10,10 @@ pub const PATH: &str = "/etc/waystation/kiosk.json";
 pub const CA_PATH: &str = "/etc/waystation/ca.pem";
 /// Where the certificate of the KDCs' CA lies in the image, if there is one.
 pub const KDC_CA_PATH: &str = "/etc/waystation/kdc-ca.pem";
+/// Where the keyboard layouts lie in the image; see [`crate::keymap`].
+pub const KEYMAPS_PATH: &str = "/etc/waystation/keymaps";
+/// The DHCP client's script: a link to `init`, which is told by its name that it is called as that.
+pub const DHCP_HOOK: &str = "/usr/bin/dhcp-event";
 /// Folder of the local sockets.
 pub const RUN: &str = "/run/waystation";
 /// Where the cache is mounted.
@@ -33,6 +37,15 @@ pub struct Kiosk {
     pub console: String,
     /// Terminal that the log is copied to, such as `ttyS1`.
     pub log: Option<String>,
+    /// Keyboard layout of a screen's terminal, by its name in [`KEYMAPS_PATH`], until the user chooses another.
+    #[serde(default = "us")]
+    pub keymap: String,
+    /// Where the time comes from.
+    #[serde(default)]
+    pub clock: Clock,
+    /// A session that nobody sits at.
+    #[serde(default)]
+    pub session: Session,
     /// The cache.
     pub cache: Cache,
     /// The wipe.
@@ -66,12 +79,43 @@ pub struct Realm {
     pub others: BTreeMap<String, Vec<String>>,
 }
 
+fn us() -> String {
+    crate::keymap::US.to_owned()
+}
+
+/// Where the time comes from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Clock {
+    /// NTP servers, `host` or `host:port`, best first; none: the parcel server's time, else what DHCP names.
+    pub ntp: Vec<String>,
+}
+
+/// What happens to a session that nobody sits at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Session {
+    /// Seconds without a key after which the screen locks; 0: never.
+    pub lock_after_s: u64,
+    /// Seconds without a key after which the session is suspended; 0: only when its log-in ends.
+    pub suspend_after_s: u64,
+}
+
+impl Default for Session {
+    fn default() -> Self {
+        Self { lock_after_s: 300, suspend_after_s: 3600 }
+    }
+}
+
 /// Where sealed pieces are kept during a session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cache {
     /// Which medium.
     pub kind: CacheKind,
+    /// Where the partition of [`CacheKind::Disk`] and [`CacheKind::Auto`] may be.
+    #[serde(default)]
+    pub device: CacheDevice,
     /// For memory: its most in MiB; 0: half of the memory.
     pub size_mib: u64,
     /// zstd level, 1 to 19.
@@ -88,6 +132,20 @@ pub enum CacheKind {
     Disk,
     /// The partition if there is one, else memory.
     Auto,
+}
+
+/// Which disk's partition `waystation-cache` is the cache. It must be there when the kiosk starts: what is plugged in
+/// later is never taken.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CacheDevice {
+    /// The disk or stick that the kiosk was started from.
+    BootDisk,
+    /// A disk that is built in: not removable, and not on USB.
+    #[default]
+    Internal,
+    /// The partition of this GPT partition id, in lower case.
+    Partuuid(String),
 }
 
 /// What the wipe does beyond what it must.

@@ -50,6 +50,24 @@ pub struct Login {
     pub ends: u64,
 }
 
+/// The keyboard of a screen's terminal.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keyboard {
+    /// Name of the layout in use; empty: the kernel's own, because none could be applied.
+    pub layout: String,
+    /// The layouts that there are.
+    pub layouts: Vec<KeyboardLayout>,
+}
+
+/// A keyboard layout that can be chosen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyboardLayout {
+    /// Its name, such as `de`.
+    pub name: String,
+    /// Its name for people: `German`.
+    pub title: String,
+}
+
 /// Where the session stands.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct State {
@@ -78,6 +96,9 @@ pub struct State {
     pub waiting: Option<Waiting>,
     /// The last wipe's report: shown until dismissed.
     pub report: Option<WipeReport>,
+    /// The keyboard, where there is one: not on a serial terminal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keyboard: Option<Keyboard>,
     /// `true` when the guest's console can be shown (`console.sock`).
     pub console: bool,
     /// The phases of the session so far.
@@ -117,6 +138,11 @@ pub enum Command {
         cols: u16,
         /// Rows.
         rows: u16,
+    },
+    /// Use this keyboard layout from now on, until the session ends.
+    Keyboard {
+        /// Its name.
+        layout: String,
     },
     /// Power the kiosk off (only when nobody is logged in).
     PowerOff,

@@ -17,6 +17,8 @@ pub const CACHED: User = User { name: "cached", id: 101 };
 pub const KIOSK_UI: User = User { name: "kiosk-ui", id: 102 };
 /// Runs `vmm`.
 pub const VMM: User = User { name: "vmm", id: 103 };
+/// The DHCP client. It outlives sessions and belongs to none.
+pub const DHCP: User = User { name: "dhcp", id: 104 };
 /// Runs `dnsmasq`: Debian's `nobody`.
 pub const NOBODY: User = User { name: "nobody", id: 65534 };
 /// Id of the group `waystation`, which the session's programs share, and which may use their sockets.

@@ -13,8 +13,10 @@ use parcel::{
             Base, CreateParcel, Health, LockInfo, LockReply, LockRequest, ParcelInfo, Rescue, SessionReply,
             VersionInfo,
         },
-        kiosk::{Cache, CacheKind, Kiosk, Realm, Wipe},
-        session::{Command, Login, Phase, PhaseRecord, State, WipeCheck, WipeReport},
+        kiosk::{Cache, CacheDevice, CacheKind, Clock, Kiosk, Realm, Session, Wipe},
+        session::{
+            Command, Keyboard, KeyboardLayout, Login, Phase, PhaseRecord, State, WipeCheck, WipeReport,
+        },
         vmm::{self, GuestState},
     },
 };
@@ -157,6 +159,10 @@ fn state() -> State {
             committed: Some(Version(8)),
             checks: vec![WipeCheck { what: "no mapping is left".to_owned(), ok: true, found: String::new() }],
         }),
+        keyboard: Some(Keyboard {
+            layout: "de".to_owned(),
+            layouts: vec![KeyboardLayout { name: "de".to_owned(), title: "German".to_owned() }],
+        }),
         console: true,
         timeline: [Boot, Login, Choose, Check, Lock, Open, Restore, Run, Save, Commit, Unlock, Wipe, Verify]
             .map(record_of)
@@ -237,6 +243,7 @@ fn local() -> Vec<Message> {
             LogOut,
             Dismiss,
             ConsoleSize { cols: 80, rows: 25 },
+            Keyboard { layout: "de".to_owned() },
             PowerOff,
             Reboot,
         ]
@@ -272,7 +279,15 @@ fn lasting() -> Vec<Message> {
         hosts: [("parcels.example.org".to_owned(), [10, 0, 2, 2].into())].into(),
         console: "tty1".to_owned(),
         log: Some("ttyS1".to_owned()),
-        cache: Cache { kind: CacheKind::Auto, size_mib: 0, zstd_level: 3 },
+        keymap: "de".to_owned(),
+        clock: Clock { ntp: vec!["ntp.example.org".to_owned()] },
+        session: Session::default(),
+        cache: Cache {
+            kind: CacheKind::Auto,
+            device: CacheDevice::Partuuid("4f68bce3-e8cd-4db1-96e7-fbcaf984b709".to_owned()),
+            size_mib: 0,
+            zstd_level: 3,
+        },
         wipe: Wipe { discard: true, power_off_on_failure: false },
     };
     let session =
