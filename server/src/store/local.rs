@@ -110,6 +110,7 @@ impl LocalStore {
         };
         for id in names::<ParcelId>(&root.join("parcels")).map_err(fail(root))? {
             dir.unmake_parcel(&id);
+            dir.mend_shelf(&id).map_err(fail(root))?;
         }
         // An earlier process may have been killed between a rename and the sync of its directory. What is visible
         // now is believed from here on, so it must be made to last.
@@ -411,6 +412,17 @@ impl Dir {
             // One that is not empty stays: that is for people to look at.
             let _ = fs::remove_dir(empty);
         }
+    }
+
+    /// A first commit that was killed after its objects became common left a parcel without a shelf: nothing could be sent
+    /// for it any more.
+    fn mend_shelf(&self, id: &ParcelId) -> io::Result<()> {
+        let dir = self.parcel_path(id);
+        let first = names::<u64>(&dir.join("versions"))?.len() <= 1;
+        if first && self.path(&Key::Head(*id)).exists() {
+            make_dir(&dir.join("new"))?;
+        }
+        Ok(())
     }
 
     fn new_temp(&self) -> PathBuf {

@@ -34,6 +34,7 @@ fn by_recipe() -> Setup {
 }
 
 fn check(setup: &Setup) -> (i32, String) {
+    setup.init_store();
     let (code, out, err) = run(&["--config", setup.config().to_str().unwrap(), "--check"]);
     (code, out + &err)
 }

@@ -1,12 +1,15 @@
 //! Quotas, what is kept free for sessions, and whose name is whose.
 
 use crate::{
-    client::{Client, Code},
+    client::{Client, Code, hold},
     machine::{Machine, random_id, wants},
     realm::principal,
     server::Setup,
 };
-use parcel::id::{Epoch, Version};
+use parcel::{
+    id::{BootId, Version},
+    wire::http::CreateParcel,
+};
 
 const QUOTAS: &str = "[[quota]]\nowners = [\"shanta@*\"]\nparcels = 2\n\
      [[quota]]\nowners = [\"ravi@WAYSTATION.TEST\"]\nparcels = 1\ncreate = false\n[limits]";
@@ -26,8 +29,17 @@ async fn a_quota_stops_making_parcels_and_no_commit() {
     assert!(text.contains("shanta@WAYSTATION.TEST has 2 parcels and may have 2 on this server"), "{text}");
     assert_eq!(third.code(), "403 quota-parcels");
     // Asked again after a lost answer, what was made is not counted against itself.
-    shanta.create(spare, "spare", "shanta", "a").await.unwrap();
-    shanta.discard(spare, Epoch(spare_epoch.0 + 1)).await.unwrap();
+    let again = CreateParcel {
+        id: spare,
+        name: "spare".to_owned(),
+        owner: principal("shanta"),
+        kiosk: "a".to_owned(),
+        boot: BootId([1; 16]),
+        claim: hold(spare, spare_epoch).claim,
+        rescues: None,
+    };
+    assert_eq!(shanta.create_as(&again).await.unwrap().epoch, spare_epoch);
+    shanta.discard(spare, spare_epoch).await.unwrap();
     shanta.create(random_id(), "third", "shanta", "a").await.unwrap();
 
     let ravi = Client::of("ravi", &setup, &server).await;

@@ -87,6 +87,7 @@ impl Setup {
 
     /// As a service manager of old starts it: with few open files, which it may raise.
     pub fn start_with_few_files(&self) -> Server {
+        self.init_store();
         let mut command = Command::new("sh");
         command.args(["-c", "ulimit -Sn 1024 && exec \"$0\" --config \"$1\""]);
         command.arg(env!("CARGO_BIN_EXE_parcel-server")).arg(self.config());

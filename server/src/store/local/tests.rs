@@ -72,6 +72,19 @@ async fn what_a_crash_left_half_written_is_removed_and_never_seen() {
 }
 
 #[tokio::test]
+async fn a_parcel_whose_first_commit_was_killed_after_it_was_adopted_takes_more() {
+    let dir = tempdir().unwrap();
+    let store = opened(dir.path()).unwrap();
+    let id = ParcelId([1; 16]);
+    assert!(store.swap(Key::Head(id), None, Bytes::from_static(b"h")).await.unwrap());
+    store.adopt(id).await.unwrap();
+    assert!(!store.put_chunk(Shelf::Own(id), name(1), Bytes::from_static(b"c")).await.unwrap());
+    drop(store);
+    let store = opened(dir.path()).unwrap();
+    assert!(store.put_chunk(Shelf::Own(id), name(1), Bytes::from_static(b"c")).await.unwrap());
+}
+
+#[tokio::test]
 async fn a_shelf_that_a_crash_left_half_adopted_is_found_whole_and_adopted_again() {
     let dir = tempdir().unwrap();
     let store = opened(dir.path()).unwrap();
