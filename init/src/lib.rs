@@ -13,6 +13,7 @@ pub mod clock;
 pub mod cmdline;
 pub mod config;
 pub mod control;
+pub mod disks;
 pub mod folder;
 pub mod helper;
 pub mod keyboard;

@@ -3,7 +3,7 @@
 use crate::{
     config::Config,
     control::Control,
-    lockdown,
+    disks, lockdown,
     log::{FOLDER, Log},
     machine::Machine,
     modules, net,
@@ -14,7 +14,10 @@ use crate::{
     wipe::{self, Evidence},
 };
 use anyhow::Context as _;
-use parcel::{id::BootId, wire::kiosk};
+use parcel::{
+    id::BootId,
+    wire::kiosk::{self, Cache, CacheKind},
+};
 use std::{
     path::Path,
     sync::{
@@ -80,12 +83,14 @@ pub fn run() -> anyhow::Result<i32> {
     // Whatever a crash left is wiped later and reported; now it must only not be in the way.
     let _ = wipe::make_room();
     let control = Control::default();
+    let cache = config.kiosk.cache.clone();
     let mut machine = Machine::new(config, log.clone(), control.clone(), Evidence::of_first_boot());
     let tell = machine.teller();
     control.serve(Path::new(kiosk::RUN), move |command| tell(Event::Command(command)))?;
     let tell = machine.teller();
     net::Watch::start(hostname, log.clone(), move |network| tell(Event::Network(network)))?;
     wait_for_hardware(&last_hardware);
+    find_cache(&cache, &log);
 
     let network = Network { up: None, detail: "Network: looking for one".to_owned() };
     let power = Kiosk::new(&mut machine, settings, network).run();
@@ -99,6 +104,18 @@ fn boot_id() -> anyhow::Result<BootId> {
     let text =
         std::fs::read_to_string("/proc/sys/kernel/random/boot_id").context("the kernel tells no boot id")?;
     text.trim().replace('-', "").parse().context("the kernel's boot id is none")
+}
+
+/// Notes which partition is the cache's, before anybody can plug in another.
+fn find_cache(cache: &Cache, log: &Log) {
+    match disks::find(&cache.device) {
+        Ok(Some(partition)) => {
+            log.line("cache", &format!("{} is the cache's partition", partition.node().display()));
+        }
+        Ok(None) if cache.kind == CacheKind::Disk => log.line("cache", &disks::missing(&cache.device)),
+        Ok(None) => {}
+        Err(error) => log.line("cache", &format!("its partition cannot be looked for: {error}")),
+    }
 }
 
 /// A panic in any thread ends the manager, and PID 1 brings a clean one: half a manager is worse than none.

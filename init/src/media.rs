@@ -1,6 +1,6 @@
 //! The cache's medium: tmpfs, or a partition under dm-crypt whose key only the kernel holds.
 
-use crate::{folder, helper, log::Log, mounts};
+use crate::{disks, folder, helper, log::Log, mounts};
 use nix::{
     errno::Errno,
     mount::{MntFlags, MsFlags, mount, umount2},
@@ -13,13 +13,11 @@ use std::{
     fs::{self, File, OpenOptions},
     io,
     os::{fd::AsRawFd, unix::fs::chown},
-    path::{Path, PathBuf},
+    path::Path,
     time::Duration,
 };
 use zeroize::Zeroizing;
 
-/// GPT name of the cache's partition.
-pub const PARTITION: &str = "waystation-cache";
 /// Name of the mapping in `/dev/mapper`.
 pub const MAPPING: &str = "waystation-cache";
 
@@ -32,26 +30,6 @@ const BLOCK: &str = "/sys/class/block";
 /// How often, and how long after each other, a cache that is still in use is unmounted.
 const UNMOUNTS: u32 = 20;
 const UNMOUNT_PAUSE: Duration = Duration::from_millis(100);
-
-/// Devices of the partitions whose GPT name is [`PARTITION`], below `folder` (`/sys/class/block`); the first is the cache's.
-///
-/// # Errors
-/// The kernel's list cannot be read.
-pub fn partitions(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut paths: Vec<_> = folder::entries(folder)?.iter().map(fs::DirEntry::path).collect();
-    paths.sort();
-    let mut found = Vec::new();
-    for path in paths {
-        let Some(text) = folder::text_of(&path.join("uevent"))? else { continue };
-        let field = |key: &str| text.lines().find_map(|line| line.strip_prefix(key));
-        if field("PARTNAME=") == Some(PARTITION)
-            && let Some(name) = field("DEVNAME=")
-        {
-            found.push(Path::new("/dev").join(name));
-        }
-    }
-    Ok(found)
-}
 
 /// Makes the cache and mounts it at `target`: under a new key, or in new memory.
 ///
@@ -70,17 +48,15 @@ pub fn mount_cache(cache: &Cache, target: &Path, log: &Log) -> io::Result<()> {
 
 fn make(cache: &Cache, target: &Path, log: &Log) -> io::Result<()> {
     fs::create_dir_all(target)?;
-    let found = partitions(Path::new(BLOCK))?.into_iter().next();
-    let device = match (cache.kind, found) {
-        (CacheKind::Memory, _) | (CacheKind::Auto, None) => None,
-        (_, Some(device)) => Some(device),
-        (CacheKind::Disk, None) => {
-            let text = format!(
-                "no partition is named {PARTITION}; make one, or set the cache to memory in kiosk.toml"
-            );
-            return Err(io::Error::new(io::ErrorKind::NotFound, text));
-        }
+    let device = match cache.kind {
+        CacheKind::Memory => None,
+        CacheKind::Auto => disks::cache()?,
+        CacheKind::Disk => Some(
+            disks::cache()?
+                .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, disks::missing(&cache.device)))?,
+        ),
     };
+    let device = device.map(|partition| partition.node());
     match device {
         Some(device) => {
             encrypt(&device)?;
@@ -189,18 +165,12 @@ pub enum Discarded {
     Unsupported,
 }
 
-/// Discards all blocks of every partition that may have been the cache's: defence in depth behind the lost key. `None`:
-/// there is none.
+/// Discards all blocks of the cache's partition: defence in depth behind the lost key. `None`: there is none.
 ///
 /// # Errors
-/// A device can discard, but did not.
+/// The device can discard, but did not.
 pub fn discard() -> io::Result<Option<Discarded>> {
-    let mut went = None;
-    for device in partitions(Path::new(BLOCK))? {
-        let this = discard_one(&device)?;
-        went = went.filter(|went| *went == Discarded::Unsupported).or(Some(this));
-    }
-    Ok(went)
+    disks::cache()?.map(|partition| discard_one(&partition.node())).transpose()
 }
 
 fn discard_one(device: &Path) -> io::Result<Discarded> {
@@ -228,21 +198,6 @@ fn size(device: &File) -> io::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_partition_is_found_by_its_gpt_name() {
-        let sys = tempfile::tempdir().unwrap();
-        for (name, text) in [
-            ("sda", "DEVNAME=sda\nDEVTYPE=disk\n"),
-            ("sda1", "DEVNAME=sda1\nDEVTYPE=partition\nPARTNAME=waystation-cache-old\n"),
-            ("sda2", "DEVNAME=sda2\nDEVTYPE=partition\nPARTNAME=waystation-cache\n"),
-        ] {
-            fs::create_dir(sys.path().join(name)).unwrap();
-            fs::write(sys.path().join(name).join("uevent"), text).unwrap();
-        }
-        assert_eq!(partitions(sys.path()).unwrap(), [PathBuf::from("/dev/sda2")]);
-        assert!(partitions(Path::new("/nonexistent")).unwrap().is_empty());
-    }
 
     #[test]
     fn a_mapping_is_known_by_its_name() {
