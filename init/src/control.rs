@@ -181,6 +181,7 @@ mod tests {
             waiting: None,
             report: None,
             keyboard: None,
+            health: parcel::wire::health::Health::default(),
             console: false,
             timeline: vec![],
         }

@@ -16,6 +16,7 @@ pub mod control;
 pub mod disks;
 pub mod folder;
 pub mod helper;
+pub mod identity;
 pub mod keyboard;
 pub mod keys;
 pub mod kmsg;

@@ -454,7 +454,7 @@ mod tests {
     #[test]
     fn whoever_was_asked_sees_that_it_is_given_up() {
         let folder = tempfile::tempdir().unwrap();
-        let config = Config::from(Err("none".into()), Cmdline::default(), || "A".into());
+        let config = Config::from(Err("none".into()), Cmdline::default());
         let log = Log::open(folder.path(), None);
         let mut machine = Machine::new(config, log, Control::default(), Evidence::default());
         machine.run = folder.path().to_owned();

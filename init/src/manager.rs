@@ -3,7 +3,9 @@
 use crate::{
     config::Config,
     control::Control,
-    disks, lockdown,
+    disks,
+    identity::Identity,
+    lockdown,
     log::{FOLDER, Log},
     machine::Machine,
     modules, net,
@@ -53,16 +55,12 @@ pub fn run() -> anyhow::Result<i32> {
     let log = Log::open(Path::new(FOLDER), terminal);
     log_panics(&log);
     let crashed = std::env::var(CRASHED).ok();
-    log.line("init", &format!("kiosk {} begins", config.name));
+    log.line("init", "the session manager begins");
     if let Some(wrong) = &config.wrong {
         log.line("init", wrong);
     }
     wipe::remember_kernel();
     follow_kernel(&log, crashed.is_none());
-    let hostname = hostname(&config.name);
-    if let Err(errno) = nix::unistd::sethostname(&hostname) {
-        log.line("init", &format!("the host name cannot be set: {errno}"));
-    }
     lockdown::apply(&log);
     // Every wipe is held against this; IT learns of it before anybody has worked here.
     match lockdown::open() {
@@ -73,9 +71,24 @@ pub fn run() -> anyhow::Result<i32> {
     modules::coldplug(&log);
     lockdown::devices();
     usb::close_later(&log)?;
+    // The machine's network cards are part of its name, and DHCP is told that name.
+    wait_for_hardware(&last_hardware);
+    let identity = Identity::of_this_machine(config.name.as_deref()).context("this kiosk has no name")?;
+    log.line("init", &format!("this is kiosk {}", identity.name));
+    if identity.passing {
+        log.line(
+            "init",
+            "the machine has no serial number, UUID or network card of its own: this name holds until it is switched off",
+        );
+    }
+    let hostname = hostname(&identity.name);
+    if let Err(errno) = nix::unistd::sethostname(&hostname) {
+        log.line("init", &format!("the host name cannot be set: {errno}"));
+    }
 
     let settings = Settings {
-        name: config.name.clone(),
+        name: identity.name,
+        passing_name: identity.passing,
         boot: boot_id()?,
         power_off_on_failure: config.kiosk.wipe.power_off_on_failure,
         crashed,
@@ -89,7 +102,6 @@ pub fn run() -> anyhow::Result<i32> {
     control.serve(Path::new(kiosk::RUN), move |command| tell(Event::Command(command)))?;
     let tell = machine.teller();
     net::Watch::start(hostname, log.clone(), move |network| tell(Event::Network(network)))?;
-    wait_for_hardware(&last_hardware);
     find_cache(&cache, &log);
 
     let network = Network { up: None, detail: "Network: looking for one".to_owned() };

@@ -68,7 +68,7 @@ impl Image {
 /// The rig's `kiosk.toml`.
 pub fn configuration(kdc_port: u16, server: &Server, console: &str) -> String {
     format!(
-        "# No name: each machine is called by its own serial number.\n\
+        "# No name: each machine is called by its own serial number and six characters more.\n\
          title = \"Waystation rig\"\n\
          [realm]\nname = \"{REALM}\"\nkdc = [\"{HOST}:{kdc_port}\"]\n\
          [server]\nurl = \"{}\"\nca = \"ca.pem\"\n\

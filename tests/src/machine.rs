@@ -26,7 +26,7 @@ pub enum Boot {
 /// A machine to be bought.
 #[derive(Debug, Clone)]
 pub struct Spec {
-    /// Its name: SMBIOS serial number, and so the kiosk's name.
+    /// Its name: SMBIOS serial number, and so the beginning of the kiosk's name.
     pub name: String,
     /// Memory in MiB.
     pub memory_mib: u64,

@@ -22,6 +22,7 @@ use parcel::{
     tag::Inventory,
     wire::{
         WireError, daemon,
+        health::Health,
         session::{Phase, PhaseRecord, State, WipeReport},
         vmm::GuestState,
     },
@@ -60,6 +61,8 @@ pub struct Settings {
     pub name: String,
     /// Which boot of it.
     pub boot: BootId,
+    /// The name holds until the kiosk is switched off; see [`crate::identity`].
+    pub passing_name: bool,
     /// Power off rather than return to login.
     pub power_off_on_failure: bool,
     /// How the previous manager ended, when this one is its successor.
@@ -114,6 +117,7 @@ impl<'a> Kiosk<'a> {
             waiting: None,
             report: None,
             keyboard: None,
+            health: Health { passing_name: settings.passing_name },
             console: false,
             timeline: Vec::new(),
         };

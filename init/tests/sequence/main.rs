@@ -25,7 +25,13 @@ use waystation_init::{
 };
 
 fn settings() -> Settings {
-    Settings { name: "A".into(), boot: BootId([1; 16]), power_off_on_failure: false, crashed: None }
+    Settings {
+        name: "A".into(),
+        passing_name: false,
+        boot: BootId([1; 16]),
+        power_off_on_failure: false,
+        crashed: None,
+    }
 }
 
 fn cycle(fake: &mut Fake) -> Option<Power> {
@@ -469,6 +475,16 @@ fn a_console_that_changes_its_size_all_the_time_is_told_one_at_a_time() {
     assert_eq!(cycle(&mut fake), None);
     assert_eq!(fake.asked("console size"), 1);
     assert_eq!(fake.asked("commit"), 1);
+}
+
+#[test]
+fn the_screens_are_told_of_a_name_that_does_not_last() {
+    for passing_name in [false, true] {
+        let mut fake = Fake::default();
+        Kiosk::new(&mut fake, Settings { passing_name, ..settings() }, Network::default()).boot();
+        assert!(fake.states.iter().all(|state| state.health.passing_name == passing_name));
+        assert!(!fake.states.is_empty());
+    }
 }
 
 #[test]

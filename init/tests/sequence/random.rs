@@ -100,6 +100,7 @@ proptest! {
             fake.patience.push_back(Event::Command(Command::PowerOff));
         }
         let settings = Settings {
+            passing_name: false,
             name: "A".into(),
             boot: BootId([1; 16]),
             power_off_on_failure: false,

@@ -266,6 +266,7 @@ pub fn state(phase: Phase) -> State {
         waiting: None,
         report: None,
         keyboard: None,
+        health: parcel::wire::health::Health::default(),
         console: false,
         timeline: Vec::new(),
     }

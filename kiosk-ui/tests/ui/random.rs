@@ -109,7 +109,7 @@ prop_compose! {
         State {
             kiosk, phase, doing, progress, network, network_detail, login, parcel, notice, wishes_missed, waiting, report,
             keyboard: None,
-            console, timeline,
+            health: parcel::wire::health::Health::default(), console, timeline,
         }
     }
 }

@@ -23,7 +23,8 @@ pub const CACHE: &str = "/var/cache/waystation";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Kiosk {
-    /// Name of the kiosk; `None`: the machine's serial number (SMBIOS), else its first network address.
+    /// Name of the kiosk; `None`: the machine's serial number (SMBIOS), else `kiosk`. The kiosk adds what is unique to the
+    /// machine.
     pub name: Option<String>,
     /// Words at the top of the login screen.
     pub title: String,

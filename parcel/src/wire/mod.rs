@@ -6,6 +6,7 @@
 
 pub mod daemon;
 pub mod guest;
+pub mod health;
 pub mod hold;
 pub mod http;
 pub mod kiosk;

@@ -3,7 +3,7 @@
 //! On connecting, and at every change, `init` sends the whole [`State`] as one line, so a restarted `kiosk-ui` knows
 //! all. `kiosk-ui` sends [`Command`] lines, which have no replies: what they do shows in the state.
 
-use super::{Progress, WireError, daemon::Waiting};
+use super::{Progress, WireError, daemon::Waiting, health::Health};
 use crate::{id::ParcelId, tag::Miss};
 use serde::{Deserialize, Serialize};
 
@@ -99,6 +99,9 @@ pub struct State {
     /// The keyboard, where there is one: not on a serial terminal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keyboard: Option<Keyboard>,
+    /// How the kiosk itself is.
+    #[serde(default)]
+    pub health: Health,
     /// `true` when the guest's console can be shown (`console.sock`).
     pub console: bool,
     /// The phases of the session so far.
