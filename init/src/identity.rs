@@ -126,7 +126,7 @@ fn is_built_in(device: &Path) -> bool {
 }
 
 /// A serial number that a maker really gave.
-fn is_serial(text: &str) -> bool {
+pub(crate) fn is_serial(text: &str) -> bool {
     const WORDS: [&str; 24] = [
         "o.e.m",
         "oem",

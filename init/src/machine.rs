@@ -355,9 +355,9 @@ impl System for Machine {
         }
         wipe::tell_if_long(&self.log, "end the session's programs", began);
         self.outcome = wipe::destroy(&self.scene());
-        // Events of the session are over with it; only the network's outlive it.
-        let kept: Vec<Tagged> =
-            self.queue.try_iter().filter(|tagged| matches!(tagged.event, Event::Network(_))).collect();
+        // Events of the session are over with it; only those of the kiosk itself outlive it.
+        let of_kiosk = |tagged: &Tagged| matches!(tagged.event, Event::Network(_) | Event::Refused(_));
+        let kept: Vec<Tagged> = self.queue.try_iter().filter(of_kiosk).collect();
         for tagged in kept {
             let _ = self.events.send(tagged);
         }

@@ -12,7 +12,7 @@ use crate::{
     session::{Kiosk, Settings},
     system::{Event, Network, Power},
     uevent::Uevents,
-    usb,
+    usb::Ports,
     wipe::{self, Evidence},
 };
 use anyhow::Context as _;
@@ -67,10 +67,11 @@ pub fn run() -> anyhow::Result<i32> {
         Ok(open) => open.iter().for_each(|door| log.line("lockdown", &format!("open: {door}"))),
         Err(error) => log.line("lockdown", &format!("what is open cannot be told: {error}")),
     }
-    let last_hardware = follow_hardware(&log);
+    let ports = Ports::new(&log);
+    let last_hardware = follow_hardware(&log, &ports);
     modules::coldplug(&log);
     lockdown::devices();
-    usb::close_later(&log)?;
+    ports.close_later()?;
     // The machine's network cards are part of its name, and DHCP is told that name.
     wait_for_hardware(&last_hardware);
     let identity = Identity::of_this_machine(config.name.as_deref()).context("this kiosk has no name")?;
@@ -100,6 +101,8 @@ pub fn run() -> anyhow::Result<i32> {
     let mut machine = Machine::new(config, log.clone(), control.clone(), Evidence::of_first_boot());
     let tell = machine.teller();
     control.serve(Path::new(kiosk::RUN), move |command| tell(Event::Command(command)))?;
+    let tell = machine.teller();
+    ports.tell_to(move |refused| tell(Event::Refused(refused)));
     let tell = machine.teller();
     net::Watch::start(hostname, log.clone(), move |network| tell(Event::Network(network)))?;
     find_cache(&cache, &log);
@@ -167,9 +170,9 @@ fn follow_kernel(log: &Log, from_start: bool) {
 }
 
 /// Loads modules for hardware that shows up later; answers when the last did, in milliseconds since boot.
-fn follow_hardware(log: &Log) -> Arc<AtomicU64> {
+fn follow_hardware(log: &Log, ports: &Ports) -> Arc<AtomicU64> {
     let last = Arc::new(AtomicU64::new(0));
-    let (seen, log) = (last.clone(), log.clone());
+    let (seen, log, ports) = (last.clone(), log.clone(), ports.clone());
     let _ = std::thread::Builder::new().name("uevents".to_owned()).spawn(move || {
         let mut uevents = match Uevents::open() {
             Ok(uevents) => uevents,
@@ -185,13 +188,14 @@ fn follow_hardware(log: &Log) -> Arc<AtomicU64> {
                     if event.devname.is_some() {
                         lockdown::devices();
                     }
-                    usb::plugged(&event, &log);
+                    ports.plugged(&event);
                 }
+                Ok(event) if event.action == "remove" => ports.unplugged(&event),
                 Ok(_) => {}
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
                     modules::coldplug(&log);
                     lockdown::devices();
-                    usb::look_again(&log);
+                    ports.look_again();
                 }
                 Err(error) => return log.line("init", &format!("hot-plug ends: {error}")),
             }

@@ -72,6 +72,8 @@ pub enum Event {
     GuestFailed(WireError),
     /// The network came or went.
     Network(Network),
+    /// What is plugged in and not used, one sentence each.
+    Refused(Vec<String>),
 }
 
 /// What becomes of the session's changes if it ends now.

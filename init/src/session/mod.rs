@@ -117,7 +117,7 @@ impl<'a> Kiosk<'a> {
             waiting: None,
             report: None,
             keyboard: None,
-            health: Health { passing_name: settings.passing_name },
+            health: Health { passing_name: settings.passing_name, ..Health::default() },
             console: false,
             timeline: Vec::new(),
         };

@@ -51,6 +51,7 @@ impl Kiosk<'_> {
                 self.state.network = network.up;
                 self.state.network_detail = network.detail;
             }
+            Event::Refused(refused) => self.state.health.refused = refused,
             Event::Status(status) => {
                 self.state.progress = match self.state.phase {
                     Phase::Open | Phase::Restore | Phase::Save | Phase::Commit | Phase::Rescue => {

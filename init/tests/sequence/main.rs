@@ -488,6 +488,16 @@ fn the_screens_are_told_of_a_name_that_does_not_last() {
 }
 
 #[test]
+fn the_screens_are_told_of_what_is_plugged_in_and_not_used() {
+    let mut fake = Fake::with_user();
+    fake.script.remove(&Phase::Run);
+    let refused = Event::Refused(vec!["a card".into()]);
+    fake.on(Phase::Run, vec![refused, Event::Command(Command::Suspend)]);
+    let login = two(&mut fake);
+    assert_eq!(login.health.refused, ["a card"], "it outlives the session");
+}
+
+#[test]
 fn a_manager_after_a_crash_wipes_first_and_tells_what_was_lost() {
     let live = Live { version: Version(4), changes: Changes::Unsaved, lock: Lock::Held };
     let mut fake = Fake { live: Some(live.clone()), ..Fake::default() };

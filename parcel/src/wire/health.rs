@@ -9,4 +9,7 @@ pub struct Health {
     /// before is never taken over without a question.
     #[serde(default)]
     pub passing_name: bool,
+    /// USB devices that are plugged in and not used, one sentence each for the traveller.
+    #[serde(default)]
+    pub refused: Vec<String>,
 }

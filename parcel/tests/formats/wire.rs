@@ -163,7 +163,7 @@ fn state() -> State {
             layout: "de".to_owned(),
             layouts: vec![KeyboardLayout { name: "de".to_owned(), title: "German".to_owned() }],
         }),
-        health: parcel::wire::health::Health { passing_name: true },
+        health: parcel::wire::health::Health { passing_name: true, refused: vec!["a card".to_owned()] },
         console: true,
         timeline: [Boot, Login, Choose, Check, Lock, Open, Restore, Run, Save, Commit, Unlock, Wipe, Verify]
             .map(record_of)
