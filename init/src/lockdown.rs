@@ -5,7 +5,7 @@ use parcel::wire::users;
 use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
 
 /// Kernel settings, below `/proc/sys`, and why.
-pub const SYSCTLS: [(&str, &str); 26] = [
+pub const SYSCTLS: [(&str, &str); 27] = [
     // Magic SysRq could dump memory to the screen or kill the wipe.
     ("kernel/sysrq", "0"),
     // Ctrl-Alt-Del goes to PID 1, which ignores it.
@@ -40,6 +40,8 @@ pub const SYSCTLS: [(&str, &str); 26] = [
     ("kernel/print-fatal-signals", "0"),
     // The VMM's userfaultfd comes from its device node, whose owner it is.
     ("vm/unprivileged_userfaultfd", "0"),
+    // Where a router drops big packets without a word, TCP finds the size that gets through.
+    ("net/ipv4/tcp_mtu_probing", "1"),
     // A panicking kernel restarts: memory is gone then, and the traveller sees a login screen.
     ("kernel/panic", "5"),
     ("kernel/panic_on_oops", "1"),

@@ -2,7 +2,7 @@
 //! `dhcp-event`: it passes what the server sent on as one datagram. The manager believes neither of the two: it knows by
 //! the socket which link a datagram is of, checks every address, and applies what is sound.
 
-use super::confine::Confinement;
+use super::{confine::Confinement, options, options::Route};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeSet,
@@ -36,12 +36,28 @@ pub struct Lease {
     pub routers: Vec<Ipv4Addr>,
     /// Name servers, best first.
     pub dns: Vec<Ipv4Addr>,
+    /// Routes of option 121. Where there are any, the default routers do not count (RFC 3442).
+    pub routes: Vec<Route>,
+    /// Domains in which short names are looked for.
+    pub search: Vec<String>,
+    /// Largest packet on this link, in bytes.
+    pub mtu: Option<u16>,
 }
 
 impl Lease {
     /// Whether the kernel's addresses and routes are the same for `other`.
     pub fn same_routes(&self, other: &Self) -> bool {
-        (self.address, self.mask, &self.routers) == (other.address, other.mask, &other.routers)
+        (self.address, self.mask, &self.routers, &self.routes)
+            == (other.address, other.mask, &other.routers, &other.routes)
+    }
+
+    /// The routes to set, best first.
+    pub fn ways(&self) -> Vec<Route> {
+        if self.routes.is_empty() {
+            self.routers.iter().copied().map(Route::default_via).collect()
+        } else {
+            self.routes.clone()
+        }
     }
 }
 
@@ -70,7 +86,16 @@ pub fn report(event: &str, var: impl Fn(&str) -> Option<String>) -> Option<Repor
             let address: Ipv4Addr = var("ip")?.parse().ok()?;
             let mask =
                 var("subnet").and_then(|text| text.parse().ok()).unwrap_or_else(|| class_mask(address));
-            let lease = Lease { address, mask, routers: addresses("router"), dns: addresses("dns") };
+            let text = |key: &str| var(key).unwrap_or_default();
+            let lease = Lease {
+                address,
+                mask,
+                routers: addresses("router"),
+                dns: addresses("dns"),
+                routes: options::routes(&text("staticroutes")),
+                search: options::domains(&text("search")),
+                mtu: text("mtu").parse().ok(),
+            };
             Some(Report { interface, lease: Some(lease), lost: false, refused: false })
         }
         "deconfig" => Some(Report { interface, lease: None, lost: true, refused: false }),
@@ -87,13 +112,20 @@ fn sound(report: Report) -> Report {
         return Report { interface: report.interface, lease: None, lost: true, refused: true };
     }
     let few = |list: Vec<Ipv4Addr>| list.into_iter().filter(usable).take(4).collect();
-    let lease = Lease { routers: few(lease.routers), dns: few(lease.dns), ..lease };
+    let lease = Lease {
+        routers: few(lease.routers),
+        dns: few(lease.dns),
+        routes: options::sound_routes(lease.routes),
+        search: options::sound_domains(lease.search),
+        mtu: options::sound_size(lease.mtu),
+        ..lease
+    };
     Report { lease: Some(lease), ..report }
 }
 
 /// An address of another machine's: not of everybody, nobody, or the guest inside this kiosk, which must not become its
 /// router or name server.
-fn usable(address: &Ipv4Addr) -> bool {
+pub(super) fn usable(address: &Ipv4Addr) -> bool {
     !(address.is_unspecified()
         || address.is_broadcast()
         || address.is_multicast()
@@ -159,6 +191,8 @@ pub fn client(folder: &Path, interface: &str, hostname: &str, hook: &Path) -> io
     socket.connect(folder.join(SOCKET))?;
     let mut command = Command::new("/bin/busybox");
     command.args(["udhcpc", "-f", "-i", interface, "-t", "4", "-T", "2", "-A", "5"]);
+    // Not asked for by itself: a server sends only what is asked for.
+    command.args(["-O", "mtu", "-O", "search", "-O", "staticroutes"]);
     if !hostname.is_empty() {
         command.arg("-x").arg(format!("hostname:{hostname}"));
     }
@@ -178,13 +212,17 @@ pub fn renew(client: &Child) {
 }
 
 /// Text of `resolv.conf`. Three name servers are what the C library reads.
-pub fn resolv_conf<'a>(leases: impl Iterator<Item = &'a Lease>) -> String {
+pub fn resolv_conf<'a>(leases: impl Iterator<Item = &'a Lease> + Clone) -> String {
     let mut seen = BTreeSet::new();
     let mut text = String::new();
-    for server in leases.flat_map(|lease| &lease.dns) {
+    for server in leases.clone().flat_map(|lease| &lease.dns) {
         if seen.len() < 3 && seen.insert(*server) {
             let _ = writeln!(text, "nameserver {server}");
         }
+    }
+    let domains: Vec<&str> = leases.flat_map(|lease| &lease.search).map(String::as_str).take(6).collect();
+    if !domains.is_empty() {
+        let _ = writeln!(text, "search {}", domains.join(" "));
     }
     text.push_str("options timeout:2 attempts:2\n");
     text
@@ -209,10 +247,15 @@ mod tests {
             ("subnet", "255.255.255.0"),
             ("router", "10.0.2.2"),
             ("dns", "10.0.2.3 x 10.0.2.4"),
+            ("mtu", "1400"),
+            ("search", "lab.example.org example.org"),
+            ("staticroutes", "10.0.0.0/8 10.0.2.1 0.0.0.0/0 10.0.2.9"),
         ];
         let lease = read("bound", &vars).unwrap().lease.unwrap();
         assert_eq!(lease.address, Ipv4Addr::new(10, 0, 2, 15));
         assert_eq!(lease.dns, [Ipv4Addr::new(10, 0, 2, 3), Ipv4Addr::new(10, 0, 2, 4)]);
+        assert_eq!((lease.mtu, lease.ways()[1].via), (Some(1400), Ipv4Addr::new(10, 0, 2, 9)));
+        assert!(resolv_conf([lease.clone()].iter()).contains("search lab.example.org example.org\n"));
         assert_eq!(resolv_conf([lease.clone(), lease].iter()).matches("nameserver").count(), 2);
     }
 

@@ -1,6 +1,6 @@
 //! Links, addresses and routes, by the kernel's ioctls.
 
-use super::dhcp::Lease;
+use super::{dhcp::Lease, options::Route};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
 };
@@ -110,16 +110,32 @@ pub fn set_hardware_address(name: &str, own: [u8; 6]) -> io::Result<()> {
     interface(libc::SIOCSIFHWADDR, &mut request)
 }
 
-/// Gives a link its address, netmask and default routes.
+/// Gives a link its address, netmask and routes. Of routes to one place, those of the lowest `metric` count.
 ///
 /// # Errors
-/// The kernel refuses the address; a refused route is an error too.
-pub fn set_address(name: &str, lease: &Lease) -> io::Result<()> {
+/// The kernel refuses the address; a refused route is an error too, after the others were set.
+pub fn set_address(name: &str, lease: &Lease, metric: u16) -> io::Result<()> {
     set_own_address(name, lease.address, lease.mask)?;
-    for (at, router) in lease.routers.iter().enumerate() {
-        add_default_route(name, *router, u16::try_from(at).unwrap_or(u16::MAX).saturating_add(100))?;
+    let mut went = Ok(());
+    for (at, way) in lease.ways().iter().enumerate() {
+        let metric = metric.saturating_add(u16::try_from(at).unwrap_or(u16::MAX));
+        // A router beside the network, as with an address for one machine (/32), is on the link all the same.
+        let beside = !way.via.is_unspecified() && way.via & lease.mask != lease.address & lease.mask;
+        let reach = Route { to: way.via, bits: 32, via: Ipv4Addr::UNSPECIFIED };
+        let set = if beside { add_route(name, &reach, metric) } else { Ok(()) };
+        went = went.and(set.and_then(|()| add_route(name, way, metric)));
     }
-    Ok(())
+    went
+}
+
+/// Sets the largest packet of a link.
+///
+/// # Errors
+/// Its driver refuses.
+pub fn set_size(name: &str, size: u16) -> io::Result<()> {
+    let mut request = request(name)?;
+    request.ifr_ifru.ifru_mtu = size.into();
+    interface(libc::SIOCSIFMTU, &mut request)
 }
 
 /// Gives a link an address and netmask only.
@@ -145,7 +161,7 @@ pub fn clear_address(name: &str) -> io::Result<()> {
     interface(libc::SIOCSIFADDR, &mut request)
 }
 
-fn add_default_route(name: &str, router: Ipv4Addr, metric: u16) -> io::Result<()> {
+fn add_route(name: &str, way: &Route, metric: u16) -> io::Result<()> {
     let socket = inet()?;
     let mut device = [0; libc::IFNAMSIZ];
     for (to, from) in device.iter_mut().zip(name.bytes()) {
@@ -153,10 +169,16 @@ fn add_default_route(name: &str, router: Ipv4Addr, metric: u16) -> io::Result<()
     }
     // SAFETY: an all-zero `rtentry` is a valid value of that plain C struct.
     let mut route: libc::rtentry = unsafe { std::mem::zeroed() };
-    route.rt_dst = address(Ipv4Addr::UNSPECIFIED);
-    route.rt_genmask = address(Ipv4Addr::UNSPECIFIED);
-    route.rt_gateway = address(router);
-    route.rt_flags = libc::RTF_UP | libc::RTF_GATEWAY;
+    route.rt_dst = address(way.to);
+    route.rt_genmask = address(way.mask());
+    route.rt_gateway = address(way.via);
+    route.rt_flags = libc::RTF_UP;
+    if !way.via.is_unspecified() {
+        route.rt_flags |= libc::RTF_GATEWAY;
+    }
+    if way.bits == 32 {
+        route.rt_flags |= libc::RTF_HOST;
+    }
     // The kernel subtracts one from a metric given this way.
     route.rt_metric = i16::try_from(metric).unwrap_or(i16::MAX - 1).saturating_add(1);
     route.rt_dev = device.as_mut_ptr();
@@ -221,6 +243,77 @@ mod tests {
         assert_eq!(wired(net.path()), ["eth0", "eth1"]);
         assert!(carrier(net.path(), "eth0"));
         assert!(!carrier(net.path(), "eth9"));
+    }
+
+    /// Runs `test` in a network of its own, where root can make links.
+    fn in_own_network(test: impl FnOnce() + Send + 'static) {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("SKIPPED: needs root for a network namespace");
+            return;
+        }
+        let thread = std::thread::spawn(|| {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+            let pair = ["link", "add", "up0", "type", "veth", "peer", "name", "up1"];
+            assert!(std::process::Command::new("ip").args(pair).status().unwrap().success());
+            up("up0").unwrap();
+            up("up1").unwrap();
+            test();
+        });
+        thread.join().unwrap();
+    }
+
+    fn kernel_says(to: &str) -> String {
+        let told = std::process::Command::new("ip").args(["route", "get", to]).output().unwrap();
+        String::from_utf8_lossy(&told.stdout).into_owned()
+    }
+
+    fn lease(address: &str, mask: &str, routers: &[&str], routes: &str) -> Lease {
+        Lease {
+            address: address.parse().unwrap(),
+            mask: mask.parse().unwrap(),
+            routers: routers.iter().map(|router| router.parse().unwrap()).collect(),
+            dns: vec![],
+            routes: super::super::options::routes(routes),
+            search: vec![],
+            mtu: None,
+        }
+    }
+
+    #[test]
+    fn an_address_for_one_machine_has_a_router_on_the_link() {
+        in_own_network(|| {
+            set_address("up0", &lease("203.0.113.7", "255.255.255.255", &["10.9.8.1"], ""), 100).unwrap();
+            let told = kernel_says("198.51.100.1");
+            assert!(told.contains("via 10.9.8.1 dev up0"), "{told}");
+            clear_address("up0").unwrap();
+            assert_eq!(kernel_says("198.51.100.1"), "");
+        });
+    }
+
+    #[test]
+    fn routes_of_option_121_take_the_place_of_routers() {
+        in_own_network(|| {
+            let routes = "10.0.0.0/8 192.168.7.2 172.16.5.0/24 0.0.0.0";
+            set_address("up0", &lease("192.168.7.9", "255.255.255.0", &["192.168.7.1"], routes), 100)
+                .unwrap();
+            assert!(kernel_says("10.1.2.3").contains("via 192.168.7.2 dev up0"));
+            assert!(kernel_says("172.16.5.9").starts_with("172.16.5.9 dev up0"));
+            assert_eq!(kernel_says("198.51.100.1"), "", "the router does not count");
+            set_size("up0", 1400).unwrap();
+            let size = std::process::Command::new("ip").args(["link", "show", "up0"]).output().unwrap();
+            assert!(String::from_utf8_lossy(&size.stdout).contains("mtu 1400"));
+        });
+    }
+
+    #[test]
+    fn two_links_of_one_network_keep_apart() {
+        in_own_network(|| {
+            set_address("up1", &lease("192.168.7.10", "255.255.255.0", &["192.168.7.1"], ""), 200).unwrap();
+            set_address("up0", &lease("192.168.8.9", "255.255.255.0", &["192.168.8.1"], ""), 100).unwrap();
+            assert!(kernel_says("198.51.100.1").contains("via 192.168.8.1 dev up0"));
+            clear_address("up0").unwrap();
+            assert!(kernel_says("198.51.100.1").contains("via 192.168.7.1 dev up1"));
+        });
     }
 
     #[test]

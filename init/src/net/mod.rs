@@ -5,6 +5,7 @@ pub mod confine;
 pub mod dhcp;
 pub mod guest;
 pub mod link;
+pub mod options;
 
 use crate::{log::Log, system::Network};
 use dhcp::Lease;
@@ -33,11 +34,16 @@ pub fn make_folder() -> io::Result<()> {
 /// Where `/etc/resolv.conf` points.
 pub const RESOLV: &str = "/run/resolv.conf";
 
+/// Largest packet of an Ethernet that says nothing else, in bytes.
+const ETHERNET_SIZE: u16 = 1500;
+
 /// One link as this module keeps it.
 struct Link {
     client: Option<Child>,
     lease: Option<Lease>,
     carrier: bool,
+    /// Of its routes: no two links have one, or the kernel would take whichever came first.
+    metric: u16,
     /// DHCP was asked and nobody answered.
     unanswered: bool,
     /// DHCP gave what cannot be used.
@@ -103,8 +109,15 @@ impl Watch {
                     self.log.line("network", &format!("{name} cannot be brought up: {error}"));
                     continue;
                 }
-                let fresh =
-                    Link { client: None, lease: None, carrier: false, unanswered: false, refused: false };
+                let metric = free_metric(self.links.values().map(|link| link.metric));
+                let fresh = Link {
+                    client: None,
+                    lease: None,
+                    carrier: false,
+                    metric,
+                    unanswered: false,
+                    refused: false,
+                };
                 self.links.insert(name.clone(), fresh);
             }
             let Some(link) = self.links.get_mut(&name) else { continue };
@@ -144,7 +157,17 @@ impl Watch {
                     if link.lease.as_ref().is_some_and(|old| !old.same_routes(&lease)) {
                         let _ = link::clear_address(name);
                     }
-                    if let Err(error) = link::set_address(name, &lease) {
+                    // A size that an earlier lease set does not outlive it.
+                    let before = link.lease.as_ref().and_then(|old| old.mtu);
+                    if let Some(size) = lease.mtu.or(before.map(|_| ETHERNET_SIZE))
+                        && let Err(error) = link::set_size(name, size)
+                    {
+                        self.log.line(
+                            "network",
+                            &format!("packets of {size} bytes cannot be set on {name}: {error}"),
+                        );
+                    }
+                    if let Err(error) = link::set_address(name, &lease, link.metric) {
                         self.log.line(
                             "network",
                             &format!(
@@ -177,10 +200,17 @@ impl Watch {
     }
 
     fn summary(&self) -> Network {
-        let up = self.links.iter().find_map(|(name, link)| {
-            let lease = link.lease.as_ref().filter(|_| link.carrier)?;
-            Some(format!("{} ({name})", lease.address))
-        });
+        let mut up: Vec<(u16, String)> = self
+            .links
+            .iter()
+            .filter_map(|(name, link)| {
+                let lease = link.lease.as_ref().filter(|_| link.carrier)?;
+                Some((link.metric, format!("{} ({name})", lease.address)))
+            })
+            .collect();
+        up.sort();
+        let up: Vec<String> = up.into_iter().map(|(_, words)| words).collect();
+        let up = (!up.is_empty()).then(|| up.join(", "));
         let detail = match &up {
             Some(up) => format!("Network: {up}"),
             None if self.links.is_empty() => {
@@ -207,6 +237,12 @@ impl Watch {
     fn names(&self) -> String {
         self.links.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
     }
+}
+
+/// The lowest metric that no link has; between two there is room for one link's routes.
+fn free_metric(taken: impl Iterator<Item = u16>) -> u16 {
+    let taken: std::collections::BTreeSet<u16> = taken.collect();
+    (1..300).map(|at| at * 100).find(|metric| !taken.contains(metric)).unwrap_or(30_000)
 }
 
 fn end(link: &mut Link) {
@@ -243,11 +279,23 @@ mod tests {
                     mask: Ipv4Addr::new(255, 255, 255, 0),
                     routers: vec![],
                     dns: vec![],
+                    routes: vec![],
+                    search: vec![],
+                    mtu: None,
                 });
-                (name.to_owned(), Link { client: None, lease, carrier, unanswered, refused: false })
+                (
+                    name.to_owned(),
+                    Link { client: None, lease, carrier, metric: 100, unanswered, refused: false },
+                )
             })
             .collect();
         Watch { links, hostname: String::new(), told: None, log: Log::open(folder.path(), None) }
+    }
+
+    #[test]
+    fn no_two_links_have_one_metric() {
+        assert_eq!(free_metric([].into_iter()), 100);
+        assert_eq!(free_metric([100, 300].into_iter()), 200);
     }
 
     #[test]
