@@ -18,7 +18,6 @@ use parcel::{
     },
 };
 use reqwest::{Client, Method, RequestBuilder, StatusCode, header};
-use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde::de::DeserializeOwned;
 use std::{
     path::Path,
@@ -205,11 +204,11 @@ impl ApiError {
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     /// The CA file cannot be used.
-    #[error("CA certificate {path}: {cause}; give a PEM file with the certificate of the server's CA")]
+    #[error("the CA file {path} {cause}")]
     Ca {
         /// Where.
         path: String,
-        /// Why.
+        /// What is wrong with it, and what to do.
         cause: String,
     },
     /// The address of the server cannot be used.
@@ -536,19 +535,15 @@ impl Api {
 }
 
 pub(crate) fn tls_config(ca: &Path) -> Result<rustls::ClientConfig, SetupError> {
-    let bad = |cause: String| SetupError::Ca { path: ca.display().to_string(), cause };
-    let mut roots = rustls::RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(ca).map_err(|e| bad(e.to_string()))? {
-        let certificate = certificate.map_err(|e| bad(e.to_string()))?;
-        roots.add(certificate).map_err(|e| bad(e.to_string()))?;
-    }
-    if roots.is_empty() {
-        return Err(bad("it holds no certificate".into()));
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    Ok(rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|e| SetupError::Tls(e.to_string()))?
-        .with_root_certificates(roots)
-        .with_no_client_auth())
+    let bad = |cause: String| {
+        // What says how to mend it says so behind a semicolon.
+        let remedy = if cause.contains("; ") {
+            ""
+        } else {
+            "; give a PEM file with the certificate of the server's CA"
+        };
+        SetupError::Ca { path: ca.display().to_string(), cause: cause + remedy }
+    };
+    let bytes = std::fs::read(ca).map_err(|e| bad(format!("cannot be read ({e})")))?;
+    tls::trust::client_config(&bytes).map_err(|e| bad(e.to_string()))
 }

@@ -69,7 +69,7 @@ pub fn build(job: &Job, progress: &Progress) -> Result<Manifest, BuildError> {
         .map_err(BuildError::io(&temporary, "making a folder for temporary files (TMPDIR)"))?;
 
     let firmware = config.firmware.iter().map(|name| name.value.as_str());
-    let pkinit = config.kdc_ca_pem.is_some().then_some("krb5-pkinit");
+    let pkinit = config.kdc_ca.is_some().then_some("krb5-pkinit");
     let wanted: Vec<&str> = PACKAGES.into_iter().chain(pkinit).chain(firmware).collect();
     let packages = apt::fetch(&job.cache, &config.mirrors, &wanted, progress)
         .map_err(|error| whose_package(error, config))?;

@@ -55,7 +55,7 @@ enum Command {
         /// The kiosk's configuration.
         #[arg(long)]
         config: PathBuf,
-        /// Print {"ok":…,"mistakes":[…]} as JSON on standard output.
+        /// Print {"ok":…,"mistakes":[…],"ca":[…]} as JSON on standard output.
         #[arg(long)]
         json: bool,
     },
@@ -120,11 +120,11 @@ fn run_build(
 fn run_check(path: PathBuf, json: bool) -> Result<ExitCode, BuildError> {
     let result = config::load(&path);
     if json {
-        let mistakes: Vec<String> = match &result {
-            Ok(_) => Vec::new(),
-            Err(mistakes) => mistakes.0.iter().map(ToString::to_string).collect(),
+        let (mistakes, ca) = match &result {
+            Ok(config) => (Vec::new(), config.ca.subjects.as_slice()),
+            Err(mistakes) => (mistakes.0.iter().map(ToString::to_string).collect(), [].as_slice()),
         };
-        println!("{}", serde_json::json!({ "ok": mistakes.is_empty(), "mistakes": mistakes }));
+        println!("{}", serde_json::json!({ "ok": mistakes.is_empty(), "mistakes": mistakes, "ca": ca }));
         return Ok(ExitCode::from(if mistakes.is_empty() { 0 } else { 2 }));
     }
     let config = result?;
@@ -137,6 +137,10 @@ fn run_check(path: PathBuf, json: bool) -> Result<ExitCode, BuildError> {
         );
     }
     println!("{}: no mistakes", path.display());
+    println!("server.ca holds the certificates of {} CAs:", config.ca.subjects.len());
+    for subject in &config.ca.subjects {
+        println!("  {subject}");
+    }
     Ok(ExitCode::SUCCESS)
 }
 

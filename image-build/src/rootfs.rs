@@ -94,7 +94,7 @@ pub fn build(parts: &Parts<'_>) -> Result<Image, BuildError> {
             return Err(BuildError::Lacks { package: "libgcc-s1".to_owned(), file: name.to_owned() });
         }
     }
-    let pkinit = parts.config.kdc_ca_pem.is_some().then_some(("krb5-pkinit", "pkinit.so"));
+    let pkinit = parts.config.kdc_ca.is_some().then_some(("krb5-pkinit", "pkinit.so"));
     for (package, name) in [("libkrb5-3", "spake.so")].into_iter().chain(pkinit) {
         let path = format!("usr/lib/x86_64-linux-gnu/{PREAUTH}/{name}");
         if !image.copy_resolved(parts.packages, &path) {
@@ -214,9 +214,9 @@ fn settings(image: &mut Tree, config: &Config, load: &[String]) {
     let mut json = serde_json::to_string_pretty(&config.kiosk).unwrap_or_default();
     json.push('\n');
     put(PATH, json);
-    put(CA_PATH, String::from_utf8_lossy(&config.ca_pem).into_owned());
-    if let Some(pem) = &config.kdc_ca_pem {
-        put(KDC_CA_PATH, String::from_utf8_lossy(pem).into_owned());
+    put(CA_PATH, config.ca.pem.clone());
+    if let Some(ca) = &config.kdc_ca {
+        put(KDC_CA_PATH, ca.pem.clone());
     }
     put(MODULES_PATH, load.iter().map(|name| format!("{name}\n")).collect());
     put("etc/krb5.conf", crate::krb5::conf(&config.kiosk));

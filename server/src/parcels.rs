@@ -1,5 +1,6 @@
 //! Parcels: what an authenticated principal may do with them, over any store.
 
+mod turns;
 mod words;
 
 use crate::{
@@ -23,6 +24,7 @@ use parcel::{
     },
 };
 use std::{collections::BTreeSet, sync::Arc};
+use turns::Turns;
 use words::{Last, bad_record, busy, check_name, describe, exists, not_the_base, other_store, store_error};
 
 /// How often a change is tried anew because somebody else changed the same object in between.
@@ -38,7 +40,7 @@ pub struct Parcels {
     realms: Realms,
     quotas: Quotas,
     /// Held from looking for a name among an owner's parcels to making the parcel.
-    creating: tokio::sync::Mutex<()>,
+    creating: Turns,
     /// Each held while a change takes several steps, by the first byte of the parcel's id: two commits of one number
     /// under one epoch must not come between each other's record and head, and nothing may be put into a parcel while
     /// it is taken away. Where the lock changes hands in between, the epoch decides.
@@ -55,7 +57,7 @@ impl Parcels {
             admins: admins.into_iter().collect(),
             realms: Realms::default(),
             quotas: Quotas::default(),
-            creating: tokio::sync::Mutex::default(),
+            creating: Turns::default(),
             changing: std::array::from_fn(|_| tokio::sync::Mutex::default()),
         }
     }
@@ -133,7 +135,7 @@ impl Parcels {
         let mut owned = 0;
         let by =
             Acquirer { principal: caller, kiosk: &ask.kiosk, boot: ask.boot, claim: ask.claim.tag(), now };
-        let _turn = self.creating.lock().await;
+        let _turn = self.creating.of(caller).await;
         for (id, head) in self.heads().await? {
             if id == ask.id {
                 return self.create_again(ask, &head, &by);

@@ -1,6 +1,7 @@
 //! PEM as people have it: with a byte order mark, with lines of Windows, with text around the blocks, with two files put
 //! together and no line between. Every block that begins is read, or the file is refused: none is left out in silence.
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rustls::pki_types::{
     CertificateDer, PrivateKeyDer,
     pem::{PemObject, SectionKind},
@@ -92,6 +93,21 @@ pub fn read(bytes: &[u8]) -> Result<Pem, PemError> {
     Ok(pem)
 }
 
+/// Certificates as every program reads them: each in lines of its own.
+pub fn write(certificates: &[CertificateDer<'_>]) -> String {
+    let mut text = String::new();
+    for der in certificates {
+        text += "-----BEGIN CERTIFICATE-----\n";
+        let body = STANDARD.encode(der);
+        for line in body.as_bytes().chunks(64) {
+            text += &String::from_utf8_lossy(line);
+            text.push('\n');
+        }
+        text += "-----END CERTIFICATE-----\n";
+    }
+    text
+}
+
 enum Block {
     Certificate(Vec<u8>),
     Key(PrivateKeyDer<'static>),
@@ -148,6 +164,8 @@ mod tests {
         ] {
             assert_eq!(count(&text), 2, "{text}");
         }
+        let read = read(format!("\u{feff}{}", glued.replace('\n', "\r\n")).as_bytes()).unwrap();
+        assert_eq!(write(&read.certificates), format!("{a}{b}").replace("\r\n", "\n"));
         let latin = [a.as_bytes(), b"M\xfcller\n", b.as_bytes()].concat();
         assert_eq!(count(latin), 2);
     }

@@ -11,13 +11,15 @@ pub enum TrustError {
     #[error(transparent)]
     Pem(#[from] PemError),
     /// No certificate among its blocks.
-    #[error("holds no certificate")]
+    #[error("holds no certificate; give a PEM file with the certificate of the server's CA")]
     None,
     /// A private key lies in a file that is handed out.
     #[error("holds a private key that would lie open; name a file with the certificate only")]
     Key,
     /// Not a certificate that can be trusted.
-    #[error("holds {count} certificates, of which number {number} cannot be trusted: {why}")]
+    #[error(
+        "holds {count} certificates, of which number {number} cannot be trusted ({why}); keep only certificates of CAs"
+    )]
     Certificate {
         /// How many there are.
         count: usize,
@@ -27,7 +29,7 @@ pub enum TrustError {
         why: String,
     },
     /// The cryptography here cannot do it.
-    #[error("cannot be used: {0}")]
+    #[error("cannot be used ({0}); give the certificate of the server's CA")]
     Other(String),
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use x509_parser::pem::Pem;
+use tls::pem::{Pem, PemError};
 
 /// Largest file read here; certificates and configurations are far smaller.
 const MOST: u64 = 1 << 20;
@@ -37,33 +37,47 @@ pub(super) fn place(folder: &Path, name: &str) -> Result<PathBuf, String> {
     Ok(folder.join(name))
 }
 
-/// A file of one or more CA certificates, as it goes into the image.
-pub(super) fn ca(path: &Path) -> Result<Vec<u8>, String> {
+/// Certificates of CAs, as they go into the image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Authorities {
+    /// The certificates in PEM, written anew so that every program in the image reads all of them.
+    pub pem: String,
+    /// The subject of each of them.
+    pub subjects: Vec<String>,
+}
+
+/// The rest of a sentence about a file, from one of [`tls`], which puts the remedy behind a semicolon.
+fn about(name: impl std::fmt::Display, why: &str, remedy: &str) -> String {
+    let (what, remedy) = why.split_once("; ").unwrap_or((why, remedy));
+    let what = what.replace(": ", ", ");
+    format!("names {name}, which {what}: {remedy}")
+}
+
+/// A file of one or more CA certificates. Whatever is accepted here, the kiosk reads in the same way.
+pub(super) fn ca(path: &Path) -> Result<Authorities, String> {
     let name = path.display();
     let bytes = read(path)
         .map_err(|why| format!("names {name}, which {why}: write the path of the CA's certificate"))?;
-    let blocks = pem_blocks(&bytes);
-    if blocks.iter().any(|block| block.label.contains("PRIVATE KEY")) {
+    let remedy = "write the path of a PEM file with the certificate of the server's CA, and nothing else";
+    let pem = tls::pem::read(&bytes).map_err(|why| about(&name, &why.to_string(), remedy))?;
+    if !pem.keys.is_empty() {
         return Err(format!(
             "names {name}, which holds a private key that would lie open in the image: name a file with the certificate only"
         ));
     }
-    let remedy = "write the path of a PEM file with a BEGIN CERTIFICATE block";
-    if blocks.is_empty() {
-        // As browsers and Windows save certificates.
-        if x509_parser::parse_x509_certificate(&bytes).is_ok() {
-            return Err(format!(
-                "names {name}, which is a certificate in DER: write the path of the same in PEM, made by `openssl x509 -inform DER -in {name} -out ca.pem`"
-            ));
-        }
-        return Err(format!("names {name}, which is not PEM: {remedy}"));
+    if let Some(label) = pem.others.first() {
+        return Err(format!(
+            "names {name}, which holds a block {label:?} that is not a certificate: {remedy}"
+        ));
     }
-    for block in &blocks {
-        let certificate = match block.parse_x509() {
-            Ok(certificate) if block.label == "CERTIFICATE" => certificate,
-            _ => {
-                return Err(format!("names {name}, which holds a block that is not a certificate: {remedy}"));
-            }
+    let count = pem.certificates.len();
+    let mut subjects = Vec::new();
+    for (index, der) in pem.certificates.iter().enumerate() {
+        let Ok((_, certificate)) = x509_parser::parse_x509_certificate(der) else {
+            let number = index + 1;
+            return Err(format!(
+                "names {name}, of whose {count} certificates number {number} cannot be read: copy the file again"
+            ));
         };
         let subject = certificate.subject().to_string();
         if !certificate.is_ca() {
@@ -71,50 +85,61 @@ pub(super) fn ca(path: &Path) -> Result<Vec<u8>, String> {
                 "names {name}, whose certificate {subject:?} is not a CA's: name the certificate that signed the server's"
             ));
         }
-        if !certificate.validity().is_valid() {
-            let validity = certificate.validity();
+        let validity = certificate.validity();
+        if !validity.is_valid() {
             return Err(format!(
                 "names {name}, whose certificate {subject:?} holds only from {} to {}: name a current one",
                 validity.not_before, validity.not_after
             ));
         }
+        subjects.push(subject);
     }
-    Ok(bytes)
+    // The kiosk has the last word.
+    tls::trust::roots(&bytes).map_err(|why| about(&name, &why.to_string(), remedy))?;
+    Ok(Authorities { pem: tls::pem::write(&pem.certificates), subjects })
 }
 
 /// A private key that sbsign can use without asking.
 pub(super) fn private_key(path: &Path) -> Result<PathBuf, String> {
-    let name = path.display();
-    let bytes =
-        read(path).map_err(|why| format!("names {name}, which {why}: write the path of the signing key"))?;
-    // The second is how OpenSSL wrote keys before PKCS #8.
-    let locked = ["ENCRYPTED PRIVATE KEY", "Proc-Type: 4,ENCRYPTED"];
-    if locked.iter().any(|mark| bytes.windows(mark.len()).any(|window| window == mark.as_bytes())) {
-        return Err(format!(
-            "names {name}, which needs a passphrase: write the path of a key without one, readable by you only"
-        ));
-    }
-    if pem_blocks(&bytes).iter().any(|block| block.label.ends_with("PRIVATE KEY")) {
-        Ok(path.to_owned())
-    } else {
-        Err(format!("names {name}, which holds no private key in PEM: write the path of the signing key"))
+    let remedy = "write the path of the signing key, in PEM";
+    let pem = for_sbsign(path, "holds no private key in PEM", remedy)?;
+    match pem.keys.len() {
+        1 => Ok(path.to_owned()),
+        0 => Err(about(path.display(), "holds no private key in PEM", remedy)),
+        many => Err(about(path.display(), &format!("holds {many} private keys"), "keep one of them")),
     }
 }
 
 /// The certificate of the signing key.
 pub(super) fn certificate(path: &Path) -> Result<PathBuf, String> {
-    let name = path.display();
-    let bytes = read(path)
-        .map_err(|why| format!("names {name}, which {why}: write the path of the key's certificate"))?;
-    match pem_blocks(&bytes).first() {
-        Some(block) if block.label == "CERTIFICATE" && block.parse_x509().is_ok() => Ok(path.to_owned()),
-        _ => Err(format!(
-            "names {name}, which is not a certificate in PEM: write the path of the key's certificate"
-        )),
+    let remedy = "write the path of the key's certificate, in PEM";
+    let pem = for_sbsign(path, "is not a certificate in PEM", remedy)?;
+    let readable = |der: &[u8]| x509_parser::parse_x509_certificate(der).is_ok();
+    match pem.certificates.as_slice() {
+        [one] if readable(one) => Ok(path.to_owned()),
+        [] | [_] => Err(about(path.display(), "is not a certificate in PEM", remedy)),
+        many => {
+            let what = format!("holds {} certificates", many.len());
+            Err(about(path.display(), &what, "keep only that of the signing key"))
+        }
     }
 }
 
-/// The PEM blocks of a file; none when one of them is damaged.
-fn pem_blocks(bytes: &[u8]) -> Vec<Pem> {
-    Pem::iter_from_buffer(bytes).collect::<Result<_, _>>().unwrap_or_default()
+/// A file that sbsign will read: OpenSSL skips a byte order mark and text, but wants each block on lines of its own.
+fn for_sbsign(path: &Path, none: &str, remedy: &str) -> Result<Pem, String> {
+    let name = path.display();
+    let bytes = read(path).map_err(|why| format!("names {name}, which {why}: {remedy}"))?;
+    let pem = tls::pem::read(&bytes).map_err(|why| match why {
+        PemError::None => about(&name, none, remedy),
+        why => about(&name, &why.to_string(), remedy),
+    })?;
+    let text = String::from_utf8_lossy(&bytes);
+    let text = text.trim_start_matches('\u{feff}');
+    let alone = |line: &str| line.starts_with("-----") && line.trim_end().matches("-----").count() == 2;
+    if text.split('\n').any(|line| line.contains("-----") && !alone(line)) {
+        let what =
+            "has a BEGIN or END that does not stand on a line of its own, where sbsign does not find it";
+        return Err(about(&name, what, "put each on its own line"));
+    }
+    Ok(pem)
 }

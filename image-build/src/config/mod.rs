@@ -8,6 +8,7 @@ mod machine;
 mod mistake;
 mod reader;
 
+pub use files::Authorities;
 pub use mistake::{Mistake, Mistakes, Placed};
 pub use reader::KEYS;
 
@@ -23,10 +24,10 @@ use std::path::{Path, PathBuf};
 pub struct Config {
     /// What goes into the image as `kiosk.json`.
     pub kiosk: Kiosk,
-    /// Certificates of the server's CA, PEM.
-    pub ca_pem: Vec<u8>,
-    /// Certificates of the KDCs' CA, PEM, where passwords go through FAST.
-    pub kdc_ca_pem: Option<Vec<u8>>,
+    /// Certificates of the server's CA.
+    pub ca: Authorities,
+    /// Certificates of the KDCs' CA, where passwords go through FAST.
+    pub kdc_ca: Option<Authorities>,
     /// Words added to the kernel's command line.
     pub cmdline_extra: String,
     /// Kernel modules carried beside the usual ones.
@@ -93,11 +94,11 @@ fn read(root: &Section<'_, '_>, folder: &Path) -> Option<Config> {
     let server_url = server
         .required_string("url", "\"https://parcels.example.org\"")
         .and_then(|found| checked(&server, found, check::server_url));
-    let ca_pem = server
+    let ca = server
         .required_string("ca", "\"ca.pem\"")
         .and_then(|found| checked(&server, found, |name| files::ca(&files::place(folder, name)?)));
 
-    let kdc_ca_pem = section
+    let kdc_ca = section
         .string("pkinit_anchors")
         .and_then(|found| checked(&section, found, |name| files::ca(&files::place(folder, name)?)));
     let hosts = read_hosts(&root.section("hosts"));
@@ -143,8 +144,8 @@ fn read(root: &Section<'_, '_>, folder: &Path) -> Option<Config> {
             cache,
             wipe,
         },
-        ca_pem: ca_pem?,
-        kdc_ca_pem,
+        ca: ca?,
+        kdc_ca,
         cmdline_extra: cmdline_extra.unwrap_or_default(),
         modules_extra,
         modules_load,

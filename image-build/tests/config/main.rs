@@ -5,6 +5,7 @@ use parcel::wire::kiosk::{CacheDevice, CacheKind};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair, date_time_ymd};
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use tempfile::TempDir;
 
 mod documents;
@@ -63,6 +64,13 @@ fn folder() -> TempDir {
     put("ca-and-key.pem", &format!("{ca}{ca_key}"));
     put("leaf.pem", &certificate(false, 2090).0);
     put("old.pem", &certificate(true, 2021).0);
+    put("glued.pem", &format!("\u{feff}{}{}", ca.trim_end(), ca.replace('\n', "\r\n")));
+    put("second-cut.pem", &format!("{ca}{}", &ca[..ca.len() / 2]));
+    put("csr.pem", &format!("{ca}-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"));
+    put("trusted.pem", &ca.replace("CERTIFICATE", "TRUSTED CERTIFICATE"));
+    put("key-and-glued.key", &format!("{}{ca_key}", ca.trim_end()));
+    put("two.key", &format!("{ca_key}{ca_key}"));
+    put("marked.key", &format!("\u{feff}key:\r\n{}", ca_key.replace('\n', "\r\n")));
     put("text.pem", "not a certificate\n");
     put("cut.pem", &ca[..ca.len() / 2]);
     put("not-x509.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
@@ -113,7 +121,7 @@ fn realms_are_taken_as_they_are() {
     );
     let fast = GOOD.replace("[server]", "pkinit_anchors = \"ca.pem\"\n[server]");
     let fast = parse(folder.path(), &fast).unwrap();
-    assert!(fast.kiosk.realm.fast && fast.kdc_ca_pem.is_some());
+    assert!(fast.kiosk.realm.fast && fast.kdc_ca.is_some());
 }
 
 #[test]
@@ -126,7 +134,8 @@ fn a_full_configuration_reads_as_written() {
     assert_eq!(config.kiosk.hosts["parcels.example.org"].to_string(), "192.0.2.10");
     assert_eq!(config.kiosk.log.as_deref(), Some("ttyS1"));
     assert_eq!(config.kiosk.cache.kind, CacheKind::Auto);
-    assert_eq!(config.ca_pem, fs::read(folder.path().join("ca.pem")).unwrap());
+    let written = fs::read_to_string(folder.path().join("ca.pem")).unwrap();
+    assert_eq!(config.ca.pem, written.replace("\r\n", "\n"));
     assert_eq!(config.modules_extra[0].value, "iwlwifi");
     assert_eq!(config.firmware[0].value, "firmware-iwlwifi");
     // What only a build can find wrong is named like any other mistake.
@@ -255,4 +264,31 @@ fn files_that_cannot_be_read_are_named() {
     fs::write(&binary, [0xff, 0xfe, 0]).unwrap();
     let error = config::load(&binary).unwrap_err().to_string();
     assert_eq!(error, format!("{}: is not UTF-8 text: save it as UTF-8", binary.display()));
+}
+
+#[test]
+fn every_certificate_of_a_bundle_counts_however_it_was_put_together() {
+    let folder = folder();
+    let config = parse(folder.path(), &GOOD.replace("\"ca.pem\"", "\"glued.pem\"")).unwrap();
+    assert_eq!(config.ca.subjects, ["CN=Test", "CN=Test"]);
+    // In the image, programs read it that are less forgiving.
+    assert!(config.ca.pem.lines().filter(|line| line.starts_with("-----")).count() == 4, "{}", config.ca.pem);
+    let path = folder.path().join("kiosk.toml");
+    fs::write(&path, GOOD.replace("\"ca.pem\"", "\"glued.pem\"")).unwrap();
+    let run = |more: &[&str]| {
+        let ran = Command::new(env!("CARGO_BIN_EXE_image-build"))
+            .args(["check", "--config"])
+            .arg(&path)
+            .args(more)
+            .output()
+            .unwrap();
+        assert!(ran.status.success(), "{ran:?}");
+        String::from_utf8(ran.stdout).unwrap()
+    };
+    assert!(run(&[]).ends_with("server.ca holds the certificates of 2 CAs:\n  CN=Test\n  CN=Test\n"));
+    let json: serde_json::Value = serde_json::from_str(&run(&["--json"])).unwrap();
+    assert_eq!(json["ca"], serde_json::json!(["CN=Test", "CN=Test"]));
+    // What sbsign reads by itself may have a byte order mark and the lines of Windows.
+    let signed = GOOD.replace("[image]", "[secure_boot]\nkey = \"marked.key\"\ncert = \"ca.pem\"\n[image]");
+    parse(folder.path(), &signed).unwrap();
 }

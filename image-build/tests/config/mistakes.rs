@@ -202,18 +202,42 @@ fn each_mistake_has_its_sentence() {
         (
             "ca.pem",
             "text.pem",
-            "kiosk.toml:9: server.ca names text.pem, which is not PEM: write the path of a PEM file with a BEGIN CERTIFICATE block",
+            "kiosk.toml:9: server.ca names text.pem, which is not PEM, no block begins in it: write the path of a PEM file",
         ),
         (
             "ca.pem",
             "ca.cer",
-            "kiosk.toml:9: server.ca names ca.cer, which is a certificate in DER: write the path of the same in PEM, made by `openssl x509",
+            "kiosk.toml:9: server.ca names ca.cer, which is a certificate in DER: make PEM of it with openssl x509 -inform DER",
         ),
-        ("ca.pem", "cut.pem", "kiosk.toml:9: server.ca names cut.pem, which is not PEM: write the path"),
+        (
+            "ca.pem",
+            "cut.pem",
+            "kiosk.toml:9: server.ca names cut.pem, which holds 1 blocks, of which only 0 can be read, the one that begins in line 1 is damaged: copy",
+        ),
+        (
+            "ca.pem",
+            "second-cut.pem",
+            "kiosk.toml:9: server.ca names second-cut.pem, which holds 2 blocks, of which only 1 can be read, the one that begins in line ",
+        ),
+        (
+            "ca.pem",
+            "csr.pem",
+            "kiosk.toml:9: server.ca names csr.pem, which holds a block \"PUBLIC KEY\" that is not a certificate: write the path",
+        ),
+        (
+            "ca.pem",
+            "trusted.pem",
+            "kiosk.toml:9: server.ca names trusted.pem, which holds a TRUSTED CERTIFICATE: write it as a plain one with openssl x509",
+        ),
+        (
+            "ca.pem",
+            "locked.key",
+            "kiosk.toml:9: server.ca names locked.key, which holds a key that needs a passphrase: write it without one",
+        ),
         (
             "ca.pem",
             "not-x509.pem",
-            "kiosk.toml:9: server.ca names not-x509.pem, which holds a block that is not a certificate: write the path",
+            "kiosk.toml:9: server.ca names not-x509.pem, of whose 1 certificates number 1 cannot be read: copy the file again",
         ),
         (
             "ca.pem",
@@ -457,17 +481,32 @@ fn each_mistake_has_its_sentence() {
         (
             "[image]",
             "[secure_boot]\nkey = \"locked.key\"\ncert = \"ca.pem\"\n[image]",
-            "kiosk.toml:30: secure_boot.key names locked.key, which needs a passphrase: write the path of a key without one, readable by you only",
+            "kiosk.toml:30: secure_boot.key names locked.key, which holds a key that needs a passphrase: write it without one, with openssl pkey -in FILE -out NEW, readable by its user only",
         ),
         (
             "[image]",
             "[secure_boot]\nkey = \"old-locked.key\"\ncert = \"ca.pem\"\n[image]",
-            "kiosk.toml:30: secure_boot.key names old-locked.key, which needs a passphrase: write the path of a key without one",
+            "kiosk.toml:30: secure_boot.key names old-locked.key, which holds a key that needs a passphrase: write it without one",
         ),
         (
             "[image]",
             "[secure_boot]\nkey = \"ca.pem\"\ncert = \"ca.pem\"\n[image]",
             "kiosk.toml:30: secure_boot.key names ca.pem, which holds no private key in PEM: write the path of the signing key",
+        ),
+        (
+            "[image]",
+            "[secure_boot]\nkey = \"two.key\"\ncert = \"ca.pem\"\n[image]",
+            "kiosk.toml:30: secure_boot.key names two.key, which holds 2 private keys: keep one of them",
+        ),
+        (
+            "[image]",
+            "[secure_boot]\nkey = \"key-and-glued.key\"\ncert = \"ca.pem\"\n[image]",
+            "kiosk.toml:30: secure_boot.key names key-and-glued.key, which has a BEGIN or END that does not stand on a line of its own, where sbsign does not find it: put each on its own line",
+        ),
+        (
+            "[image]",
+            "[secure_boot]\nkey = \"db.key\"\ncert = \"glued.pem\"\n[image]",
+            "kiosk.toml:31: secure_boot.cert names glued.pem, which has a BEGIN or END that does not stand on",
         ),
         (
             "[image]",

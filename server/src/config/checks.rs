@@ -202,7 +202,8 @@ pub(super) fn certificate(config: &Config, place: &Place<'_>, now: bool) -> Resu
     let (chain, key) =
         serve::certificate(config).map_err(|(key, what, remedy)| place.in_file(key, what, &remedy))?;
     let of_ca = |path: &Path, e: String| {
-        place.in_file("tls.ca", format!("{} {e}", path.display()), "give what kiosks have as server.ca")
+        let (what, remedy) = e.split_once("; ").unwrap_or((&e, "give what kiosks have as server.ca"));
+        place.in_file("tls.ca", format!("{} {what}", path.display()), remedy)
     };
     let roots = config.tls_ca.as_ref().map(|path| {
         let bytes = std::fs::read(path).map_err(|e| of_ca(path, format!("cannot be read ({e})")))?;

@@ -89,11 +89,25 @@ fn every_failure_has_its_exit_code_and_one_sentence_with_a_next_step() {
 
     assert_eq!(failed(&["lss"], as_it_is).code, 2);
     let (server_is, ca_is) = ("WAYSTATION_SERVER", "WAYSTATION_CA");
+    // A bundle counts whole, however it was put together, and the one that matters may be its last.
+    let ca = &desk.setup.ca;
+    let other = rcgen::generate_simple_self_signed(["other".to_owned()]).unwrap().cert.pem();
+    let bundle = format!("\u{feff}{}{}", other.trim_end(), ca.replace('\n', "\r\n"));
+    fs::write(desk.path("bundle.pem"), bundle).unwrap();
+    assert_eq!(failed(&["ls"], (ca_is, "bundle.pem")).code, 0);
+    fs::write(desk.path("cut.pem"), format!("{ca}{}", &ca[..ca.len() / 2])).unwrap();
     let cases = [
         (vec!["ls"], ("KRB5CCNAME", "/nonexistent"), 4, "run kinit first [no-ticket]"),
         (vec!["ls"], (server_is, ""), 3, "give --server or set WAYSTATION_SERVER"),
         (vec!["ls"], (server_is, "http://x"), 3, "it looks like https://"),
-        (vec!["ls"], (ca_is, "absent.pem"), 3, "CA certificate absent.pem: "),
+        (vec!["ls"], (ca_is, "absent.pem"), 3, "the CA file absent.pem cannot be read"),
+        (
+            vec!["ls"],
+            (ca_is, "cut.pem"),
+            3,
+            "the CA file cut.pem holds 2 blocks, of which only 1 can be read",
+        ),
+        (vec!["ls"], (ca_is, "password"), 3, "the CA file password is not PEM: no block begins in it; give"),
         (vec!["ls"], (server_is, "https://localhost:9"), 5, "[server-unreachable]"),
         (vec!["show", "absent"], as_it_is, 6, "waystation ls lists those you have [no-such-parcel]"),
         (
