@@ -57,7 +57,7 @@ mod tests {
         // Polled in this order, so every one of the first asks before the last two do.
         let many = (0..50).map(|_| one("ravi")).chain([one("shanta"), one("it")]);
         futures::future::join_all(many.collect::<Vec<_>>()).await;
-        let order = order.lock().unwrap();
+        let order = order.into_inner().unwrap();
         assert_eq!(order.len(), 52);
         let place = |who| order.iter().position(|one| *one == who).unwrap();
         assert!(place("shanta") <= 2 && place("it") <= 4, "{order:?}");
