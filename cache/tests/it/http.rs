@@ -279,7 +279,10 @@ async fn a_lock_that_nobody_waits_for_any_more_is_found_and_released() {
         tokio::task::yield_now().await;
     }
     let head = tokio::task::spawn_blocking(move || was_released.try_recv().unwrap()).await.unwrap();
-    assert!(head.starts_with("DELETE ") && head.contains("epoch=7"), "{head}");
+    assert!(
+        head.starts_with("DELETE ") && head.contains("waystation-hold: ") && head.contains(" 7 "),
+        "{head}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
