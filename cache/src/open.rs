@@ -34,6 +34,8 @@ pub enum Saved {
         state: Arc<Plain>,
         /// One bit a page: may have changed since the start.
         dirty: Arc<Vec<u8>>,
+        /// The device model of the state.
+        device_model: u32,
     },
     /// The guest powered itself off.
     PoweredOff,

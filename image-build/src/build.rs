@@ -96,7 +96,7 @@ pub fn build(job: &Job, progress: &Progress) -> Result<Manifest, BuildError> {
     let efi = progress.step("Making kiosk.efi", || -> Result<Vec<u8>, BuildError> {
         let efi = uki::build(&uki::Parts {
             stub: &stub,
-            os_release: &rootfs::os_release(),
+            os_release: &image.os_release,
             cmdline: &cmdline,
             uname: index.release(),
             initrd: &initrd,
@@ -296,6 +296,7 @@ fn describe(
     let modules = image.tree.iter().filter_map(|(path, _)| path.strip_suffix(".ko"));
     Ok(Manifest {
         image_build: env!("CARGO_PKG_VERSION").to_owned(),
+        build_id: image.build_id.clone(),
         kernel: index.release().to_owned(),
         cmdline,
         signed: job.config.secure_boot.is_some(),

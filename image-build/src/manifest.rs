@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 pub struct Manifest {
     /// Version of this program.
     pub image_build: String,
+    /// Stands for everything in the file system; the kiosk shows it beside its version.
+    pub build_id: String,
     /// Kernel release.
     pub kernel: String,
     /// Kernel command line, the same in UKI and netboot script.

@@ -7,6 +7,7 @@ use crate::modules::{self, Index};
 use crate::tree::{Kind, Tree};
 use parcel::wire::kiosk::{CA_PATH, CACHE, DHCP_HOOK, KDC_CA_PATH, KEYMAPS_PATH, PATH};
 use parcel::wire::users::{self, User};
+use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -68,6 +69,10 @@ pub struct Image {
     pub tree: Tree,
     /// Firmware files that carried modules may ask for and that are not in it, by module.
     pub firmware_absent: BTreeMap<String, Vec<String>>,
+    /// Stands for everything in it.
+    pub build_id: String,
+    /// Its `/etc/os-release`.
+    pub os_release: String,
 }
 
 /// Builds the file system.
@@ -107,7 +112,10 @@ pub fn build(parts: &Parts<'_>) -> Result<Image, BuildError> {
     let firmware_absent = firmware(&mut image, parts.packages, &selection);
     settings(&mut image, parts.config, &selection.load);
     image.file(KEYMAPS_PATH, 0o644, parts.keymaps);
-    Ok(Image { tree: image, firmware_absent })
+    let build_id = fingerprint(&image);
+    let os_release = os_release(&build_id);
+    image.file("etc/os-release", 0o644, os_release.clone().into_bytes());
+    Ok(Image { tree: image, firmware_absent, build_id, os_release })
 }
 
 /// Checks that every binary is there, before anything is fetched.
@@ -222,7 +230,6 @@ fn settings(image: &mut Tree, config: &Config, load: &[String]) {
     put("etc/krb5.conf", crate::krb5::conf(&config.kiosk));
     put("etc/hosts", hosts(config));
     put("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n".to_owned());
-    put("etc/os-release", os_release());
     image.link("etc/resolv.conf", "/run/resolv.conf");
     image.link("etc/mtab", "/proc/self/mounts");
 }
@@ -236,9 +243,32 @@ fn hosts(config: &Config) -> String {
 }
 
 /// What the appliance is, in the form of `/etc/os-release`.
-pub fn os_release() -> String {
+fn os_release(build_id: &str) -> String {
     let version = env!("CARGO_PKG_VERSION");
     format!(
-        "ID=waystation\nNAME=\"Waystation\"\nPRETTY_NAME=\"Waystation kiosk {version}\"\nVERSION_ID={version}\n"
+        "ID=waystation\nNAME=\"Waystation\"\nPRETTY_NAME=\"Waystation kiosk {version}\"\nVERSION_ID={version}\nBUILD_ID={build_id}\n"
     )
+}
+
+/// Twelve hexadecimal digits that stand for everything in the file system: the same for the same build, and another for
+/// another configuration, program or package.
+fn fingerprint(image: &Tree) -> String {
+    let mut hasher = Sha256::new();
+    let mut add = |bytes: &[u8]| {
+        hasher.update((bytes.len() as u64).to_le_bytes());
+        hasher.update(bytes);
+    };
+    for (path, node) in image.iter() {
+        add(path.as_bytes());
+        add(&node.mode.to_le_bytes());
+        match &node.kind {
+            Kind::File(bytes) => add(bytes),
+            Kind::Link(target) => add(target.as_bytes()),
+            Kind::Folder => add(b"/"),
+            Kind::CharDevice { major, minor } => add(format!("{major}:{minor}").as_bytes()),
+        }
+    }
+    let mut digits = hex::encode(hasher.finalize());
+    digits.truncate(12);
+    digits
 }

@@ -11,6 +11,8 @@ pub struct Config {
     pub kiosk: Kiosk,
     /// The name that IT gave this kiosk; see [`crate::identity`].
     pub name: Option<String>,
+    /// Version of its image.
+    pub image: String,
     /// What is wrong with the configuration, for the log and the screen.
     pub wrong: Option<String>,
 }
@@ -20,7 +22,8 @@ impl Config {
     pub fn load() -> Self {
         let cmdline = Cmdline::parse(&fs::read_to_string("/proc/cmdline").unwrap_or_default());
         let text = fs::read_to_string(kiosk::PATH).map_err(|error| error.to_string());
-        Self::from(text, cmdline)
+        let image = kiosk::image_version(&fs::read_to_string(kiosk::OS_RELEASE).unwrap_or_default());
+        Self { image, ..Self::from(text, cmdline) }
     }
 
     pub(crate) fn from(text: Result<String, String>, cmdline: Cmdline) -> Self {
@@ -43,7 +46,7 @@ impl Config {
             kiosk.log = Some(log).filter(|log| log != "none");
         }
         let name = cmdline.name.or_else(|| kiosk.name.clone());
-        Self { kiosk, name, wrong }
+        Self { kiosk, name, image: String::new(), wrong }
     }
 }
 

@@ -178,6 +178,8 @@ mod tests {
             parcel: None,
             notice: None,
             wishes_missed: vec![],
+            clock_behind: false,
+            image: String::new(),
             waiting: None,
             report: None,
             keyboard: None,

@@ -420,11 +420,12 @@ fn watch_cached(socket: &Path, alive: &impl Fn() -> bool, tell: &impl Fn(Event) 
 /// Asks the VMM twice a second how its guest is, and passes on what changed.
 fn watch_vmm(socket: &Path, alive: &impl Fn() -> bool, tell: &impl Fn(Event) -> bool) {
     let mut last: Option<GuestState> = None;
+    let mut was_behind = false;
     while alive() {
         let Ok(mut server) = connect(socket, alive) else { return };
         while server.send(&vmm::Request::Status).is_ok() {
             match server.receive() {
-                Ok(vmm::Reply::Status { state, failure }) => {
+                Ok(vmm::Reply::Status { state, failure, clock_behind }) => {
                     let news = last.replace(state) != Some(state);
                     if news && !tell(Event::Guest(state)) {
                         return;
@@ -432,6 +433,10 @@ fn watch_vmm(socket: &Path, alive: &impl Fn() -> bool, tell: &impl Fn(Event) -> 
                     if let (true, Some(why)) = (news, failure)
                         && !tell(Event::GuestFailed(why))
                     {
+                        return;
+                    }
+                    let changed = std::mem::replace(&mut was_behind, clock_behind) != clock_behind;
+                    if changed && !tell(Event::ClockBehind(clock_behind)) {
                         return;
                     }
                 }

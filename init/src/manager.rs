@@ -55,7 +55,7 @@ pub fn run() -> anyhow::Result<i32> {
     let log = Log::open(Path::new(FOLDER), terminal);
     log_panics(&log);
     let crashed = std::env::var(CRASHED).ok();
-    log.line("init", "the session manager begins");
+    log.line("init", &format!("the session manager begins, Waystation {}", config.image));
     if let Some(wrong) = &config.wrong {
         log.line("init", wrong);
     }
@@ -91,6 +91,7 @@ pub fn run() -> anyhow::Result<i32> {
         name: identity.name,
         passing_name: identity.passing,
         boot: boot_id()?,
+        image: config.image.clone(),
         power_off_on_failure: config.kiosk.wipe.power_off_on_failure,
         crashed,
     };

@@ -70,6 +70,8 @@ pub enum Event {
     Guest(GuestState),
     /// The guest cannot go on, for this reason; it can be suspended.
     GuestFailed(WireError),
+    /// The guest's wall clock is wrong and nothing in it sets it, or that is over.
+    ClockBehind(bool),
     /// The network came or went.
     Network(Network),
     /// What is plugged in and not used, one sentence each.

@@ -3,6 +3,15 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
+/// How a machine is to start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// From its saved memory, which only a CPU of the same vendor and a VMM that knows its device model take.
+    Resume,
+    /// From its disk.
+    ColdBoot,
+}
+
 /// What a machine needs, in the clear, so that the server can refuse a kiosk before it takes the lock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tag {
@@ -12,7 +21,7 @@ pub struct Tag {
     pub vcpus: u32,
     /// Guest memory in MiB. Must.
     pub memory_mib: u64,
-    /// Version of the VMM's device model that saved it. Must be one the kiosk can restore.
+    /// Device model of its saved state. Must be one that the kiosk can restore, for a resume.
     pub device_model: u32,
     /// What the user would like; a miss is shown and does not refuse.
     #[serde(default)]
@@ -89,12 +98,23 @@ pub struct Miss {
     pub found: String,
 }
 
+/// What only a resume needs: [`Start::Resume`].
+const ONLY_TO_RESUME: [&str; 2] = ["cpu.vendor", "device_model"];
+
+impl Miss {
+    /// A cold boot does without it.
+    pub fn only_to_resume(&self) -> bool {
+        ONLY_TO_RESUME.contains(&self.item.as_str())
+    }
+}
+
 impl Tag {
-    /// Holds the tag against what a kiosk has. Empty: the machine runs there as its user likes it.
+    /// Holds the tag against what a kiosk has, where the machine is to start like this. Empty: it runs there as its user
+    /// likes it. A cold boot needs neither the CPU's vendor nor the device model.
     ///
     /// The CPU must have every feature of [`CpuTag::features`] and of the named baseline, each of which is a miss of
     /// its own. A wish for something whose size the kiosk does not know (screen, bandwidth) counts as met.
-    pub fn check(&self, kiosk: &Inventory) -> Vec<Miss> {
+    pub fn check(&self, kiosk: &Inventory, start: Start) -> Vec<Miss> {
         let mut misses = Misses(Vec::new());
         misses.must(kiosk.kvm, "kvm", || ("hardware virtualization (KVM)".into(), "none that works".into()));
         if let Some(vendor) = &self.cpu.vendor {
@@ -121,7 +141,11 @@ impl Tag {
             (format!("device model {}", self.device_model), format!("device models {}", known.join(", ")))
         });
         self.wishes.check(kiosk, &mut misses);
-        misses.0
+        let Misses(mut misses) = misses;
+        if start == Start::ColdBoot {
+            misses.retain(|miss| !miss.only_to_resume());
+        }
+        misses
     }
 }
 

@@ -17,7 +17,7 @@ use parcel::{
     id::{ChunkName, Epoch, ParcelId, RecordHash, Version},
     record::Public,
     slot::Slots,
-    tag::Miss,
+    tag::{Miss, Start},
     wire::{
         hold::{Hold, StoreIdentity},
         http::{Base, CreateParcel, LockReply, LockRequest, ParcelInfo, Rescue, VersionInfo},
@@ -477,7 +477,9 @@ impl Parcels {
         if head.version == Version(0) {
             return Ok(Vec::new());
         }
-        let misses = self.last(id, head.version).await?.public.tag.check(inventory);
+        let public = self.last(id, head.version).await?.public;
+        let start = if ask.cold_boot || !public.suspended() { Start::ColdBoot } else { Start::Resume };
+        let misses = public.tag.check(inventory, start);
         let lacking: Vec<_> = misses.iter().filter(|miss| miss.must).map(|miss| miss.item.as_str()).collect();
         if lacking.is_empty() {
             return Ok(misses);

@@ -3,6 +3,7 @@
 //!
 //! `cargo test -p waystation-tests --test e2e -- WORD…` runs those whose names hold one of the words (and the walk).
 
+mod clock;
 mod demo;
 mod hardware;
 mod kills;
@@ -27,6 +28,7 @@ const TESTS: &[(&str, Test)] = &[
     ("commit_given_up", kills::commit_given_up),
     ("power_cut", kills::power),
     ("vmm_killed", kills::vmm),
+    ("clock_a_week_away", clock::a_week_away),
     ("login_failures_are_named", login::failures_are_named),
     ("hardware_too_little_memory", hardware::too_little_memory),
     ("hardware_a_cpu_feature_less", hardware::a_cpu_feature_less),

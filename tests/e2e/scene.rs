@@ -73,10 +73,7 @@ impl Scene {
 
     /// Starts realm and server afresh, which a failed test may have left standing or hanging, and frees the parcel.
     pub fn mend(&mut self) -> Result<()> {
-        self.world.realm.down();
-        self.world.realm.up()?;
-        self.world.server.kill();
-        self.world.server.up()?;
+        self.world.go_ahead(0)?;
         if self.info()?.lock.is_some() {
             self.world.command_line()?.run(USER, &["unlock", WORK, "--break"])?;
         }
@@ -96,7 +93,12 @@ impl Scene {
 
     /// Logs the traveller in and resumes her machine, with the editor's text on its screen.
     pub fn resume(&self, kiosk: &mut Kiosk) -> Result<()> {
+        self.resume_at(kiosk, UNSAVED)
+    }
+
+    /// Likewise, with `text` on its screen.
+    pub fn resume_at(&self, kiosk: &mut Kiosk, text: &str) -> Result<()> {
         kiosk.log_in(USER)?;
-        kiosk.resume(UNSAVED)
+        kiosk.resume(text)
     }
 }

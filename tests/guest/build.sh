@@ -17,6 +17,7 @@ mmdebstrap --variant=minbase --quiet --include="$packages" \
     --setup-hook="copy-in $here/initramfs/modules /etc/initramfs-tools/" \
     --setup-hook="copy-in $here/initramfs/waystation /etc/initramfs-tools/conf.d/" \
     --customize-hook="sync-in $here/overlay /" \
+    --customize-hook="$here/../../guest/install.sh \"\$1\"" \
     --customize-hook="copy-in $here/configure.sh /root" \
     --customize-hook='chroot "$1" /bin/sh /root/configure.sh && rm "$1/root/configure.sh"' \
     bookworm "$out/root.tar"

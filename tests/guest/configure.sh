@@ -11,8 +11,10 @@ stty -ixon
 PROFILE
 chown traveller: /home/traveller/.bash_profile
 touch /home/traveller/.hushlogin
+# For tests that need the superuser.
+echo root:root | chpasswd
 
-systemctl enable resume-clock.service systemd-networkd.service serial-getty@hvc0.service
+systemctl enable systemd-networkd.service serial-getty@hvc0.service
 systemctl set-default multi-user.target
 # One console, no timers, nothing that waits: each of these costs seconds in an emulated machine.
 systemctl mask getty@tty1.service serial-getty@ttyS0.service serial-getty@ttyS1.service console-getty.service getty-static.service \

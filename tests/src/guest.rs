@@ -31,7 +31,9 @@ impl Guest {
     /// Builds it, or takes the one that was built from the same recipe.
     pub fn build() -> Result<Self> {
         let recipe = paths::workspace().join("tests/guest");
-        let dir = paths::target().join("rig").join(format!("guest-{}", fingerprint(&[&recipe])?));
+        let dir = paths::target()
+            .join("rig")
+            .join(format!("guest-{}", fingerprint(&[&recipe, &paths::workspace().join("guest")])?));
         let guest =
             Self { disk: dir.join("disk.img"), kernel: dir.join("vmlinuz"), initrd: dir.join("initrd.img") };
         if !dir.is_dir() {

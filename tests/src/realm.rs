@@ -38,6 +38,7 @@ pub struct Realm {
     kdc_port: u16,
     port: u16,
     kdc: Option<Daemon>,
+    ahead_days: i64,
 }
 
 impl Realm {
@@ -46,7 +47,7 @@ impl Realm {
         fs::create_dir_all(dir)?;
         let kdc_port = process::free_port()?;
         let port = kdc_tap::start(kdc_port, &dir.join("kdc-answers"))?;
-        let mut realm = Self { dir: dir.to_owned(), kdc_port, port, kdc: None };
+        let mut realm = Self { dir: dir.to_owned(), kdc_port, port, kdc: None, ahead_days: 0 };
         realm.write_configuration()?;
         let mut create = realm.command("/usr/sbin/kdb5_util");
         // The master key protects a database that lives as long as the test.
@@ -64,11 +65,17 @@ impl Realm {
     pub fn up(&mut self) -> Result<()> {
         let mut command = self.command("/usr/sbin/krb5kdc");
         command.arg("-n").arg("-P").arg(self.dir.join("krb5kdc.pid"));
+        process::set_ahead(&mut command, self.ahead_days);
         let port = self.kdc_port;
         let mut kdc = Daemon::spawn(command, &self.dir.join("krb5kdc.out"))?;
         kdc.until(Duration::from_secs(10), || TcpStream::connect(("127.0.0.1", port)).is_ok())?;
         self.kdc = Some(kdc);
         Ok(())
+    }
+
+    /// From its next start on, the KDC's clock is so many days ahead.
+    pub fn set_ahead(&mut self, days: i64) {
+        self.ahead_days = days;
     }
 
     /// Stops the KDC.

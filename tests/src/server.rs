@@ -24,6 +24,7 @@ pub struct Server {
     port: u16,
     environment: Vec<(&'static str, PathBuf)>,
     daemon: Option<Daemon>,
+    ahead_days: i64,
 }
 
 impl Server {
@@ -41,7 +42,7 @@ impl Server {
             ),
         )?;
         let environment = vec![("KRB5_CONFIG", realm.config())];
-        let mut server = Self { dir: dir.to_owned(), port, environment, daemon: None };
+        let mut server = Self { dir: dir.to_owned(), port, environment, daemon: None, ahead_days: 0 };
         let mut init = std::process::Command::new(paths::binary("parcel-server")?);
         init.arg("--config").arg(dir.join("server.toml")).arg("init-store");
         let done = init.output().context("parcel-server cannot be run")?;
@@ -55,11 +56,17 @@ impl Server {
         let mut command = std::process::Command::new(paths::binary("parcel-server")?);
         command.arg("--config").arg(self.dir.join("server.toml"));
         command.envs(self.environment.iter().map(|(name, value)| (*name, value)));
+        process::set_ahead(&mut command, self.ahead_days);
         let port = self.port;
         let mut daemon = Daemon::spawn(command, &self.log())?;
         daemon.until(Duration::from_secs(20), || TcpStream::connect(("127.0.0.1", port)).is_ok())?;
         self.daemon = Some(daemon);
         Ok(())
+    }
+
+    /// From its next start on, its clock is so many days ahead.
+    pub fn set_ahead(&mut self, days: i64) {
+        self.ahead_days = days;
     }
 
     /// Kills it at once, as a crash or a power cut would.

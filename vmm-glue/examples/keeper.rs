@@ -61,7 +61,7 @@ fn main() -> Result<()> {
                 memory = Some(file);
                 socket.send(&Reply::Ready)?;
             }
-            Request::Save => {
+            Request::Save { .. } => {
                 let [state, dirty] = &files[..] else { bail!("no state") };
                 keep(&options, memory.as_ref().context("no memory")?, state, dirty)?;
                 socket.send(&Reply::Saved)?;

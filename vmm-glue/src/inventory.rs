@@ -1,8 +1,8 @@
 //! What this kiosk has, for the hardware check.
 
 use crate::{
-    DEVICE_MODEL,
     cpu::{cpuid, features},
+    machine::model::Model,
 };
 use kvm_ioctls::Kvm;
 use parcel::tag::Inventory;
@@ -27,7 +27,7 @@ pub fn measure() -> Inventory {
         features: supported.as_ref().map_or_else(BTreeSet::new, features::named),
         cpus: cpuinfo.lines().filter(|line| line.starts_with("processor")).count() as u32,
         memory_mib: available_mib(&read("/proc/meminfo")).saturating_sub(RESERVE_MIB),
-        device_models: BTreeSet::from([DEVICE_MODEL]),
+        device_models: Model::ALL.map(Model::number).into(),
         kvm: supported.is_some(),
         screen: None,
         sound: std::fs::read_dir("/sys/class/sound").is_ok_and(|mut d| d.next().is_some()),
@@ -64,7 +64,7 @@ mod tests {
     #[test]
     fn this_machine_can_be_measured() {
         let inventory = measure();
-        assert!(inventory.cpus > 0 && inventory.device_models.contains(&DEVICE_MODEL));
+        assert!(inventory.cpus > 0 && inventory.device_models == BTreeSet::from([1, 2]));
         assert_eq!(inventory.kvm, !inventory.features.is_empty());
     }
 }

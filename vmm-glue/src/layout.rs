@@ -1,5 +1,5 @@
 //! Where everything lies in the guest: physical addresses, ports and interrupt numbers. Part of the device model:
-//! a change here is a new [`DEVICE_MODEL`](crate::DEVICE_MODEL).
+//! a change here is a new device model ([`crate::machine::model`]).
 
 /// Guest memory below the gap ends here; the rest lies from [`HIGH_START`].
 pub const LOW_END: u64 = 3 << 30;

@@ -30,9 +30,6 @@ use std::{
 };
 use wire::control::Control;
 
-/// Version of the device model: what a saved machine must have been saved by to be restored here.
-pub const DEVICE_MODEL: u32 = 1;
-
 /// What `vmm run` is told.
 #[derive(Debug, Clone)]
 pub struct Options {

@@ -52,7 +52,14 @@ impl Claims {
                 claim
             }
         };
-        Ok(LockRequest { kiosk: self.client.clone(), boot: self.boot, claim, again: None, inventory: None })
+        Ok(LockRequest {
+            kiosk: self.client.clone(),
+            boot: self.boot,
+            claim,
+            again: None,
+            inventory: None,
+            cold_boot: false,
+        })
     }
 
     /// Is the parcel's lock one of these?

@@ -3,6 +3,7 @@
 use super::{
     AdminError, Result,
     cli::{Answer, Common},
+    clock_helper,
     connect::Connection,
     inspect,
     record::{self, First},
@@ -73,6 +74,9 @@ pub(super) async fn run(common: &Common, arguments: Arguments) -> Result<Answer>
     let disk = inspect::disk(&arguments.disk, arguments.force_raw)?;
     let kernel = inspect::kernel(&arguments.kernel)?;
     let initrd = inspect::initrd(&arguments.initrd)?;
+    if let Some(warning) = clock_helper::warning(&disk) {
+        eprintln!("waystation: warning: {warning}");
+    }
     let (machine, tag) = record::machine(arguments.vcpus, arguments.memory, &arguments.baseline)?;
     if arguments.cmdline.len() > MAX_CMDLINE || arguments.cmdline.contains(['\0', '\n']) {
         return Err(AdminError::input(format!(

@@ -3,6 +3,7 @@
 mod begun;
 mod claims;
 mod cli;
+mod clock_helper;
 mod clone;
 mod connect;
 mod discard;

@@ -39,6 +39,8 @@ fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let filter = tracing_subscriber::EnvFilter::try_new(&arguments.log).context("--log")?;
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    let image = kiosk::image_version(&std::fs::read_to_string(kiosk::OS_RELEASE).unwrap_or_default());
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), image, "cached begins");
     harden::process().context("the process cannot be protected")?;
     // Sealing and opening keep a compressor for each blocking thread: few threads that live long.
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -33,8 +33,6 @@ pub struct Author {
     pub kiosk: String,
     /// Vendor of its CPU, which the saved machine needs from now on.
     pub vendor: String,
-    /// Version of its VMM's device model.
-    pub device_model: u32,
 }
 
 /// What a commit has done.
@@ -131,7 +129,7 @@ async fn attempt(
     step.grow((chunks.len() * CHUNK_SIZE) as u64);
     let memory = match &saved {
         Saved::PoweredOff => None,
-        Saved::Suspended { memory, state, dirty } => {
+        Saved::Suspended { memory, state, dirty, .. } => {
             let (planned, marks) = (memory.clone(), dirty.clone());
             let plan =
                 tokio::task::spawn_blocking(move || planned.plan(&marks)).await.map_err(internal)??;
@@ -156,9 +154,11 @@ async fn attempt(
     }
 
     let mut tag = base.public.tag.clone();
-    let suspended = matches!(saved, Saved::Suspended { .. });
-    tag.cpu.vendor = suspended.then(|| author.vendor.clone());
-    tag.device_model = author.device_model;
+    tag.cpu.vendor = None;
+    if let Saved::Suspended { device_model, .. } = saved {
+        tag.cpu.vendor = Some(author.vendor.clone());
+        tag.device_model = device_model;
+    }
     let Target { parcel, version, parent, .. } = target;
     let record = Record {
         public: Public {

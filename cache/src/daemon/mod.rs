@@ -181,8 +181,8 @@ impl Daemon {
             }
             Request::PutSlots { parcel, slots } => self.put_slots(parcel, slots).await,
             Request::Key { parcel, key } => self.take_key(parcel, key.expose()),
-            Request::Lock { parcel, kiosk, boot, inventory, break_lock } => {
-                self.lock(parcel, kiosk, boot, inventory, break_lock).await
+            Request::Lock { parcel, kiosk, boot, inventory, break_lock, cold_boot } => {
+                self.lock(parcel, kiosk, boot, inventory, break_lock, cold_boot).await
             }
             Request::Open { parcel, policy, cold_boot } => self.open(parcel, policy, cold_boot).await,
             Request::Commit => self.commit().await,
@@ -225,6 +225,7 @@ impl Daemon {
         boot: BootId,
         inventory: Inventory,
         breaking: bool,
+        cold_boot: bool,
     ) -> Result<Reply, WireError> {
         let mut work = self.working()?;
         let ask = match &work.held {
@@ -242,7 +243,8 @@ impl Daemon {
                 ));
             }
             None => {
-                LockRequest { kiosk, boot, claim: claim()?, again: None, inventory: Some(inventory.clone()) }
+                let inventory = Some(inventory.clone());
+                LockRequest { kiosk, boot, claim: claim()?, again: None, inventory, cold_boot }
             }
         };
         let api = self.api.clone();
@@ -394,11 +396,7 @@ impl Daemon {
 
 /// Who commits.
 fn author(held: &Held) -> Author {
-    Author {
-        kiosk: held.ask.kiosk.clone(),
-        vendor: held.inventory.vendor.clone(),
-        device_model: held.inventory.device_models.last().copied().unwrap_or(0),
-    }
+    Author { kiosk: held.ask.kiosk.clone(), vendor: held.inventory.vendor.clone() }
 }
 
 /// Draws a claim.

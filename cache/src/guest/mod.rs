@@ -119,11 +119,11 @@ impl Guest {
                 self.memory(&regions, memfd, fds.next()).await?;
                 Ok((Reply::Ready, Vec::new()))
             }
-            Request::Save => {
+            Request::Save { device_model } => {
                 let mut fds = fds.drain(..);
                 let state = fds.next().ok_or_else(|| missing("the state"))?;
                 let dirty = fds.next().ok_or_else(|| missing("the dirty pages"))?;
-                self.save(state, dirty)?;
+                self.save(state, dirty, device_model)?;
                 Ok((Reply::Saved, Vec::new()))
             }
             Request::PoweredOff => {
@@ -180,7 +180,7 @@ impl Guest {
         Ok(())
     }
 
-    fn save(&self, state: OwnedFd, dirty: OwnedFd) -> Result<(), WireError> {
+    fn save(&self, state: OwnedFd, dirty: OwnedFd, device_model: u32) -> Result<(), WireError> {
         let memory = lock(&self.memory).clone();
         let memory =
             memory.ok_or_else(|| WireError::new("no-memory", "the VMM has not handed its memory over"))?;
@@ -196,7 +196,7 @@ impl Guest {
                 "the VMM's dirty bitmap is shorter than its memory",
             ));
         }
-        self.open.save(Saved::Suspended { memory, state, dirty: Arc::new(dirty.to_vec()) });
+        self.open.save(Saved::Suspended { memory, state, dirty: Arc::new(dirty.to_vec()), device_model });
         Ok(())
     }
 }

@@ -197,6 +197,7 @@ fn locking_request() -> Request {
         boot: BootId([1; 16]),
         inventory,
         break_lock: false,
+        cold_boot: false,
     }
 }
 

@@ -102,7 +102,8 @@ impl Vmm {
     }
 
     async fn save(&mut self, state: &[u8]) {
-        let reply = self.ask(&Request::Save, &[memfd(state), memfd(&self.marked.clone())]).await;
+        let reply =
+            self.ask(&Request::Save { device_model: 1 }, &[memfd(state), memfd(&self.marked.clone())]).await;
         assert!(matches!(reply, Reply::Saved), "{reply:?}");
     }
 }
@@ -238,6 +239,28 @@ async fn a_cold_boot_leaves_the_saved_memory_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_tag_has_the_device_model_of_the_saved_state() {
+    let world = World::new(&[1; 4096], MIB).await;
+    // What the VMM says that it saved counts, whatever else this kiosk could restore; a power-off leaves the model alone.
+    for (version, saved, vendor) in [(1, Some(2), Some("V")), (2, Some(1), Some("V")), (3, None, None)] {
+        let open = world.open(version, false).await;
+        let (mut vmm, _, _) = Vmm::start(&world, &open).await;
+        vmm.hand_over().await;
+        let reply = match saved {
+            Some(device_model) => {
+                let files = [memfd(b"state"), memfd(&[0; PAGES / 8])];
+                vmm.ask(&Request::Save { device_model }, &files).await
+            }
+            None => vmm.ask(&Request::PoweredOff, &[]).await,
+        };
+        assert!(matches!(reply, Reply::Saved), "{reply:?}");
+        world.commit(&open).await.unwrap();
+        let tag = world.open(version + 1, false).await.record.public.tag.clone();
+        assert_eq!((tag.device_model, tag.cpu.vendor.as_deref()), (saved.unwrap_or(1), vendor));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_resume_waits_for_a_damaged_pack() {
     let mut world = World::new(&[1; 4096], MIB).await;
     let open = world.open(1, false).await;
@@ -304,7 +327,10 @@ async fn what_a_vmm_must_not_send_is_refused() {
     let all = Region { guest_addr: 0, file_offset: 0, len: MIB << 20 };
     let fd = || vmm.memory.try_clone().unwrap().into();
     let (one, two, three): (OwnedFd, OwnedFd, OwnedFd) = (fd(), fd(), fd());
-    assert_eq!(code(vmm.ask(&Request::Save, &[memfd(b"s"), memfd(&[0; PAGES / 8])]).await), "no-memory");
+    assert_eq!(
+        code(vmm.ask(&Request::Save { device_model: 1 }, &[memfd(b"s"), memfd(&[0; PAGES / 8])]).await),
+        "no-memory"
+    );
     assert_eq!(code(vmm.ask(&Request::Memory { regions: vec![all] }, &[]).await), "no-descriptor");
     let half = Region { len: MIB << 19, ..all };
     assert_eq!(code(vmm.ask(&Request::Memory { regions: vec![half] }, &[one]).await), "bad-memory-layout");
@@ -321,9 +347,15 @@ async fn what_a_vmm_must_not_send_is_refused() {
     let reply = vmm.ask(&Request::Memory { regions: vec![all] }, &[shrinkable]).await;
     assert_eq!(code(reply), "internal-error", "a memory that its owner may shrink");
     vmm.hand_over().await;
-    assert_eq!(code(vmm.ask(&Request::Save, &[memfd(b"s")]).await), "no-descriptor");
-    assert_eq!(code(vmm.ask(&Request::Save, &[memfd(b"s"), memfd(&[0; 8])]).await), "no-dirty-pages");
-    assert_eq!(code(vmm.ask(&Request::Save, &[memfd(b""), memfd(&[0; PAGES / 8])]).await), "no-state");
+    assert_eq!(code(vmm.ask(&Request::Save { device_model: 1 }, &[memfd(b"s")]).await), "no-descriptor");
+    assert_eq!(
+        code(vmm.ask(&Request::Save { device_model: 1 }, &[memfd(b"s"), memfd(&[0; 8])]).await),
+        "no-dirty-pages"
+    );
+    assert_eq!(
+        code(vmm.ask(&Request::Save { device_model: 1 }, &[memfd(b""), memfd(&[0; PAGES / 8])]).await),
+        "no-state"
+    );
     assert!(open.saved().is_none());
 }
 

@@ -287,7 +287,7 @@ impl World {
     }
 
     pub async fn commit(&self, open: &Arc<OpenParcel>) -> Result<(u64, u64), WireError> {
-        let author = Author { kiosk: "test".into(), vendor: "V".into(), device_model: 1 };
+        let author = Author { kiosk: "test".into(), vendor: "V".into() };
         let done = commit(open, &author, 1, self.server.clone()).await?;
         Ok((done.version.0, done.bytes))
     }

@@ -63,6 +63,8 @@ pub struct Settings {
     pub boot: BootId,
     /// The name holds until the kiosk is switched off; see [`crate::identity`].
     pub passing_name: bool,
+    /// Version of its image.
+    pub image: String,
     /// Power off rather than return to login.
     pub power_off_on_failure: bool,
     /// How the previous manager ended, when this one is its successor.
@@ -105,6 +107,7 @@ impl<'a> Kiosk<'a> {
     pub fn new(sys: &'a mut dyn System, settings: Settings, network: Network) -> Self {
         let state = State {
             kiosk: settings.name.clone(),
+            image: settings.image.clone(),
             phase: Phase::Boot,
             doing: "Starting".to_owned(),
             progress: None,
@@ -115,6 +118,7 @@ impl<'a> Kiosk<'a> {
             notice: None,
             wishes_missed: Vec::new(),
             waiting: None,
+            clock_behind: false,
             report: None,
             keyboard: None,
             health: Health { passing_name: settings.passing_name, ..Health::default() },
@@ -245,6 +249,7 @@ impl<'a> Kiosk<'a> {
         self.state.login = None;
         self.state.parcel = None;
         self.state.wishes_missed.clear();
+        self.state.clock_behind = false;
         self.state.progress = None;
         self.state.waiting = None;
         self.state.console = false;
@@ -342,6 +347,7 @@ impl<'a> Kiosk<'a> {
         self.state.parcel = None;
         self.state.progress = None;
         self.state.waiting = None;
+        self.state.clock_behind = false;
         self.publish();
         let began = self.sys.now();
         self.sys.wipe();

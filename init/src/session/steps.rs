@@ -190,8 +190,14 @@ fn lock(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
     // Until the answer is here the lock may be ours: an undo has to release it.
     kiosk.live.lock = Lock::Asked;
     kiosk.sys.remember(Some(&kiosk.live));
-    let request =
-        daemon::Request::Lock { parcel, kiosk: kiosk_name, boot, inventory, break_lock: kiosk.break_lock };
+    let request = daemon::Request::Lock {
+        parcel,
+        kiosk: kiosk_name,
+        boot,
+        inventory,
+        break_lock: kiosk.break_lock,
+        cold_boot: kiosk.cold_boot,
+    };
     match kiosk.try_cached(request)? {
         Ok(daemon::Reply::Locked(reply)) => {
             kiosk.live.version = reply.version;

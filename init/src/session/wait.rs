@@ -52,6 +52,15 @@ impl Kiosk<'_> {
                 self.state.network_detail = network.detail;
             }
             Event::Refused(refused) => self.state.health.refused = refused,
+            Event::ClockBehind(behind) => {
+                let word = if behind {
+                    "the guest's clock is wrong and nothing in the guest sets it"
+                } else {
+                    "the guest's clock is set"
+                };
+                self.sys.log(word);
+                self.state.clock_behind = behind;
+            }
             Event::Status(status) => {
                 self.state.progress = match self.state.phase {
                     Phase::Open | Phase::Restore | Phase::Save | Phase::Commit | Phase::Rescue => {

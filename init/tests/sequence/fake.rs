@@ -253,7 +253,7 @@ impl System for Fake {
         use daemon::{Reply, Request};
         self.next += 1;
         let (what, well) = match request {
-            Request::Lock { .. } => {
+            Request::Lock { cold_boot, .. } => {
                 let reply = LockReply {
                     store: StoreIdentity { id: StoreId([1; 16]), generation: Generation([1; 8]) },
                     name: "work".into(),
@@ -262,7 +262,7 @@ impl System for Fake {
                     version: Version(self.version),
                     misses: Vec::new(),
                 };
-                ("lock", Reply::Locked(reply))
+                (if cold_boot { "lock to boot" } else { "lock" }, Reply::Locked(reply))
             }
             Request::Open { .. } => ("open", Reply::Ok),
             Request::Commit => ("commit", Reply::Committed { version: Version(self.version + 1), bytes: 9 }),

@@ -29,6 +29,7 @@ fn settings() -> Settings {
         name: "A".into(),
         passing_name: false,
         boot: BootId([1; 16]),
+        image: "1.2.3".into(),
         power_off_on_failure: false,
         crashed: None,
     }
@@ -378,6 +379,41 @@ fn a_guest_that_powers_off_is_a_suspend_without_memory() {
     let login = two(&mut fake);
     assert_eq!((fake.asked("save"), fake.asked("commit"), fake.asked("end vmm")), (0, 1, 1));
     assert_eq!(login.report.and_then(|report| report.committed), Some(Version(3)));
+}
+
+#[test]
+fn a_guest_whose_clock_nothing_sets_is_shown_until_it_is_set_or_gone() {
+    let mut fake = Fake::with_user();
+    fake.script.remove(&Phase::Run);
+    let suspend = Event::Command(Command::Suspend);
+    fake.on(
+        Phase::Run,
+        vec![Event::ClockBehind(true), Event::ClockBehind(false), Event::ClockBehind(true), suspend],
+    );
+    two(&mut fake);
+    let mut shown: Vec<bool> = fake.states.iter().map(|state| state.clock_behind).collect();
+    shown.dedup();
+    assert_eq!(shown, [false, true, false, true, false]);
+    let after = fake.states.iter().skip_while(|state| state.phase != Phase::Wipe);
+    assert!(
+        after.clone().count() > 0 && after.clone().all(|state| !state.clock_behind),
+        "not of the next session"
+    );
+    assert!(fake.states.iter().all(|state| state.image == "1.2.3"));
+}
+
+#[test]
+fn the_lock_is_asked_for_what_follows() {
+    for cold_boot in [false, true] {
+        let mut fake = Fake::with_user();
+        fake.script.remove(&Phase::Choose);
+        let Command::Resume { parcel, name, break_lock, .. } = resume() else { unreachable!() };
+        let chosen = Command::Resume { parcel, name, break_lock, cold_boot };
+        fake.on(Phase::Choose, vec![Event::Command(chosen)]);
+        two(&mut fake);
+        assert_eq!(fake.asked(if cold_boot { "lock to boot" } else { "lock" }), 1);
+        assert_eq!(fake.asked(if cold_boot { "lock" } else { "lock to boot" }), 0);
+    }
 }
 
 #[test]

@@ -103,6 +103,7 @@ proptest! {
             passing_name: false,
             name: "A".into(),
             boot: BootId([1; 16]),
+            image: "1.2.3".into(),
             power_off_on_failure: false,
             crashed: crashed.then(|| "signal 9".to_owned()),
         };

@@ -35,6 +35,10 @@ fn power() -> Vec<Line<'static>> {
     vec![choice("P", "Power this kiosk off"), choice("R", "Restart it"), choice("Esc", "Neither")]
 }
 
+/// What is said of a guest whose clock is wrong.
+const CLOCK_BEHIND: &str = "The clock of your computer may be wrong: nothing in it sets its clock after a resume. Set it by hand, \
+and ask your IT to install the Waystation clock helper in it.";
+
 const COLD_BOOT: &str = "A cold boot starts it from its disk, as after a power failure: the programs end, and what they had not written is lost.";
 
 fn break_lock(app: &App, cold_boot: bool) -> Vec<Line<'static>> {
@@ -133,6 +137,9 @@ fn details(app: &App, height: u16) -> Vec<Line<'static>> {
     let waiting = state.waiting.as_ref().or(app.status.as_ref().and_then(|status| status.waiting.as_ref()));
     if let Some(waiting) = waiting {
         lines.extend(progress::waiting_lines(waiting));
+    }
+    if state.clock_behind {
+        lines.push(Line::styled(CLOCK_BEHIND, kit::WARN));
     }
     if !state.wishes_missed.is_empty() {
         let wishes: Vec<_> =

@@ -45,6 +45,9 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect) {
         // The kernel's own, and the password does not show which key was which.
         lines.push(kit::pair("Keyboard", "US English"));
     }
+    if let Some(state) = app.state.as_ref().filter(|state| !state.image.is_empty()) {
+        lines.push(kit::pair("Version", plain(&state.image, 60)));
+    }
     kit::text(frame, kit::indented(below, 7), lines);
 }
 

@@ -25,6 +25,11 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect) {
         lines.push(Line::raw(
             "Nothing was changed. Your computer stays as you suspended it; try another kiosk.",
         ));
+        if notice.misses.iter().filter(|miss| miss.must).all(|miss| miss.only_to_resume()) {
+            lines.push(Line::raw(
+                "Or boot it from its disk here (C in the list): its programs end, and what they had not written is lost.",
+            ));
+        }
         lines.push(Line::raw(""));
     }
     lines.push(Line::styled(format!("Code for IT: {}", plain(&notice.code, 60)), kit::DIM));

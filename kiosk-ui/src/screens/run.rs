@@ -17,6 +17,8 @@ use ratatui::{
 /// What the last line says of a log-in that is over, and where there is no room for that.
 const OVER: &str = "Your log-in has run out: Ctrl-] L logs you in again";
 const SHORT: &str = "Log in again: Ctrl-] L";
+/// What it says of a guest whose clock is wrong.
+const CLOCK: &str = "Wrong clock: Ctrl-] D";
 
 pub(super) fn draw(app: &App, frame: &mut Frame) {
     let (screen, bar) = kit::cut_bottom(frame.area(), 1);
@@ -83,6 +85,8 @@ fn ordinary(app: &App, state: &State, key: Style, alarm: Style) -> Vec<Span<'sta
         spans.push(Span::styled(words, alarm));
     } else if state.network.is_none() {
         spans.push(Span::styled(format!(" No network: {} ", plain(&state.network_detail, 80)), alarm));
+    } else if state.clock_behind {
+        spans.push(Span::styled(format!(" {CLOCK} "), Style::new().fg(Color::Black).bg(Color::Yellow)));
     }
     spans
 }

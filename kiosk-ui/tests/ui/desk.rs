@@ -254,6 +254,7 @@ pub fn session() -> Session {
 pub fn state(phase: Phase) -> State {
     State {
         kiosk: "kiosk-A".into(),
+        image: "0.1.0 (build 3f2a91c0d4e5)".into(),
         phase,
         doing: String::new(),
         progress: None,
@@ -264,6 +265,7 @@ pub fn state(phase: Phase) -> State {
         notice: None,
         wishes_missed: Vec::new(),
         waiting: None,
+        clock_behind: false,
         report: None,
         keyboard: None,
         health: parcel::wire::health::Health::default(),

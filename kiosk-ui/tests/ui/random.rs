@@ -103,13 +103,14 @@ prop_compose! {
         wishes_missed in prop::collection::vec(miss(), 0..4),
         waiting in option::of(waiting()),
         report in option::weighted(0.2, wipe_report()),
-        console in any::<bool>(),
+        (console, clock_behind, image) in (any::<bool>(), any::<bool>(), words()),
         timeline in prop::collection::vec(record(), 0..30),
     ) -> State {
         State {
             kiosk, phase, doing, progress, network, network_detail, login, parcel, notice, wishes_missed, waiting, report,
             keyboard: None,
             health: parcel::wire::health::Health::default(), console, timeline,
+            clock_behind, image,
         }
     }
 }

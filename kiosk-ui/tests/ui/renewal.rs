@@ -180,6 +180,7 @@ fn what_waits_goes_on_after_the_same_user_has_logged_in_again() {
         boot: BootId([2; 16]),
         inventory: inventory(),
         break_lock: false,
+        cold_boot: false,
     };
     assert!(matches!(client.ask(&lock), Ok(Reply::Locked(_))));
 

@@ -427,6 +427,27 @@ fn small_terminals() {
     assert!(desk.text().contains("Suspend: save it"), "the menu is there on any terminal");
 }
 
+/// A guest that nothing tells the time.
+#[test]
+fn wrong_clock() {
+    let mut desk = Desk::at_run();
+    desk.state(State { clock_behind: true, ..running() });
+    check("run-wrong-clock", &desk);
+    desk.keys("\x1dd");
+    check("run-wrong-clock-details", &desk);
+}
+
+/// A kiosk that lacks only what a resume needs may boot the machine.
+#[test]
+fn hardware_for_a_resume_only() {
+    let mut error = WireError::new("hardware", "This kiosk cannot run desk.");
+    error.misses = misses().into_iter().filter(|miss| miss.only_to_resume()).collect();
+    assert!(!error.misses.is_empty());
+    let mut desk = Desk::new();
+    desk.state(notice(error));
+    check("hardware-resume-only", &desk);
+}
+
 /// However much there is to tell, the way out of the window is on the screen.
 #[test]
 fn full_details() {

@@ -55,6 +55,9 @@ pub enum Request {
         /// Break the lock of another session of the same user.
         #[serde(default)]
         break_lock: bool,
+        /// Boot from the disk: what only a resume needs is not asked of this kiosk.
+        #[serde(default)]
+        cold_boot: bool,
     },
     /// Opens the locked parcel's last version and serves `guest.sock` and the disk socket.
     Open {

@@ -25,7 +25,10 @@ pub enum Request {
     /// state, and a bitmap of one bit per 4 KiB page of the memfd, least significant bit first, of pages that may
     /// have changed since [`Reply::Ready`] (the union of KVM's log, the VMM's own writes and the vhost log).
     /// Answer: [`Reply::Saved`]; `cached` keeps its own mapping, so the VMM may then end.
-    Save,
+    Save {
+        /// Device model of the saved state, for the tag.
+        device_model: u32,
+    },
     /// The guest powered itself off: what is committed next has a disk but no memory. Answer: [`Reply::Saved`].
     PoweredOff,
 }

@@ -149,6 +149,9 @@ pub struct LockRequest {
     pub again: Option<Base>,
     /// What the kiosk has; held against the tag before the lock is given. `None`: not to run it (administration).
     pub inventory: Option<Inventory>,
+    /// The machine will boot from its disk, so what only a resume needs is not held against the inventory.
+    #[serde(default)]
+    pub cold_boot: bool,
 }
 
 /// The version that a holder works on. The lock is given only where that is still the last one.

@@ -19,6 +19,22 @@ pub const RUN: &str = "/run/waystation";
 /// Where the cache is mounted.
 pub const CACHE: &str = "/var/cache/waystation";
 
+/// Where an image says which it is.
+pub const OS_RELEASE: &str = "/etc/os-release";
+
+/// The version of the image whose [`OS_RELEASE`] this is, for people: `0.1.0 (build 3f2a91c0d4e5)`.
+pub fn image_version(os_release: &str) -> String {
+    let field = |name: &str| {
+        let line = os_release.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        line.map(|value| value.trim_matches('"')).filter(|value| !value.is_empty())
+    };
+    let version = field("VERSION_ID").unwrap_or("of an unknown version");
+    match field("BUILD_ID") {
+        Some(build) => format!("{version} (build {build})"),
+        None => version.to_owned(),
+    }
+}
+
 /// Everything a kiosk is told when it is built.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -157,4 +173,17 @@ pub struct Wipe {
     pub discard: bool,
     /// What follows a wipe whose verification failed: `true` powers the kiosk off, `false` returns to login with the report.
     pub power_off_on_failure: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_says_which_it_is() {
+        let text = "ID=waystation\nVERSION_ID=0.1.0\nBUILD_ID=\"3f2a91c0d4e5\"\n";
+        assert_eq!(image_version(text), "0.1.0 (build 3f2a91c0d4e5)");
+        assert_eq!(image_version("VERSION_ID=0.1.0\nBUILD_ID=\n"), "0.1.0");
+        assert_eq!(image_version(""), "of an unknown version");
+    }
 }

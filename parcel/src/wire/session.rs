@@ -73,6 +73,9 @@ pub struct KeyboardLayout {
 pub struct State {
     /// Name of this kiosk.
     pub kiosk: String,
+    /// Version of its image.
+    #[serde(default)]
+    pub image: String,
     /// The phase.
     pub phase: Phase,
     /// What is being done in it, one line for the traveller.
@@ -94,6 +97,9 @@ pub struct State {
     pub wishes_missed: Vec<Miss>,
     /// The guest waits for a piece.
     pub waiting: Option<Waiting>,
+    /// The guest's wall clock is wrong, and nothing in it is known to set it.
+    #[serde(default)]
+    pub clock_behind: bool,
     /// The last wipe's report: shown until dismissed.
     pub report: Option<WipeReport>,
     /// The keyboard, where there is one: not on a serial terminal.

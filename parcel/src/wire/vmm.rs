@@ -45,6 +45,9 @@ pub enum Reply {
         /// Why it is [`GuestState::Failed`].
         #[serde(default, skip_serializing_if = "Option::is_none")]
         failure: Option<WireError>,
+        /// Its wall clock is wrong, and nothing in it is known to set it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        clock_behind: bool,
     },
     /// It did not work.
     Error(WireError),

@@ -11,7 +11,7 @@ use parcel::{
     record::{Public, Record},
     secret::{ChunkKey, ParcelKey, Secret},
     slot::{RecoveryKey, Slots},
-    tag::{Inventory, Tag},
+    tag::{Inventory, Start, Tag},
     wire::{WireError, daemon, guest, http, kiosk, session, vmm},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -176,7 +176,7 @@ pub fn wire(data: &[u8]) {
     json::<Inventory>(data);
     json::<Tag>(data);
     if let Ok((tag, inventory)) = serde_json::from_slice::<(Tag, Inventory)>(data) {
-        let misses = tag.check(&inventory);
+        let misses = tag.check(&inventory, Start::Resume);
         assert!(inventory.kvm || misses.iter().any(|miss| miss.must));
     }
 }

@@ -1,13 +1,13 @@
 //! The hardware check, both ways: what meets the tag passes, and each thing that does not is named.
 
 use crate::sample;
-use parcel::tag::{Inventory, Miss, Tag, Wishes, baseline_features};
+use parcel::tag::{Inventory, Miss, Start, Tag, Wishes, baseline_features};
 use proptest::prelude::*;
 
 fn misses(change: impl FnOnce(&mut Inventory)) -> Vec<Miss> {
     let mut kiosk = sample::inventory();
     change(&mut kiosk);
-    sample::tag().check(&kiosk)
+    sample::tag().check(&kiosk, Start::Resume)
 }
 
 fn miss(must: bool, item: &str, needed: &str, found: &str) -> Vec<Miss> {
@@ -59,7 +59,7 @@ fn each_must_is_named() {
 fn each_wish_is_named_and_refuses_nothing() {
     let mut tag = sample::tag();
     tag.wishes = Wishes { screen: Some((100, 30)), cores: Some(4), sound: true, kbit_per_s: Some(2000) };
-    let found = tag.check(&sample::inventory());
+    let found = tag.check(&sample::inventory(), Start::Resume);
     let expected = [
         miss(false, "screen", "100×30", "80×25"),
         miss(false, "cores", "4 CPUs", "2 CPUs"),
@@ -70,7 +70,7 @@ fn each_wish_is_named_and_refuses_nothing() {
     tag.wishes.cores = None;
     tag.wishes.sound = false;
     let unknown = Inventory { screen: None, kbit_per_s: None, ..sample::inventory() };
-    assert_eq!(tag.check(&unknown), [], "what is not known is not missed");
+    assert_eq!(tag.check(&unknown, Start::Resume), [], "what is not known is not missed");
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn everything_is_named_at_once() {
         sound: false,
         kbit_per_s: Some(1),
     };
-    let items: Vec<_> = sample::tag().check(&bare).into_iter().map(|miss| miss.item).collect();
+    let items: Vec<_> = sample::tag().check(&bare, Start::Resume).into_iter().map(|miss| miss.item).collect();
     let features = sample::tag().cpu.features.into_iter().map(|name| format!("cpu.feature.{name}"));
     let mut expected = vec!["kvm".to_owned(), "cpu.vendor".to_owned()];
     expected.extend(features);
@@ -100,7 +100,22 @@ fn a_machine_never_started_runs_on_any_vendor() {
     let mut tag = sample::tag();
     tag.cpu.vendor = None;
     let intel = Inventory { vendor: "GenuineIntel".to_owned(), ..sample::inventory() };
-    assert_eq!(tag.check(&intel), []);
+    assert_eq!(tag.check(&intel, Start::Resume), []);
+}
+
+#[test]
+fn a_cold_boot_needs_neither_vendor_nor_device_model() {
+    let mut other = Inventory { vendor: "GenuineIntel".to_owned(), ..sample::inventory() };
+    other.device_models = [7].into();
+    let items =
+        |start| -> Vec<_> { sample::tag().check(&other, start).into_iter().map(|miss| miss.item).collect() };
+    assert_eq!(items(Start::Resume), ["cpu.vendor", "device_model"]);
+    assert_eq!(items(Start::ColdBoot), [""; 0]);
+    other.memory_mib = 1;
+    other.features.remove("sse4_2");
+    let items: Vec<_> =
+        sample::tag().check(&other, Start::ColdBoot).into_iter().map(|miss| miss.item).collect();
+    assert_eq!(items, ["cpu.feature.sse4_2", "memory"], "what any start needs stays needed");
 }
 
 #[test]
@@ -108,16 +123,16 @@ fn the_baseline_counts_even_when_no_feature_is_listed() {
     let mut tag = sample::tag();
     tag.cpu.features.clear();
     let mut kiosk = sample::inventory();
-    assert_eq!(tag.check(&kiosk), []);
+    assert_eq!(tag.check(&kiosk, Start::Resume), []);
     tag.cpu.baseline = "x86-64-v3".to_owned();
-    let items: Vec<_> = tag.check(&kiosk).into_iter().map(|miss| miss.item).collect();
+    let items: Vec<_> = tag.check(&kiosk, Start::Resume).into_iter().map(|miss| miss.item).collect();
     let v3 = ["abm", "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe", "xsave"];
     assert_eq!(items, v3.map(|name| format!("cpu.feature.{name}")));
     kiosk.features = baseline_features("x86-64-v3").unwrap();
-    assert_eq!(tag.check(&kiosk), []);
+    assert_eq!(tag.check(&kiosk, Start::Resume), []);
     tag.cpu.baseline = "x86-64-v9".to_owned();
     assert_eq!(
-        tag.check(&kiosk),
+        tag.check(&kiosk, Start::Resume),
         miss(true, "cpu.baseline", "x86-64-v9", "a kiosk that does not know this baseline")
     );
 }
@@ -152,7 +167,7 @@ proptest! {
         kiosk.vendor = names[usize::from(vendors.1)].to_owned();
         let lost = drop.is_some_and(|name| kiosk.features.remove(name));
         let runs = kvm && !lost && cpus >= vcpus && have >= need && model == 1 && (vendors.0 == 2 || vendors.0 == vendors.1);
-        let found = tag.check(&kiosk);
+        let found = tag.check(&kiosk, Start::Resume);
         prop_assert_eq!(found.iter().all(|miss| !miss.must), runs, "{:?}", found);
         let likes = !sound && cores.is_none_or(|cores| cores <= cpus);
         prop_assert_eq!(found.iter().all(|miss| miss.must), likes, "{:?}", found);

@@ -144,6 +144,7 @@ fn state() -> State {
     use Phase::{Login, *};
     State {
         kiosk: "A".to_owned(),
+        image: "0.1.0".to_owned(),
         phase: Run,
         doing: "the machine runs".to_owned(),
         progress: Some(progress()),
@@ -154,6 +155,7 @@ fn state() -> State {
         notice: Some(error()),
         wishes_missed: misses(),
         waiting: Some(waiting()),
+        clock_behind: true,
         report: Some(WipeReport {
             verified: true,
             committed: Some(Version(8)),
@@ -184,7 +186,7 @@ fn local() -> Vec<Message> {
             Slots { parcel },
             PutSlots { parcel, slots: "{\"format\":1}\n".to_owned() },
             Key { parcel, key },
-            Lock { parcel, kiosk, boot: BootId([2; 16]), inventory, break_lock: true },
+            Lock { parcel, kiosk, boot: BootId([2; 16]), inventory, break_lock: true, cold_boot: true },
             Open { parcel, policy: Policy::Baseline, cold_boot: true },
             Commit,
             Rescue,
@@ -210,7 +212,7 @@ fn local() -> Vec<Message> {
     let regions = vec![Region { guest_addr: 0, file_offset: 0, len: 512 << 20 }];
     let guest_requests = {
         use guest::Request::*;
-        [Describe, Memory { regions }, Save, PoweredOff]
+        [Describe, Memory { regions }, Save { device_model: 2 }, PoweredOff]
     };
     let machine = |start| guest::Reply::Machine {
         machine: sample::machine(),
@@ -230,8 +232,11 @@ fn local() -> Vec<Message> {
     };
     let vmm_replies = {
         use GuestState::*;
-        let status = [Starting, Running, Paused, PoweredOff, Failed]
-            .map(|state| vmm::Reply::Status { state, failure: (state == Failed).then(error) });
+        let status = [Starting, Running, Paused, PoweredOff, Failed].map(|state| vmm::Reply::Status {
+            state,
+            failure: (state == Failed).then(error),
+            clock_behind: state == Running,
+        });
         status.into_iter().chain([vmm::Reply::Ok, vmm::Reply::Error(error())])
     };
     let commands = {
@@ -316,6 +321,7 @@ fn lasting() -> Vec<Message> {
         claim: claim(),
         again,
         inventory,
+        cold_boot: true,
     };
     let mut unlocked = parcel_info();
     (unlocked.lock, unlocked.tag, unlocked.suspended_at) = (None, None, None);

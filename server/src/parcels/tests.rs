@@ -195,6 +195,7 @@ async fn another_holder_in_the_midst_of_a_commit_never_mixes_with_it() {
                     claim: claim.clone(),
                     again: None,
                     inventory: None,
+                    cold_boot: false,
                 };
                 let taken = parcels.lock(OWNER, id, &ask, true, 2).await.unwrap();
                 let hold = Hold { store: taken.store, epoch: taken.epoch, claim };

@@ -171,13 +171,25 @@ impl Client {
         self.lock_as(id, &Self::ask(kiosk, inventory), false).await
     }
 
+    pub async fn lock_to_boot(&self, id: ParcelId, kiosk: &str, inventory: Inventory) -> Answer<LockReply> {
+        let ask = LockRequest { cold_boot: true, ..Self::ask(kiosk, Some(inventory)) };
+        self.lock_as(id, &ask, false).await
+    }
+
     pub async fn break_lock(&self, id: ParcelId, kiosk: &str) -> Answer<LockReply> {
         self.lock_as(id, &Self::ask(kiosk, None), true).await
     }
 
     /// A request for a new acquisition.
     pub fn ask(kiosk: &str, inventory: Option<Inventory>) -> LockRequest {
-        LockRequest { kiosk: kiosk.to_owned(), boot: BootId([1; 16]), claim: claim(), again: None, inventory }
+        LockRequest {
+            kiosk: kiosk.to_owned(),
+            boot: BootId([1; 16]),
+            claim: claim(),
+            again: None,
+            inventory,
+            cold_boot: false,
+        }
     }
 
     pub async fn lock_as(&self, id: ParcelId, ask: &LockRequest, breaking: bool) -> Answer<LockReply> {

@@ -8,6 +8,9 @@ use crate::{
 };
 use parcel::{
     id::{BootId, Epoch, Version},
+    keyring::ImageKind,
+    record::ImageInfo,
+    tag::Miss,
     wire::{
         hold::{HEADER, Hold},
         http::LockRequest,
@@ -212,4 +215,41 @@ async fn a_kiosk_that_lacks_something_gets_no_lock() {
     );
     assert_eq!(shanta.show(id).await.unwrap().lock.unwrap().principal, principal("shanta"));
     shanta.break_lock(id, "cli").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_cold_boot_depends_neither_on_the_device_model_nor_on_the_vendor() {
+    let setup = Setup::new();
+    let server = setup.start();
+    let shanta = Client::of("shanta", &setup, &server).await;
+    let machine = Machine::new();
+    let id = machine.id;
+    let epoch = shanta.create(id, "work", "shanta", "a").await.unwrap().epoch;
+    let mut tag = wants(512);
+    tag.device_model = 9;
+    tag.cpu.vendor = Some("GenuineIntel".to_owned());
+    let empty = |kind| ImageInfo { kind, bytes: 0, leaves: Vec::new() };
+    let memory = [ImageKind::Packs, ImageKind::PageMap, ImageKind::State].map(empty);
+    let record = machine.record(1, 0, memory.to_vec(), tag.clone());
+    shanta.commit(id, epoch, Version(1), &record).await.unwrap();
+    shanta.unlock(id, epoch).await.unwrap();
+
+    let refused = shanta.lock(id, "b", Some(kiosk(512))).await.unwrap_err();
+    let must = |misses: &[Miss]| -> Vec<String> {
+        misses.iter().filter(|miss| miss.must).map(|miss| miss.item.clone()).collect()
+    };
+    assert_eq!(must(&refused.error.misses), ["cpu.vendor", "device_model"]);
+    let taken = shanta.lock_to_boot(id, "b", kiosk(512)).await.unwrap();
+    shanta.unlock(id, taken.epoch).await.unwrap();
+    // What any start needs is held against a cold boot, too.
+    let refused = shanta.lock_to_boot(id, "b", kiosk(256)).await.unwrap_err();
+    assert_eq!(must(&refused.error.misses), ["memory"]);
+
+    // A machine that was shut down boots, whoever asks.
+    let taken = shanta.lock(id, "a", None).await.unwrap();
+    tag.cpu.vendor = None;
+    let record = machine.record(2, 1, Vec::new(), tag);
+    shanta.commit(id, taken.epoch, Version(2), &record).await.unwrap();
+    shanta.unlock(id, taken.epoch).await.unwrap();
+    shanta.lock(id, "b", Some(kiosk(512))).await.unwrap();
 }

@@ -130,7 +130,8 @@ impl Kiosk {
 
     async fn lock(&self, parcel: ParcelId, break_lock: bool) -> Result<Reply, WireError> {
         let (kiosk, inventory) = (self.name.clone(), kiosk(1024));
-        self.ask(Request::Lock { parcel, kiosk, boot: self.boot, inventory, break_lock }).await
+        self.ask(Request::Lock { parcel, kiosk, boot: self.boot, inventory, break_lock, cold_boot: false })
+            .await
     }
 
     /// Lock, open, and a guest that powers itself off: there is something to commit.

@@ -52,7 +52,7 @@ fn a_line_has_at_most_its_limit() {
     assert_eq!(encode(&text(MAX_LINE - 3)).unwrap().len(), MAX_LINE);
     assert!(matches!(encode(&text(MAX_LINE - 2)), Err(Error::Broken(Broken::LineTooLong))));
     assert_eq!(
-        **encode(&Reply::Status { state: GuestState::Paused, failure: None }).unwrap(),
+        **encode(&Reply::Status { state: GuestState::Paused, failure: None, clock_behind: false }).unwrap(),
         *b"{\"reply\":\"status\",\"state\":\"paused\"}\n"
     );
 }

@@ -17,7 +17,10 @@ use crate::{
     },
     error::{Error, Result},
     layout::{self, Slot},
-    machine::state::{MachineState, VCPUS_MAX},
+    machine::{
+        model::Model,
+        state::{MachineState, VCPUS_MAX},
+    },
     memory::GuestRam,
 };
 use kvm_bindings::{CpuId, KVM_MEM_LOG_DIRTY_PAGES, kvm_irqchip, kvm_userspace_memory_region};
@@ -64,6 +67,8 @@ pub struct Machine {
     pub power_on: (Vec<VcpuState>, Vec<kvm_irqchip>),
     /// KVM logs the pages that the guest writes.
     pub logging: bool,
+    /// The device model: that of the saved machine, or the newest.
+    pub model: Model,
 }
 
 /// Takes a lock; a thread that panicked ends the process anyway.
@@ -156,6 +161,7 @@ impl Machine {
             gate,
             power_on,
             logging: saved.is_some(),
+            model: saved.map_or_else(Model::default, |saved| saved.model),
         };
         machine.map_memory()?;
         Ok(machine)
@@ -280,8 +286,8 @@ pub fn build_bus(lines: Lines, devices: &Devices, saved: Option<&MachineState>) 
     let (com1, com2, rtc, power) = match saved {
         None => (Serial::new("COM1", com1), Serial::new("COM2", com2), Rtc::default(), Power::new(events)),
         Some(saved) => (
-            Serial::restored("COM1", com1, &saved.com1)?,
-            Serial::restored("COM2", com2, &saved.com2)?,
+            Serial::restored("COM1", com1, &saved.com1, None)?,
+            Serial::restored("COM2", com2, &saved.com2, saved.helper)?,
             Rtc::restored(&saved.rtc),
             Power::restored(events, saved.power),
         ),

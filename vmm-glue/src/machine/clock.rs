@@ -16,17 +16,14 @@ pub struct Moment {
     pub wall: u64,
 }
 
-/// Longest absence that is believed: a kiosk's wall clock may be wrong by anything.
-const ABSENCE_MAX: Duration = Duration::from_secs(10 * 366 * 86_400);
-
-fn since_1970() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
-}
+/// A wall clock that is wrong by less is not worth a word.
+const NOTICED: Duration = Duration::from_secs(1);
 
 impl Moment {
-    /// How long ago it was by the wall clock; zero when that seems to be in the future.
-    pub fn age(&self, now: Duration) -> Duration {
-        now.saturating_sub(Duration::from_nanos(self.wall)).min(ABSENCE_MAX)
+    /// A guest that believes that it is still this moment is noticeably wrong about the time. The clocks of two kiosks may
+    /// differ either way.
+    fn differs_from(&self, now: Duration) -> bool {
+        Duration::from_nanos(self.wall).abs_diff(now) >= NOTICED
     }
 }
 
@@ -37,24 +34,20 @@ impl Machine {
     /// KVM's refusal.
     pub fn moment(&self) -> Result<Moment> {
         let guest = self.vm.get_clock().map_err(Error::kvm("read the guest's clock"))?.clock;
-        Ok(Moment { guest, wall: since_1970().as_nanos() as u64 })
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64;
+        Ok(Moment { guest, wall })
     }
 
-    /// Sets the guest's clocks as it goes on from `stood`.
-    ///
-    /// A guest that listens at COM2 goes on with its monotonic clock where it stood and is told the time. One that does
-    /// not would be wrong about the time by its whole absence, so its clock runs ahead by that: right about the time, at
-    /// the price of having slept it through wide awake.
+    /// Sets the guest's clocks as it goes on from `stood`: its monotonic clock where it stood, whatever the absence was. A
+    /// clock that jumped would have the guest's scheduler charge the jump to the task that ran, which would then get no CPU
+    /// for as long. What time it is, a guest that listens at COM2 is told there.
     ///
     /// # Errors
     /// KVM's refusal.
     pub fn go_on_from(&self, stood: Moment) -> Result<()> {
-        let now = since_1970();
-        let told = lock(&self.bus.com2)
-            .announce(format!("{}.{:09}\n", now.as_secs(), now.subsec_nanos()).as_bytes());
-        let away = if told { Duration::ZERO } else { stood.age(now) };
-        let clock = stood.guest.saturating_add(away.as_nanos() as u64);
-        let data = kvm_clock_data { clock, ..Default::default() };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        lock(&self.bus.com2).tell_time(now, stood.differs_from(now));
+        let data = kvm_clock_data { clock: stood.guest, ..Default::default() };
         self.vm.set_clock(&data).map_err(Error::kvm("set the guest's clock"))?;
         for vcpu in &self.vcpus {
             // So that no watchdog in the guest barks. Refused when it does not use the paravirtual clock.
@@ -69,10 +62,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_absence_is_never_negative_nor_endless() {
+    fn a_clock_may_be_wrong_either_way() {
         let stood = Moment { guest: 5, wall: 100_000_000_000 };
-        assert_eq!(stood.age(Duration::from_secs(160)), Duration::from_secs(60));
-        assert_eq!(stood.age(Duration::from_secs(40)), Duration::ZERO);
-        assert_eq!(stood.age(Duration::MAX), ABSENCE_MAX);
+        for (now, differs) in [(160, true), (40, true), (100, false)] {
+            assert_eq!(stood.differs_from(Duration::from_secs(now)), differs, "{now}");
+        }
+        assert!(stood.differs_from(Duration::MAX));
     }
 }

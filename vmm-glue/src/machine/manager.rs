@@ -9,7 +9,12 @@ use super::{
 use crate::{
     boot::Boot,
     cpu::thread::{self, Exit},
-    devices::{block::Backend, bus::Request, net::tap::Tap, power::BUTTON},
+    devices::{
+        block::Backend,
+        bus::{Bus, Request},
+        net::tap::Tap,
+        power::BUTTON,
+    },
     error::{Error, Result},
     jail,
     memory::{
@@ -30,7 +35,7 @@ use std::{
     os::{fd::AsFd, unix::net::UnixListener},
     path::PathBuf,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicU8, Ordering},
         mpsc::{Receiver, Sender},
     },
@@ -52,6 +57,8 @@ pub struct Shared {
     /// A terminal size that was told before the machine was there.
     pub size: Mutex<Option<(u16, u16)>>,
     failure: Mutex<Option<WireError>>,
+    /// The machine's bus, once there is one.
+    bus: OnceLock<Arc<Bus>>,
 }
 
 const STATES: [GuestState; 5] = [
@@ -66,6 +73,11 @@ impl Shared {
     /// The guest's state.
     pub fn state(&self) -> GuestState {
         STATES[self.state.load(Ordering::SeqCst) as usize % STATES.len()]
+    }
+
+    /// The guest's wall clock is wrong, and nothing in the guest is known to set it.
+    pub fn clock_behind(&self) -> bool {
+        self.bus.get().is_some_and(|bus| lock(&bus.com2).behind())
     }
 
     /// The guest is in another state.
@@ -164,6 +176,8 @@ pub fn run(settings: Settings) -> Result<()> {
             }
         }
     }
+    // Nobody else sets it.
+    let _ = shared.bus.set(Arc::clone(&machine.bus));
     let restored = saved.is_some();
     let (service, handle) = Service::new(Arc::clone(&machine.devices), console)?;
     let mut manager = Manager {
@@ -251,11 +265,13 @@ impl Manager {
     }
 
     fn let_go(&mut self, restored: bool) -> Result<()> {
-        if let Some(stood) = self.stood.take() {
-            self.machine.go_on_from(stood)?;
-        }
         self.machine.devices.resume(restored);
         self.service.resume();
+        // Last: what passes between this and the gate, the guest takes for time that it ran.
+        if let Some(stood) = self.stood {
+            self.machine.go_on_from(stood)?;
+        }
+        self.stood = None;
         self.machine.gate.open();
         self.shared.set(GuestState::Running);
         Ok(())
@@ -338,6 +354,10 @@ impl Manager {
     /// vCPUs first: they are what gives the devices work. Does no harm to a guest that stands already.
     fn stand(&mut self) -> Result<()> {
         self.machine.gate.close();
+        // At once: what passes until the disk has answered must not count as time that the guest ran.
+        if self.stood.is_none() {
+            self.stood = Some(self.machine.moment()?);
+        }
         // Every vCPU has reported before it stood; what it asked for comes before any command that is still waiting.
         while let Ok(event) = self.events.try_recv() {
             match event {
@@ -363,7 +383,6 @@ impl Manager {
         let stopped = self.stand();
         if self.shared.state() == GuestState::Running {
             self.shared.set(GuestState::Paused);
-            self.stood = Some(self.machine.moment()?);
         }
         if let Some(why) = self.failed.take() {
             self.shared.fail(why.to_wire());
@@ -395,7 +414,8 @@ impl Manager {
         let state = state.map_err(|e| Error::Unreadable(e.to_string()))?;
         self.machine.changed_pages(&mut self.changed)?;
         tracing::info!(state = state.len(), pages = self.changed.count(), "saving");
-        self.client.save(&memfd_of(c"guest-state", &state)?, &self.changed.to_memfd()?)
+        let model = self.machine.model.number();
+        self.client.save(&memfd_of(c"guest-state", &state)?, &self.changed.to_memfd()?, model)
     }
 
     fn power_off(&mut self) -> Result<()> {

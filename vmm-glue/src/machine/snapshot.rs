@@ -3,6 +3,7 @@
 use super::{
     build::{Machine, lock, read_irqchips, set_irqchips},
     clock::Moment,
+    model::Model,
     state::{IRQCHIP_BYTES, MachineState},
 };
 use crate::{
@@ -35,7 +36,10 @@ impl Machine {
         let made = self.vcpus.iter().zip(&self.cpuids);
         let vcpus = made.map(|(v, c)| VcpuState::save(&lock(v), c)).collect::<Result<_>>()?;
         let irqchips = read_irqchips(&self.vm)?.iter().map(|chip| Raw(irqchip_bytes(chip))).collect();
+        let helper = lock(&self.bus.com2).helper() == Some(true);
+        let helper = (self.model >= Model::Two).then_some(helper);
         Ok(MachineState {
+            model: self.model,
             machine: self.description.clone(),
             vendor: cpuid::vendor(&self.cpuids[0]),
             stood,
@@ -49,6 +53,7 @@ impl Machine {
             net: lock(&self.devices.net).save(),
             console: lock(&self.devices.console).save(),
             rng: lock(&self.devices.rng).save(),
+            helper,
         })
     }
 

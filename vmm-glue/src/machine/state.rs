@@ -1,9 +1,9 @@
 //! The saved machine as bytes: a line that names the format, then JSON. Untrusted when it comes back: every part is
 //! bounded here and checked where it is used.
 
-use super::clock::Moment;
+use super::{clock::Moment, model::Model};
 use crate::{
-    DEVICE_MODEL, bounded,
+    bounded,
     cpu::{cpuid, raw::Raw, state::VcpuState},
     devices::{
         block::BlockState, console::ConsoleState, net::NetState, power::PowerState, rng::RngState,
@@ -32,6 +32,9 @@ pub type IrqchipState = Raw<[u8; IRQCHIP_BYTES]>;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MachineState {
+    /// The device model: the first line's.
+    #[serde(skip)]
+    pub model: Model,
     /// What machine it is.
     pub machine: Description,
     /// CPU vendor.
@@ -60,6 +63,9 @@ pub struct MachineState {
     pub console: TransportState<ConsoleState>,
     /// Entropy.
     pub rng: TransportState<RngState>,
+    /// From model 2 on: the guest has a helper that sets its clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub helper: Option<bool>,
 }
 
 impl MachineState {
@@ -68,7 +74,7 @@ impl MachineState {
     /// # Errors
     /// None that is known; kept for the encoder's sake.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        let mut bytes = format!("{MAGIC}{DEVICE_MODEL}\n").into_bytes();
+        let mut bytes = format!("{MAGIC}{}\n", self.model.number()).into_bytes();
         serde_json::to_writer(&mut bytes, self).map_err(|e| Error::State(e.to_string()))?;
         Ok(bytes)
     }
@@ -76,20 +82,23 @@ impl MachineState {
     /// Reads the bytes of a machine as `description` has it.
     ///
     /// # Errors
-    /// Another device model, another machine, or bytes that are no state.
+    /// A device model that is not known here, another machine, or bytes that are no state.
     pub fn from_bytes(bytes: &[u8], description: &Description) -> Result<Self> {
         let end = bytes.iter().take(64).position(|b| *b == b'\n').unwrap_or(0);
         let model = std::str::from_utf8(&bytes[..end]).ok().and_then(|line| line.strip_prefix(MAGIC));
-        let model: u32 = model
+        let number: u32 = model
             .and_then(|number| number.parse().ok())
             .ok_or_else(|| Error::State("it is not the state of a machine".into()))?;
-        if model != DEVICE_MODEL {
-            return Err(Error::State(format!(
-                "it was saved by device model {model} and this kiosk restores {DEVICE_MODEL}"
-            )));
-        }
-        let state: Self = serde_json::from_slice(&bytes[end + 1..])
+        let model = Model::from_number(number).ok_or_else(|| {
+            let newest = Model::default().number();
+            Error::State(format!("it has device model {number} and this kiosk restores models 1 to {newest}"))
+        })?;
+        let mut state: Self = serde_json::from_slice(&bytes[end + 1..])
             .map_err(|e| Error::State(format!("it is damaged ({e})")))?;
+        state.model = model;
+        if state.helper.is_some() != (model >= Model::Two) {
+            return Err(Error::State(format!("it is damaged (it is not of device model {number})")));
+        }
         if state.machine != *description {
             return Err(Error::State("it belongs to another machine".into()));
         }

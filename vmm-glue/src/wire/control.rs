@@ -195,7 +195,9 @@ impl Control {
 fn answer_now(shared: &Shared, request: &Request) -> Option<Reply> {
     let state = shared.state();
     match (request, state) {
-        (Request::Status, _) => Some(Reply::Status { state, failure: shared.failure() }),
+        (Request::Status, _) => {
+            Some(Reply::Status { state, failure: shared.failure(), clock_behind: shared.clock_behind() })
+        }
         (Request::ConsoleSize { cols, rows }, GuestState::Starting) => {
             let mut size = shared.size.lock().unwrap_or_else(PoisonError::into_inner);
             // Looked at again under the lock: the manager takes a size for the last time after it has left this state.

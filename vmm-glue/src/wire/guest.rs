@@ -119,12 +119,12 @@ impl GuestClient {
         }
     }
 
-    /// Hands over the saved state and the bitmap of changed pages.
+    /// Hands over the saved state, of this device model, and the bitmap of changed pages.
     ///
     /// # Errors
     /// A refusal.
-    pub fn save(&mut self, state: &File, dirty: &File) -> Result<()> {
-        match self.ask(&Request::Save, &[state.as_fd(), dirty.as_fd()])?.0 {
+    pub fn save(&mut self, state: &File, dirty: &File, device_model: u32) -> Result<()> {
+        match self.ask(&Request::Save { device_model }, &[state.as_fd(), dirty.as_fd()])?.0 {
             Reply::Saved => Ok(()),
             _ => Self::out_of_turn("it did not take the saved machine"),
         }

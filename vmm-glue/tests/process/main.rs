@@ -105,7 +105,7 @@ fn cached(
                     kept.memory = files.pop();
                     socket.send(&GuestReply::Ready).unwrap();
                 }
-                GuestRequest::Save => {
+                GuestRequest::Save { .. } => {
                     kept.state = Some(content(&files[0]));
                     socket.send(&GuestReply::Saved).unwrap();
                 }
@@ -321,7 +321,7 @@ fn quitting_may_wait_behind_another_request() {
 
 #[test]
 fn cached_that_dies_at_the_save_is_an_error_and_not_the_end() {
-    let vmm = Vmm::start_until(COUNT, None, |request, _| matches!(request, GuestRequest::Save));
+    let vmm = Vmm::start_until(COUNT, None, |request, _| matches!(request, GuestRequest::Save { .. }));
     vmm.until_running();
     for _ in 0..2 {
         let Reply::Error(why) = vmm.ask(&Request::Save) else { panic!("it cannot have been saved") };
@@ -341,7 +341,7 @@ fn no_descriptor_that_is_sent_to_the_vmm_stays_open() {
     let (mut kept, given) = UnixStream::pair().unwrap();
     let (from_cached, from_init) = (Mutex::new(Some(given.try_clone().unwrap())), given);
     let vmm = Vmm::start_until(COUNT, None, move |request, vmm| {
-        let save = matches!(request, GuestRequest::Save);
+        let save = matches!(request, GuestRequest::Save { .. });
         if let Some(given) = save.then(|| from_cached.lock().unwrap().take()).flatten() {
             transfer::send(vmm, b"{\"reply\":\"saved\"}\n", &vec![given.as_fd(); MOST_AT_ONCE]).unwrap();
         }

@@ -40,4 +40,4 @@ pub fn good_passes() {
 }
 
 /// A saved machine as this device model writes it.
-pub const GOLDEN: &[u8] = include_bytes!("../../golden/machine-1.state");
+pub const GOLDEN: &[u8] = include_bytes!("../../golden/machine-2.state");

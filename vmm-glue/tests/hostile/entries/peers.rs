@@ -78,7 +78,7 @@ pub fn guest_replies(data: &[u8]) {
         }
         let _ = client.memory(&ram, None);
         let state = memfd_of(c"test", b"state").unwrap();
-        let _ = client.save(&state, &state);
+        let _ = client.save(&state, &state, 1);
         let _ = client.powered_off();
         let _ = client.kernel();
     }
