@@ -10,6 +10,8 @@ packages="$packages mmdebstrap fakeroot cpio zstd lz4 kmod mtools dosfstools sys
 # The rig: emulated PCs and their firmware, the realm, disks, the command line's name service.
 packages="$packages qemu-system-x86 ovmf ipxe-qemu krb5-kdc krb5-admin-server krb5-user krb5-pkinit python3-kdcproxy e2fsprogs fdisk libnss-wrapper python3-impacket"
 packages="$packages nftables dnsmasq-base busybox-static socat swtpm libfaketime"
+# Disks and initial RAM disks that the import judges.
+packages="$packages qemu-utils xfsprogs btrfs-progs ntfs-3g cryptsetup-bin xorriso xz-utils bzip2 lzop"
 
 missing=
 for package in $packages; do

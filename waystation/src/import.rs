@@ -5,7 +5,7 @@ use super::{
     cli::{Answer, Common},
     clock_helper,
     connect::Connection,
-    inspect,
+    disk, inspect,
     record::{self, First},
     secrets,
 };
@@ -18,7 +18,8 @@ use parcel::{
 use std::path::PathBuf;
 
 pub(super) const EXAMPLE: &str = "\
-The disk image is a raw one, such as qemu-img convert -O raw makes. With --key-file nobody but the owner of that file \
+The disk image is a raw one; where it is something else, the command says what it is and how to convert it. A disk \
+with partitions needs the one with the root in root=, such as root=/dev/vda1. With --key-file nobody but the owner of that file \
 can open the parcel; without it a password is asked for. A command that fails or is interrupted leaves nothing on the \
 server, and neither the key file nor the recovery file if it has made them.
 
@@ -61,7 +62,8 @@ pub(super) struct Arguments {
     /// Add a recovery key, and write it to this new file.
     #[arg(long, value_name = "FILE")]
     recovery_out: Option<PathBuf>,
-    /// Take a disk image in which nothing is recognised, or that ends before what is in it.
+    /// Take a disk image in which no Linux is recognised, that ends before what is in it, or that lacks the root= of
+    /// --cmdline.
     #[arg(long)]
     force_raw: bool,
     /// zstd level.
@@ -71,7 +73,7 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(common: &Common, arguments: Arguments) -> Result<Answer> {
     // Everything that can be wrong here is found before the server hears of it.
-    let disk = inspect::disk(&arguments.disk, arguments.force_raw)?;
+    let disk = disk::open(&arguments.disk, &arguments.cmdline, arguments.force_raw)?;
     let kernel = inspect::kernel(&arguments.kernel)?;
     let initrd = inspect::initrd(&arguments.initrd)?;
     if let Some(warning) = clock_helper::warning(&disk) {

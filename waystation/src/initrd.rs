@@ -1,6 +1,6 @@
 //! Is an initial RAM disk whole? It is one cpio archive or several, one after the other, each plain or compressed
-//! (Documentation/driver-api/early-userspace/buffer-format.rst). Nothing is unpacked: cpio, zstd (RFC 8878) and LZ4's legacy
-//! format say how long their parts are, and xz has a footer. Of gzip, bzip2 and lzma only the beginning can be known.
+//! (Documentation/driver-api/early-userspace/buffer-format.rst). Nothing is unpacked: cpio, zstd (RFC 8878), LZO and LZ4's
+//! legacy format say how long their parts are, and xz has a footer. Of gzip, bzip2 and lzma only the beginning can be known.
 
 use super::inspect::Input;
 
@@ -13,32 +13,66 @@ struct CutOff(&'static str);
 /// Why a file cannot be an initial RAM disk; `None` if it can.
 pub(super) fn fault(file: &Input) -> Option<String> {
     let mut at = 0;
+    // Zeros may stand before the first archive as well.
+    let mut any = false;
     loop {
         match zeros(file, at) {
             Some(next) => at = next,
-            None if at > 0 => return None,
+            None if any => return None,
             None => {}
         }
         let end = match file.at::<6>(at).unwrap_or_default() {
+            [b'0', b'7', b'0', b'7', b'0', b'1' | b'2'] if at % 4 != 0 => return Some(unaligned(at)),
             [b'0', b'7', b'0', b'7', b'0', b'1' | b'2'] => cpio(file, at),
             [0x28, 0xb5, 0x2f, 0xfd, ..] => zstd(file, at),
-            [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] if at > 0 => skippable(file, at),
+            [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] if any => skippable(file, at),
             [0x02, 0x21, 0x4c, 0x18, ..] => lz4(file, at),
-            [0xfd, b'7', b'z', b'X', b'Z', 0] => return xz(file).err().map(said),
-            [0x1f, 0x8b, ..] | [b'B', b'Z', b'h', ..] | [0x5d, 0, 0, ..] => return None,
+            [0x89, b'L', b'Z', b'O', 0, 0x0d] => lzo(file, at),
+            [0xfd, b'7', b'z', b'X', b'Z', 0] => xz(file, at),
+            [0x1f, 0x8b | 0x9e, ..] | [b'B', b'Z', b'h', ..] | [0x5d, 0, ..] => return None,
+            // What follows concerns an early archive as well: the kernel would stop at it.
+            [0x04, 0x22, 0x4d, 0x18, ..] => return Some(LZ4_FRAME.to_owned()),
             // Something behind an archive is the kernel's to judge.
-            _ if at > 0 => return None,
-            _ => {
-                let text = "it is no cpio archive, plain or compressed; give the initrd.img of the kernel";
-                return Some(text.to_owned());
-            }
+            _ if any => return None,
+            _ => return Some(other(file).to_owned()),
         };
+        any = true;
         match end {
             Ok(next) if next <= file.bytes => at = next,
             Ok(_) => return Some(said(CutOff("last part"))),
             Err(cut) => return Some(said(cut)),
         }
     }
+}
+
+const LZ4_FRAME: &str =
+    "it is packed in lz4's newer format, which the kernel does not read; pack it with lz4 -l";
+
+/// After a compressed archive, the kernel takes a plain one only where a word begins.
+fn unaligned(at: u64) -> String {
+    format!(
+        "its cpio archive at byte {at} is not at a multiple of four, where the kernel would look for it; fill the archive \
+         before it with truncate -s %4 and put them together again"
+    )
+}
+
+/// What people give for an initial RAM disk.
+fn other(file: &Input) -> &'static str {
+    // A cpio archive in the old ASCII or binary format.
+    if [&b"070707"[..], &[0xc7, 0x71], &[0x71, 0xc7]].iter().any(|magic| file.is(0, magic)) {
+        return "it is a cpio archive in an old format, which the kernel does not read; make it with cpio -o -H newc";
+    }
+    if file.is(0x202, b"HdrS") {
+        return "it is a Linux kernel; give its initrd.img here, and the kernel with --kernel";
+    }
+    if file.is(0, b"MZ") {
+        return "it is an EFI program, such as a unified kernel image; take the initial RAM disk out with objcopy -O binary \
+                --only-section=.initrd and give that";
+    }
+    if file.is(0, &[0x27, 0x05, 0x19, 0x56]) {
+        return "it has a header of U-Boot; cut its 64 bytes off with tail -c +65";
+    }
+    "it is no cpio archive, plain or compressed; give the initrd.img of the kernel"
 }
 
 fn said(CutOff(what): CutOff) -> String {
@@ -127,17 +161,67 @@ fn lz4(file: &Input, at: u64) -> Result<u64, CutOff> {
     }
 }
 
-/// The footer at the file's end, before any padding.
-fn xz(file: &Input) -> Result<u64, CutOff> {
-    let len = file.bytes.min(4096);
-    let end = file.read(file.bytes - len, len as usize).map_err(|_| CutOff("xz stream"))?;
-    let used = end.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-    if end[..used].ends_with(b"YZ") { Ok(file.bytes) } else { Err(CutOff("xz stream")) }
+/// The end of a stream that lzop has written: each block says how long it is, and none follows one of no length.
+fn lzo(file: &Input, at: u64) -> Result<u64, CutOff> {
+    const CUT: CutOff = CutOff("LZO stream");
+    let u32 = |at| file.at(at).map(u32::from_be_bytes).ok_or(CUT);
+    let version = file.at(at + 9).map(u16::from_be_bytes).ok_or(CUT)?;
+    // Versions of the program, of its library and of what can unpack it, and the method; newer ones add a level.
+    let new = version >= 0x0940;
+    let mut at = at + 9 + if new { 8 } else { 5 };
+    let flags = u32(at)?;
+    // Flags, a filter, mode, time and its upper half.
+    at += 4 + if flags & 0x800 != 0 { 4 } else { 0 } + 8 + if new { 4 } else { 0 };
+    let [name] = file.at(at).ok_or(CUT)?;
+    // The name and a checksum.
+    at += 1 + u64::from(name) + 4;
+    let sums = |adler, crc| 4 * (u64::from(flags & adler != 0) + u64::from(flags & crc != 0));
+    loop {
+        let plain = u32(at)?;
+        if plain == 0 {
+            return Ok(at + 4);
+        }
+        let packed = u32(at + 4)?;
+        let more = if packed < plain { sums(0x2, 0x200) } else { 0 };
+        at += 8 + sums(0x1, 0x100) + more + u64::from(packed);
+        if at > file.bytes {
+            return Err(CUT);
+        }
+    }
+}
+
+/// The end of an xz stream: the first footer that fits to its own checksum and to the stream's header. Something else may
+/// follow it.
+fn xz(file: &Input, start: u64) -> Result<u64, CutOff> {
+    const CUT: CutOff = CutOff("xz stream");
+    const PIECE: u64 = 64 << 10;
+    let flags: [u8; 2] = file.at(start + 6).ok_or(CUT)?;
+    let mut at = start + 12;
+    while at < file.bytes {
+        let len = (file.bytes - at).min(PIECE) as usize;
+        let bytes = file.read(at, len).map_err(|_| CUT)?;
+        // A stream is whole words long, so its last two bytes are a word's last.
+        for end in (4..=len as u64).step_by(4).filter(|end| bytes[..*end as usize].ends_with(b"YZ")) {
+            let footer: Option<[u8; 12]> = (at + end).checked_sub(12).and_then(|footer| file.at(footer));
+            if footer.is_some_and(|footer| footer[8..10] == flags && sum(&footer[4..10]) == footer[..4]) {
+                return Ok(at + end);
+            }
+        }
+        at += len as u64;
+    }
+    Err(CUT)
+}
+
+/// CRC-32 as xz has it.
+fn sum(bytes: &[u8]) -> [u8; 4] {
+    let step = |crc: u32, _| if crc & 1 != 0 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 };
+    let crc = bytes.iter().fold(!0, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), step));
+    (!crc).to_le_bytes()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::inspect;
+    use super::{super::inspect, sum};
     use proptest::prelude::*;
     use std::{fs, path::Path};
 
@@ -172,7 +256,13 @@ mod tests {
     }
 
     fn xz_of(data: &[u8]) -> Vec<u8> {
-        [b"\xfd7zXZ\0", data, b"YZ"].concat()
+        let footer = [0, 0, 0, 0, 0, 4];
+        [&b"\xfd7zXZ\0\0\x04"[..], data, &sum(&footer), &footer, b"YZ"].concat()
+    }
+
+    #[test]
+    fn checksums_are_those_of_xz() {
+        assert_eq!(sum(b"123456789"), 0xcbf4_3926_u32.to_le_bytes());
     }
 
     fn fault_of(folder: &Path, bytes: &[u8]) -> Option<String> {

@@ -7,6 +7,7 @@ mod clock_helper;
 mod clone;
 mod connect;
 mod discard;
+mod disk;
 mod import;
 mod initrd;
 mod inspect;

@@ -195,7 +195,7 @@ fn an_image_that_is_bad_is_named_with_a_remedy_and_nothing_is_made() {
         ),
         (
             |d| fs::write(d.path("disk.img"), [7; 4096]).unwrap(),
-            "disk image disk.img: there is no boot sector",
+            "disk image disk.img: there is no partition table and no known",
         ),
         (|d| fs::write(d.path("disk.img"), "").unwrap(), "disk image disk.img: it is empty; make it again"),
         (|d| fs::remove_file(d.path("disk.img")).unwrap(), "disk image disk.img: No such file or directory"),
