@@ -1,6 +1,6 @@
 //! The suite for every backend, and what is particular to a directory: crashes and damage.
 
-use super::{open::FORMAT, *};
+use super::*;
 use crate::store::conformance;
 use std::{cell::RefCell, os::unix::fs::PermissionsExt};
 use tempfile::{TempDir, tempdir};
@@ -102,16 +102,41 @@ async fn a_shelf_that_a_crash_left_half_adopted_is_found_whole_and_adopted_again
 }
 
 #[tokio::test]
-async fn a_first_start_that_was_cut_short_is_taken_up() {
+async fn a_store_whose_making_was_cut_short_is_made_again() {
     let dir = tempdir().unwrap();
-    fs::create_dir_all(dir.path().join("chunks/00")).unwrap();
-    fs::create_dir_all(dir.path().join("tmp")).unwrap();
-    // A file system of its own.
+    // A file system of its own, and what was written before the end.
     fs::create_dir(dir.path().join("lost+found")).unwrap();
-    fs::write(dir.path().join("tmp/0"), FORMAT).unwrap();
-    fs::write(dir.path().join("lock"), b"").unwrap();
+    for left in ["lock", "identity", "changes.new"] {
+        fs::write(dir.path().join(left), b"").unwrap();
+    }
     let store = opened(dir.path()).unwrap();
     store.put_chunk(Shelf::Common, name(0xff), Bytes::from_static(b"c")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_store_that_is_not_as_it_was_left_is_refused_until_somebody_says_so() {
+    let dir = tempdir().unwrap();
+    let (root, witness) = (dir.path().join("store"), dir.path().join("witness"));
+    assert!(matches!(LocalStore::open(&root, &witness).unwrap_err(), OpenError::NoStore(_)));
+    let made = init(&root, &witness).unwrap();
+    assert!(matches!(init(&root, &witness).unwrap_err(), OpenError::Gone { .. }));
+    let store = LocalStore::open(&root, &witness).unwrap();
+    assert_eq!(store.identity(), made);
+    let older = fs::read(root.join("changes")).unwrap();
+    let key = Key::Head(ParcelId([1; 16]));
+    assert!(store.swap(key, None, Bytes::from_static(b"h")).await.unwrap());
+    drop(store);
+    let newer = fs::read(root.join("changes")).unwrap();
+    fs::write(root.join("changes"), older).unwrap();
+    assert!(matches!(LocalStore::open(&root, &witness).unwrap_err(), OpenError::Restored { .. }));
+    fs::write(root.join("changes"), newer).unwrap();
+    drop(LocalStore::open(&root, &witness).unwrap());
+    fs::remove_file(&witness).unwrap();
+    assert!(matches!(LocalStore::open(&root, &witness).unwrap_err(), OpenError::Restored { .. }));
+    let now = restored(&root, &witness).unwrap();
+    assert_eq!(now.id, made.id);
+    assert_ne!(now.generation, made.generation);
+    assert_eq!(LocalStore::open(&root, &witness).unwrap().identity(), now);
 }
 
 #[tokio::test]
@@ -162,7 +187,7 @@ fn somebody_elses_directory_is_left_alone() {
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
 
     let dir = tempdir().unwrap();
-    fs::write(dir.path().join("format"), b"waystation parcel store, format 2\n").unwrap();
+    fs::write(dir.path().join("format"), b"waystation parcel store, format 3\n").unwrap();
     assert!(matches!(opened(dir.path()).unwrap_err(), OpenError::Format(_)));
 
     let dir = tempdir().unwrap();
