@@ -1,7 +1,7 @@
 //! Client of `cached.sock`, blocking and asynchronous, for `init` and `kiosk-ui`.
 
 use parcel::wire::{
-    WireError,
+    Code, WireError,
     daemon::{Reply, Request, Status},
 };
 use sockets::{asynchronous, blocking};
@@ -30,7 +30,7 @@ impl ControlError {
     pub fn to_wire(&self) -> WireError {
         match self {
             Self::Refused(error) => error.clone(),
-            other => WireError::new("cache-service", other.to_string()),
+            other => WireError::new(Code::CacheService, other.to_string()),
         }
     }
 }

@@ -20,6 +20,7 @@ use parcel::{
     id::ChunkName,
     keyring::{ChunkRef, LeafError},
     secret::Secret,
+    wire::Code,
 };
 use std::{
     collections::HashMap,
@@ -66,7 +67,7 @@ pub enum Keep {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceError {
     /// `piece-missing`, `server-unreachable`, `session-expired`, …
-    pub code: String,
+    pub code: Code,
     /// As a sentence.
     pub reason: String,
 }
@@ -84,7 +85,7 @@ pub trait Source: Send + Sync + 'static {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
     /// `piece-damaged`, or `piece-unreadable` when the right bytes are not understood.
-    pub code: &'static str,
+    pub code: Code,
     /// As a sentence.
     pub reason: String,
 }
@@ -95,14 +96,14 @@ impl From<OpenError> for Refused {
             return Self::damaged();
         }
         let reason = format!("a piece cannot be read by this program: {error}");
-        Self { code: "piece-unreadable", reason }
+        Self { code: Code::PieceUnreadable, reason }
     }
 }
 
 impl From<LeafError> for Refused {
     fn from(error: LeafError) -> Self {
         match error {
-            LeafError::Format(_) => Self { code: "piece-unreadable", reason: error.to_string() },
+            LeafError::Format(_) => Self { code: Code::PieceUnreadable, reason: error.to_string() },
             _ => Self::damaged(),
         }
     }
@@ -113,7 +114,7 @@ impl Refused {
     pub fn damaged() -> Self {
         let reason =
             "a piece arrives damaged from the parcel server; it is asked for again until it is whole";
-        Self { code: "piece-damaged", reason: reason.into() }
+        Self { code: Code::PieceDamaged, reason: reason.into() }
     }
 }
 
@@ -209,7 +210,7 @@ impl Engine {
         let work = async move {
             let open = move |sealed: &[u8]| {
                 let secret = secrets.get(usize::from(want.secret)).ok_or(Refused {
-                    code: "piece-unreadable",
+                    code: Code::PieceUnreadable,
                     reason: "the keyring names a secret that the version record does not hold".into(),
                 })?;
                 Ok(Zeroizing::new(chunk::open(secret, &want.name, &want.key, sealed)?))
@@ -255,9 +256,9 @@ impl Engine {
                 }
                 Err(why) => why,
             };
-            tracing::debug!(%name, code, "a piece is not had");
+            tracing::debug!(%name, %code, "a piece is not had");
             if *urgent.borrow() {
-                wait.set(&code, &reason);
+                wait.set(code, &reason);
             }
             let idle = !*urgent.borrow();
             tokio::select! {
@@ -294,7 +295,7 @@ impl Engine {
             match open(&sealed) {
                 Ok(found) => Some(found),
                 Err(refused) => {
-                    tracing::warn!(%name, code = refused.code, "a piece in the local store is thrown away");
+                    tracing::warn!(%name, code = %refused.code, "a piece in the local store is thrown away");
                     store.remove(&name);
                     None
                 }
@@ -336,7 +337,7 @@ impl Engine {
         name: &ChunkName,
         urgent: &mut watch::Receiver<bool>,
         open: Arc<impl Fn(&[u8]) -> Result<T, Refused> + Send + Sync + 'static>,
-    ) -> Result<(T, Bytes), (String, String)> {
+    ) -> Result<(T, Bytes), (Code, String)> {
         let permit = tokio::select! {
             biased;
             () = becomes_true(urgent) => self.demands.acquire().await,
@@ -347,8 +348,8 @@ impl Engine {
         let opened = tokio::task::spawn_blocking(move || Ok((open(&sealed)?, sealed)));
         match opened.await {
             Ok(Ok(found)) => Ok(found),
-            Ok(Err(Refused { code, reason })) => Err((code.to_owned(), reason)),
-            Err(panic) => Err(("internal-error".into(), panic.to_string())),
+            Ok(Err(Refused { code, reason })) => Err((code, reason)),
+            Err(panic) => Err((Code::InternalError, panic.to_string())),
         }
     }
 }

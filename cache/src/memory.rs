@@ -14,7 +14,7 @@ use parcel::{
     chunk::CHUNK_SIZE,
     keyring::ImageKind,
     pages::{Dirty, PAGE_SIZE, PageMap, Plan, page_of, plan_packs},
-    wire::{WireError, guest::Region},
+    wire::{Code, WireError, guest::Region},
 };
 use std::{
     ffi::c_void,
@@ -103,7 +103,7 @@ impl Drop for Mapping {
 /// and all of the memory.
 pub fn check_regions(regions: &[Region], pages: u64) -> Result<(), WireError> {
     let bad =
-        |why: &str| WireError::new("bad-memory-layout", format!("the VMM's memory layout is wrong: {why}"));
+        |why: &str| WireError::new(Code::BadMemoryLayout, format!("the VMM's memory layout is wrong: {why}"));
     let page = PAGE_SIZE as u64;
     let mut spans = Vec::new();
     let mut above = 0;
@@ -156,7 +156,8 @@ pub struct GuestMemory {
 impl GuestMemory {
     /// Memory of a machine that boots: all zeros.
     pub fn blank(mapping: Mapping) -> Result<Self, WireError> {
-        let base = PageMap::zero(mapping.pages()).map_err(|e| WireError::new("bad-record", e.to_string()))?;
+        let base = PageMap::zero(mapping.pages())
+            .map_err(|e| WireError::new(Code::BadMemoryLayout, e.to_string()))?;
         let prints = Fingerprints::new(mapping.pages()).map_err(internal)?;
         Ok(Self { mapping: Arc::new(mapping), base, prints })
     }
@@ -239,11 +240,11 @@ impl GuestMemory {
 fn bad_map(why: impl ToString) -> WireError {
     let text =
         format!("the saved memory does not fit together ({}); boot from the disk instead", why.to_string());
-    WireError::new("bad-memory-image", text)
+    WireError::new(Code::BadMemoryImage, text)
 }
 
 fn internal(error: io::Error) -> WireError {
-    WireError::new("internal-error", error.to_string())
+    WireError::new(Code::InternalError, error.to_string())
 }
 
 async fn load_map(keyring: &Keyring, pages: u64) -> Result<PageMap, WireError> {

@@ -15,7 +15,7 @@ use parcel::{
     keyring::ImageKind,
     record::{Record, RecordError},
     secret::ParcelKey,
-    wire::{WireError, daemon::Policy},
+    wire::{Code, WireError, daemon::Policy},
 };
 use std::{
     path::Path,
@@ -91,9 +91,9 @@ impl OpenParcel {
     ) -> Result<Arc<Self>, WireError> {
         let record = Record::open(record, &key, &how.parcel).map_err(|error| {
             let code = match error {
-                RecordError::Sealed => "wrong-key",
-                RecordError::Format(_) => "format-too-new",
-                _ => "bad-record",
+                RecordError::Sealed => Code::WrongKey,
+                RecordError::Format(_) => Code::FormatTooNew,
+                _ => Code::RecordDamaged,
             };
             WireError::new(code, error.to_string())
         })?;
@@ -102,12 +102,12 @@ impl OpenParcel {
                 "the server gave version {} for version {}; ask your administrator",
                 record.public.version, how.version
             );
-            return Err(WireError::new("bad-record", text));
+            return Err(WireError::new(Code::RecordDamaged, text));
         }
         let secrets = Arc::new(record.private.secrets.clone());
         secrets.iter().for_each(|secret| harden::keep_in_ram(secret.expose()));
         let keyring = Keyring::new(engine.clone(), how.parcel, key.clone(), secrets, &record.public.images)
-            .map_err(|e| WireError::new("bad-record", e.to_string()))?;
+            .map_err(|e| WireError::new(Code::RecordDamaged, e.to_string()))?;
         let keyring = Arc::new(keyring);
         let dirty = Dirty::new(how.cache, engine.store().clone(), engine.board().clone(), how.dirty_in_ram)
             .map_err(|e| {
@@ -115,7 +115,7 @@ impl OpenParcel {
             let text = format!(
                 "the kiosk's cache folder {folder} cannot be written ({e}); restart the kiosk, or use another"
             );
-            WireError::new("cache-medium", text)
+            WireError::new(Code::CacheMedium, text)
         })?;
         let disk = Disk::new(keyring.clone(), dirty);
         let restored = record.public.suspended() && !how.cold_boot;

@@ -10,7 +10,7 @@ use client::api::{Api, ApiError};
 use futures::{FutureExt as _, future::BoxFuture};
 use parcel::{
     id::{ChunkName, Version},
-    wire::WireError,
+    wire::{Code, Fate, Stake, WireError},
 };
 use std::{pin::pin, sync::Arc, time::Duration};
 use tokio::sync::watch;
@@ -46,7 +46,7 @@ async fn told_after<T>(
         () = long => {}
     }
     if !wait.told() {
-        wait.set("server-slow", "the parcel server takes long to answer; it is still waited for");
+        wait.set(Code::ServerSlow, "the parcel server takes long to answer; it is still waited for");
     }
     attempt.await
 }
@@ -65,7 +65,7 @@ pub async fn again<'a, T>(
             Err(error) if !error.transient => return Err(error),
             Err(error) => error,
         };
-        wait.set(&error.error.code, &error.error.message);
+        wait.set(error.error.code, &error.error.message);
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             Ok(()) = hints.changed() => {}
@@ -89,16 +89,17 @@ impl Source for ServerSource {
 
 fn source_error(error: &ApiError) -> SourceError {
     let (code, reason) = match error {
-        _ if error.session_ended() => {
-            ("session-expired", "the log-in to the parcel server has ended; log in again to go on".to_owned())
-        }
-        _ if error.not_found() => (
-            "piece-missing",
+        _ if error.session_ended() => (
+            Code::SessionExpired,
+            "the log-in to the parcel server has ended; log in again to go on".to_owned(),
+        ),
+        _ if error.code() == Code::NoSuchChunk => (
+            Code::PieceMissing,
             "a piece is missing on the parcel server; it is asked for until it is back".to_owned(),
         ),
         other => (other.code(), other.to_string()),
     };
-    SourceError { code: code.to_owned(), reason }
+    SourceError { code, reason }
 }
 
 /// Why an attempt to store something did not succeed.
@@ -115,16 +116,15 @@ pub struct SinkError {
 impl SinkError {
     /// While a session has nothing to lose yet: a new log-in, and space on the server, are waited for too.
     pub fn patient(error: ApiError) -> Self {
-        let full = matches!(&error, ApiError::Refused { status: 507, .. });
-        let transient = error.transient() || error.session_ended() || full;
+        let transient = error.code().fate(Stake::Lock) != Fate::Final;
         Self { transient, conflict: error.conflict(), error: told(&error) }
     }
 
     /// While work is at stake, which only its owner gives up, here or by breaking the lock: whatever the server says is
     /// waited out, but for what the commit itself mends by sending again.
     pub fn at_stake(error: ApiError) -> Self {
-        let over = matches!(error.code(), "stale-epoch" | "missing-objects");
-        Self { transient: !over, conflict: error.conflict(), error: told(&error) }
+        let transient = error.code().fate(Stake::Work) != Fate::Final && error.code() != Code::MissingObjects;
+        Self { transient, conflict: error.conflict(), error: told(&error) }
     }
 
     /// For a command, whose user reads the error and starts it again.
@@ -135,7 +135,9 @@ impl SinkError {
 
 fn told(error: &ApiError) -> WireError {
     match error.session_ended() {
-        true => WireError::new("session-expired", "the log-in to the parcel server has ended; log in again"),
+        true => {
+            WireError::new(Code::SessionExpired, "the log-in to the parcel server has ended; log in again")
+        }
         false => error.to_wire(),
     }
 }
@@ -197,7 +199,7 @@ impl Sink for ServerSink {
         async move {
             reading.await.map_err(|error| match error.code() {
                 // That it is not there is the answer.
-                "no-such-version" => SinkError::hasty(error),
+                Code::NoSuchVersion => SinkError::hasty(error),
                 _ => (self.judge)(error),
             })
         }
@@ -224,7 +226,7 @@ mod tests {
         assert_eq!(shown(), None);
         let (go_on, going) = oneshot::channel();
         let looking = async {
-            while shown().as_deref() != Some("server-slow") {
+            while shown() != Some(Code::ServerSlow) {
                 tokio::task::yield_now().await;
             }
             go_on.send(2).unwrap();
@@ -232,8 +234,8 @@ mod tests {
         assert_eq!(tokio::join!(told_after(ready(()), &mut wait, going), looking).0, Ok(2));
         drop(wait);
         let mut wait = board.waiter();
-        wait.set("server-unreachable", "no route");
+        wait.set(Code::ServerUnreachable, "no route");
         assert_eq!(told_after(ready(()), &mut wait, tokio::task::yield_now()).await, ());
-        assert_eq!(shown().as_deref(), Some("server-unreachable"));
+        assert_eq!(shown(), Some(Code::ServerUnreachable));
     }
 }

@@ -2,7 +2,7 @@
 
 use client::traffic::Traffic;
 use parcel::wire::{
-    Progress,
+    Code, Progress,
     daemon::{Status, Waiting},
 };
 use std::{
@@ -69,7 +69,7 @@ impl Meter {
 struct Wait {
     since: Instant,
     reason: String,
-    code: String,
+    code: Code,
 }
 
 #[derive(Default)]
@@ -134,7 +134,7 @@ impl Board {
             pieces: inner.waits.len() as u64,
             seconds: now.duration_since(wait.since).as_secs(),
             reason: wait.reason.clone(),
-            code: wait.code.clone(),
+            code: wait.code,
         });
         let progress = inner.meter.as_ref().map(|(_, meter)| meter.progress(now));
         Status { bytes_in, bytes_out, progress, waiting, dirty_chunks: inner.dirty }
@@ -196,13 +196,13 @@ impl WaitGuard {
     }
 
     /// The piece cannot be had now, for this reason.
-    pub fn set(&mut self, code: &str, reason: &str) {
+    pub fn set(&mut self, code: Code, reason: &str) {
         let mut inner = lock(&self.board.inner);
         let id = *self.id.get_or_insert_with(|| {
             inner.next += 1;
             inner.next
         });
-        let wait = Wait { since: self.since, reason: reason.to_owned(), code: code.to_owned() };
+        let wait = Wait { since: self.since, reason: reason.to_owned(), code };
         inner.waits.insert(id, wait);
         drop(inner);
         self.board.touch();
@@ -229,12 +229,12 @@ mod tests {
         let mut first = board.waiter();
         let mut second = board.waiter();
         assert_eq!(board.status().waiting, None);
-        second.set("server-unreachable", "no route");
-        first.set("piece-damaged", "a piece is damaged");
+        second.set(Code::ServerUnreachable, "no route");
+        first.set(Code::PieceDamaged, "a piece is damaged");
         let waiting = board.status().waiting.unwrap();
-        assert_eq!((waiting.pieces, waiting.code.as_str()), (2, "piece-damaged"));
+        assert_eq!((waiting.pieces, waiting.code), (2, Code::PieceDamaged));
         drop(first);
-        assert_eq!(board.status().waiting.unwrap().code, "server-unreachable");
+        assert_eq!(board.status().waiting.unwrap().code, Code::ServerUnreachable);
         drop(second);
         assert_eq!(board.status().waiting, None);
     }

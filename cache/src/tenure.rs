@@ -11,7 +11,7 @@ use client::api::{Api, ApiError};
 use parcel::{
     id::{ParcelId, RecordHash, StoreId, Version},
     wire::{
-        WireError,
+        Code, WireError,
         hold::{Claim, Hold},
         http::{Base, LockReply, LockRequest, ParcelInfo},
     },
@@ -19,7 +19,7 @@ use parcel::{
 use std::sync::Mutex;
 
 /// Codes with which a server says that it does not know a hold, without saying that it has ended.
-const NOT_KNOWN: [&str; 2] = ["other-store", "unknown-claim"];
+const NOT_KNOWN: [Code; 2] = [Code::OtherStore, Code::UnknownClaim];
 
 /// A lock that was given.
 pub struct Tenure {
@@ -134,7 +134,7 @@ impl Tenure {
                 Ok(())
             }
             // That it is over is what breaking it elsewhere says; all else is to be waited for.
-            Err(ApiError::Refused { status, error }) if error.code != "stale-epoch" && status != 401 => {
+            Err(ApiError::Refused { status, error }) if error.code != Code::StaleEpoch && status != 401 => {
                 Err(ApiError::Refused { status, error: not_here(error) })
             }
             Err(error) => Err(error),
@@ -144,18 +144,18 @@ impl Tenure {
 
 /// What is told while a store does not fit.
 fn not_here(error: WireError) -> WireError {
-    let message = match error.code.as_str() {
-        "no-such-parcel" => {
+    let message = match error.code {
+        Code::NoSuchParcel => {
             "The parcel server has another store, in which your computer is not. Tell IT. The kiosk keeps \
                              your work and asks again."
                 .to_owned()
         }
-        "locked" => format!(
+        Code::Locked => format!(
             "The parcel server runs on an earlier state of its store, in which somebody else holds your computer: {} The \
              kiosk keeps your work and asks again.",
             error.message
         ),
         _ => error.message,
     };
-    WireError::new("other-store", message).with_holder(error.holder)
+    WireError::new(Code::OtherStore, message).with_holder(error.holder)
 }

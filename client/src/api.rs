@@ -12,7 +12,7 @@ use parcel::{
     MAX_OBJECT,
     id::{ChunkName, ParcelId, Version},
     wire::{
-        WireError,
+        Code, Fate, Stake, WireError,
         hold::{self, Hold},
         http::{CreateParcel, Health, LockReply, LockRequest, ParcelInfo, SessionReply, VersionInfo},
     },
@@ -120,18 +120,12 @@ pub enum ApiError {
 impl ApiError {
     /// `true` when the same request may succeed later without anybody doing anything.
     pub fn transient(&self) -> bool {
-        match self {
-            Self::Unreachable { .. } => true,
-            // An object that arrived under another name was damaged on its way.
-            Self::Refused { error, .. } if error.code == "bad-name" => true,
-            Self::Refused { status, .. } => matches!(status, 408 | 425 | 429 | 500 | 502 | 503 | 504),
-            Self::Certificate { .. } | Self::CertificateTime { .. } | Self::Protocol { .. } => false,
-        }
+        self.code().fate(Stake::Nothing) == Fate::Retry
     }
 
     /// `true` when a new log-in is needed.
     pub fn session_ended(&self) -> bool {
-        matches!(self, Self::Refused { status: 401, .. })
+        self.code().needs_login()
     }
 
     /// `true` when the thing asked for is not there.
@@ -141,7 +135,7 @@ impl ApiError {
 
     /// `true` when the server has said no: what was asked for has not been done, and is not done later.
     pub fn refused(&self) -> bool {
-        matches!(self, Self::Refused { status: 400..500, error } if error.code != "server-error")
+        matches!(self, Self::Refused { status: 400..500, error } if !matches!(error.code, Code::ServerError | Code::ServerUnavailable))
     }
 
     /// `true` when the server's state is not what the request builds on.
@@ -180,14 +174,14 @@ impl ApiError {
     }
 
     /// The code for IT.
-    pub fn code(&self) -> &str {
+    pub fn code(&self) -> Code {
         match self {
-            Self::Unreachable { .. } => "server-unreachable",
-            Self::Certificate { .. } => "server-certificate",
-            Self::CertificateTime { expired: true, .. } => "certificate-expired",
-            Self::CertificateTime { expired: false, .. } => "certificate-not-yet-valid",
-            Self::Refused { error, .. } => &error.code,
-            Self::Protocol { .. } => "server-protocol",
+            Self::Unreachable { .. } => Code::ServerUnreachable,
+            Self::Certificate { .. } => Code::ServerCertificate,
+            Self::CertificateTime { expired: true, .. } => Code::CertificateExpired,
+            Self::CertificateTime { expired: false, .. } => Code::CertificateNotYetValid,
+            Self::Refused { error, .. } => error.code,
+            Self::Protocol { .. } => Code::ServerProtocol,
         }
     }
 
@@ -508,14 +502,15 @@ impl Api {
     }
 
     fn refusal(&self, status: StatusCode, body: &[u8]) -> ApiError {
-        let error = serde_json::from_slice(body).unwrap_or_else(|_| match status {
-            StatusCode::UNAUTHORIZED => {
-                WireError::new("session-expired", "the log-in has ended; log in again".to_owned())
-            }
-            _ => {
-                let text =
-                    format!("{} answered {status}; look at its log, or at a proxy before it", self.server);
-                WireError::new("server-error", text)
+        let told = serde_json::from_slice::<WireError>(body).ok();
+        // Whatever a 401 is called, a log-in is what it wants.
+        let told = told.filter(|error| status != StatusCode::UNAUTHORIZED || error.code.needs_login());
+        let error = told.unwrap_or_else(|| {
+            let text = format!("{} answered {status}; look at its log, or at a proxy before it", self.server);
+            match status.as_u16() {
+                401 => WireError::new(Code::SessionExpired, "the log-in has ended; log in again"),
+                408 | 425 | 429 | 500 | 502 | 503 | 504 => WireError::new(Code::ServerUnavailable, text),
+                _ => WireError::new(Code::ServerError, text),
             }
         });
         ApiError::Refused { status: status.as_u16(), error }

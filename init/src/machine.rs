@@ -21,7 +21,7 @@ use crate::{
 use parcel::{
     tag::Inventory,
     wire::{
-        WireError, daemon, kiosk,
+        Code, WireError, daemon, kiosk,
         session::{self as session_wire, State, WipeCheck},
         users,
         vmm::{self, GuestState},
@@ -230,29 +230,33 @@ impl System for Machine {
     }
 
     fn prepare(&mut self) -> Result<(), WireError> {
-        let error = |code: &str, what: &str, error: io::Error| {
+        let error = |code: Code, what: &str, error: io::Error| {
             WireError::new(
                 code,
                 format!("This kiosk cannot take a session: {what}: {error}. Please call its owner."),
             )
         };
         if let Some(wrong) = &self.config.wrong {
-            return Err(WireError::new("bad-config", format!("This kiosk's image cannot be used: {wrong}.")));
+            return Err(WireError::new(
+                Code::BadConfig,
+                format!("This kiosk's image cannot be used: {wrong}."),
+            ));
         }
         lockdown::devices();
         let _watchdog = Watchdog::start("making the cache", &self.log);
         if !self.cache_made {
             media::mount_cache(&self.config.kiosk.cache, Path::new(kiosk::CACHE), &self.log)
-                .map_err(|e| error("no-cache", "its cache does not work", e))?;
+                .map_err(|e| error(Code::NoCache, "its cache does not work", e))?;
             self.cache_made = true;
         }
-        net::guest::set_up().map_err(|e| error("no-guest-network", "its guest network does not work", e))?;
+        net::guest::set_up()
+            .map_err(|e| error(Code::NoGuestNetwork, "its guest network does not work", e))?;
         if self.dnsmasq.is_none() {
             let leases = format!("{}/dnsmasq.leases", kiosk::RUN);
             let log = self.log.clone();
             let service =
                 Service::keep("dnsmasq", self.log.clone(), move || net::guest::dnsmasq(&leases, &log))
-                    .map_err(|e| error("no-guest-network", "dnsmasq does not start", e))?;
+                    .map_err(|e| error(Code::NoGuestNetwork, "dnsmasq does not start", e))?;
             self.dnsmasq = Some(service);
         }
         Ok(())
@@ -260,9 +264,13 @@ impl System for Machine {
 
     fn start(&mut self, role: Role) -> Result<(), WireError> {
         self.stop(role);
-        let code = format!("{}-missing", role.name());
+        let code = match role {
+            Role::Cached => Code::CachedMissing,
+            Role::KioskUi => Code::KioskUiMissing,
+            Role::Vmm => Code::VmmMissing,
+        };
         let failed = |error: io::Error| {
-            WireError::new(&code, format!("This kiosk's program {} does not start: {error}.", role.name()))
+            WireError::new(code, format!("This kiosk's program {} does not start: {error}.", role.name()))
         };
         let child =
             self.program(role).and_then(|program| program.spawn(role.name(), &self.log)).map_err(failed)?;
@@ -378,7 +386,7 @@ impl System for Machine {
 /// `vmm inventory`, as the VMM's own user, so that it sees what the VMM would see.
 fn inventory() -> Result<Inventory, WireError> {
     let failed = |why: String| {
-        WireError::new("no-inventory", format!("This kiosk's hardware could not be measured: {why}."))
+        WireError::new(Code::NoInventory, format!("This kiosk's hardware could not be measured: {why}."))
     };
     let program = Program {
         path: "/usr/bin/vmm",

@@ -4,7 +4,7 @@ use crate::text;
 use cache::control::ControlError;
 use client::api::ApiError;
 use login::LoginError;
-use parcel::wire::WireError;
+use parcel::wire::{Code, WireError};
 
 /// Something that went wrong, ready for the screen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,13 +12,13 @@ pub struct Trouble {
     /// What happened and what to do now.
     pub sentence: String,
     /// The code for IT.
-    pub code: String,
+    pub code: Code,
 }
 
 impl Trouble {
     /// From its two parts.
-    pub fn new(sentence: impl Into<String>, code: &str) -> Self {
-        Self { sentence: sentence.into(), code: code.to_owned() }
+    pub fn new(sentence: impl Into<String>, code: Code) -> Self {
+        Self { sentence: sentence.into(), code }
     }
 }
 
@@ -34,7 +34,7 @@ impl From<&ControlError> for Trouble {
             ControlError::Refused(error) => error.clone().into(),
             _ => Self::new(
                 "A part of this kiosk does not answer. Wait a minute and try again; if it stays so, restart the kiosk.",
-                "cache-service",
+                Code::CacheService,
             ),
         }
     }

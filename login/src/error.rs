@@ -3,7 +3,7 @@
 use crate::krb5::Failure;
 use client::api::ApiError;
 use libgssapi::error::{Error as GssError, MajorFlags};
-use parcel::wire::WireError;
+use parcel::wire::{Code, WireError};
 
 /// Why a log-in did not succeed. An unknown user and a wrong password are the same error on purpose.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -104,27 +104,27 @@ pub enum LoginError {
 
 impl LoginError {
     /// The code for IT.
-    pub fn code(&self) -> &str {
+    pub fn code(&self) -> Code {
         match self {
-            Self::Denied => "login-denied",
-            Self::PasswordExpired => "password-expired",
-            Self::Locked => "account-locked",
-            Self::AccountExpired => "account-expired",
-            Self::ClockSkew => "clock-skew",
-            Self::KdcUnreachable { .. } => "kdc-unreachable",
-            Self::NoDns => "dns-none",
-            Self::DnsSilent { .. } => "dns-silent",
-            Self::KdcNotInDns { .. } => "kdc-not-in-dns",
-            Self::KdcName { .. } => "kdc-name-unknown",
-            Self::WeakPreauth { .. } => "weak-preauth",
-            Self::WeakEncryption { .. } => "weak-encryption",
-            Self::NoArmor { .. } => "no-armor",
-            Self::RealmUnknown { .. } => "realm-unknown",
-            Self::NoTicket => "no-ticket",
-            Self::ServiceUnknown { .. } => "service-unknown",
-            Self::Proxy(ApiError::Unreachable { .. } | ApiError::Protocol { .. }) => "kdc-proxy",
+            Self::Denied => Code::LoginDenied,
+            Self::PasswordExpired => Code::PasswordExpired,
+            Self::Locked => Code::AccountLocked,
+            Self::AccountExpired => Code::AccountExpired,
+            Self::ClockSkew => Code::ClockSkew,
+            Self::KdcUnreachable { .. } => Code::KdcUnreachable,
+            Self::NoDns => Code::DnsNone,
+            Self::DnsSilent { .. } => Code::DnsSilent,
+            Self::KdcNotInDns { .. } => Code::KdcNotInDns,
+            Self::KdcName { .. } => Code::KdcNameUnknown,
+            Self::WeakPreauth { .. } => Code::WeakPreauth,
+            Self::WeakEncryption { .. } => Code::WeakEncryption,
+            Self::NoArmor { .. } => Code::NoArmor,
+            Self::RealmUnknown { .. } => Code::RealmUnknown,
+            Self::NoTicket => Code::TicketMissing,
+            Self::ServiceUnknown { .. } => Code::ServiceUnknown,
+            Self::Proxy(ApiError::Unreachable { .. } | ApiError::Protocol { .. }) => Code::KdcProxy,
             Self::Server(error) | Self::Proxy(error) => error.code(),
-            Self::Other(_) => "kerberos-failed",
+            Self::Other(_) => Code::KerberosFailed,
         }
     }
 
@@ -197,29 +197,29 @@ mod tests {
         let about = About { realm: "R.TEST".into(), service: "HTTP/h@R.TEST".into() };
         let code = |minor: i64| {
             let error = GssError { major: MajorFlags::GSS_S_FAILURE, minor: minor as i32 as u32 };
-            about.gss(error).code().to_owned()
+            about.gss(error).code()
         };
         // The figures are those of krb5.h, whole.
         let expected = [
-            (-1_765_328_360, "login-denied"),
-            (-1_765_328_353, "login-denied"),
-            (-1_765_328_378, "login-denied"),
-            (-1_765_328_361, "password-expired"),
-            (-1_765_328_366, "account-locked"),
-            (-1_765_328_383, "account-expired"),
-            (-1_765_328_347, "clock-skew"),
-            (-1_765_328_236, "clock-skew"),
-            (-1_765_328_228, "kdc-unreachable"),
-            (-1_765_328_230, "realm-unknown"),
-            (-1_765_328_377, "service-unknown"),
-            (-1_765_328_189, "no-ticket"),
-            (-1_765_328_370, "weak-encryption"),
-            (-1_765_328_234, "weak-encryption"),
-            (-1_765_328_174, "weak-preauth"),
+            (-1_765_328_360, Code::LoginDenied),
+            (-1_765_328_353, Code::LoginDenied),
+            (-1_765_328_378, Code::LoginDenied),
+            (-1_765_328_361, Code::PasswordExpired),
+            (-1_765_328_366, Code::AccountLocked),
+            (-1_765_328_383, Code::AccountExpired),
+            (-1_765_328_347, Code::ClockSkew),
+            (-1_765_328_236, Code::ClockSkew),
+            (-1_765_328_228, Code::KdcUnreachable),
+            (-1_765_328_230, Code::RealmUnknown),
+            (-1_765_328_377, Code::ServiceUnknown),
+            (-1_765_328_189, Code::TicketMissing),
+            (-1_765_328_370, Code::WeakEncryption),
+            (-1_765_328_234, Code::WeakEncryption),
+            (-1_765_328_174, Code::WeakPreauth),
         ];
         for (minor, want) in expected {
             assert_eq!(code(minor), want, "{minor}");
         }
-        assert_eq!(code(5), "kerberos-failed");
+        assert_eq!(code(5), Code::KerberosFailed);
     }
 }

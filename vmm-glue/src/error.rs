@@ -1,6 +1,6 @@
 //! What can go wrong, in words for people and codes for IT.
 
-use parcel::wire::WireError;
+use parcel::wire::{Code, WireError};
 
 /// An error of the VMM.
 #[derive(Debug, thiserror::Error)]
@@ -85,18 +85,18 @@ impl Error {
     pub fn to_wire(&self) -> WireError {
         let code = match self {
             Self::Refused(inner) => return inner.clone(),
-            Self::NoKvm(_) | Self::Kvm { .. } => "vmm-kvm",
-            Self::Io { .. } => "vmm-system",
-            Self::Machine(_) => "vmm-machine",
-            Self::Cpu { .. } => "vmm-cpu",
-            Self::Kernel(_) => "vmm-kernel",
-            Self::Memory(_) => "vmm-memory",
-            Self::State(_) => "vmm-state",
-            Self::Disk(_) => "vmm-disk",
-            Self::Protocol { .. } | Self::Gone(_) => "vmm-protocol",
-            Self::Guest(_) => "vmm-guest",
-            Self::Unreadable(_) => "vmm-unreadable",
-            Self::Thread(_) => "vmm-internal",
+            Self::NoKvm(_) | Self::Kvm { .. } => Code::VmmKvm,
+            Self::Io { .. } => Code::VmmSystem,
+            Self::Machine(_) => Code::VmmMachine,
+            Self::Cpu { .. } => Code::VmmCpu,
+            Self::Kernel(_) => Code::VmmKernel,
+            Self::Memory(_) => Code::VmmMemory,
+            Self::State(_) => Code::VmmState,
+            Self::Disk(_) => Code::VmmDisk,
+            Self::Protocol { .. } | Self::Gone(_) => Code::VmmProtocol,
+            Self::Guest(_) => Code::VmmGuest,
+            Self::Unreadable(_) => Code::VmmUnreadable,
+            Self::Thread(_) => Code::VmmInternal,
         };
         WireError::new(code, self.to_string())
     }

@@ -6,7 +6,7 @@ use cache::{status::lock, tenure::Tenure};
 use client::api::{Api, ApiError};
 use parcel::{
     id::{ParcelId, Version},
-    wire::{hold::Hold, http::LockRequest},
+    wire::{Code, hold::Hold, http::LockRequest},
 };
 use std::{
     path::{Path, PathBuf},
@@ -274,7 +274,7 @@ impl Stops {
 
 /// What is said when a command is stopped.
 pub(super) fn interrupted() -> AdminError {
-    AdminError::new(Exit::Interrupted, "interrupted", "interrupted")
+    AdminError::new(Exit::Interrupted, Code::Interrupted, "interrupted")
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use super::{
 };
 use cache::harden;
 use clap::{Args, Parser, Subcommand};
+use parcel::wire::Code;
 use serde::Serialize;
 use std::{
     io::{self, Write as _},
@@ -94,7 +95,7 @@ impl Answer {
     /// Both forms.
     pub fn new(json: &impl Serialize, text: impl Into<String>) -> Result<Self> {
         let json = serde_json::to_value(json)
-            .map_err(|e| AdminError::new(Exit::Failed, "internal-error", e.to_string()))?;
+            .map_err(|e| AdminError::new(Exit::Failed, Code::InternalError, e.to_string()))?;
         Ok(Self { json, text: text.into(), once: false })
     }
 
@@ -156,7 +157,7 @@ fn tell(text: &str) -> io::Result<()> {
 async fn supervise(arguments: Arguments) -> Result<Answer> {
     let begun = arguments.common.begun.clone();
     let mut stops =
-        Stops::new().map_err(|e| AdminError::new(Exit::Failed, "internal-error", e.to_string()))?;
+        Stops::new().map_err(|e| AdminError::new(Exit::Failed, Code::InternalError, e.to_string()))?;
     // On a task of its own: a question for a password blocks, and Ctrl-C must be heard all the same.
     let mut work = tokio::spawn(run(arguments));
     let result = tokio::select! {
@@ -187,7 +188,7 @@ fn outcome(ended: std::result::Result<Result<Answer>, JoinError>) -> Result<Answ
     ended.unwrap_or_else(|error| {
         Err(match error.is_cancelled() {
             true => begun::interrupted(),
-            false => AdminError::new(Exit::Failed, "internal-error", error.to_string()),
+            false => AdminError::new(Exit::Failed, Code::InternalError, error.to_string()),
         })
     })
 }

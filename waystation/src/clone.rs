@@ -17,6 +17,7 @@ use parcel::{
     record::{ImageInfo, MAX_SECRETS, Private},
     secret::Secret,
     slot::Slots,
+    wire::Code,
 };
 use std::path::PathBuf;
 
@@ -55,7 +56,7 @@ pub(super) async fn run(common: &Common, arguments: Arguments) -> Result<Answer>
     if golden.record.private.secrets.len() >= MAX_SECRETS {
         let text =
             format!("parcel {:?} is a clone of clones, {MAX_SECRETS} deep; import it anew", golden.info.name);
-        return Err(AdminError::new(Exit::Input, "too-many-secrets", text));
+        return Err(AdminError::new(Exit::Input, Code::TooManySecrets, text));
     }
     let what = format!("Password that {owner} logs in with");
     let password = secrets::password(arguments.password_file.as_deref(), &what, true)?;
@@ -123,7 +124,7 @@ async fn take_over(
             let Some(name) = name else { continue };
             let sealed = connection.object(name).await?;
             let leaf = open_leaf(&sealed, name, &golden.key, &golden.info.id, image.kind, index)
-                .map_err(|e| AdminError::new(Exit::Failed, "piece-damaged", e.to_string()))?;
+                .map_err(|e| AdminError::new(Exit::Failed, Code::PieceDamaged, e.to_string()))?;
             let first = u64::from(index) * LEAF_REFS as u64;
             for (chunk, one) in (first..).zip(leaf.refs) {
                 // The clone's own secret comes before the golden ones.

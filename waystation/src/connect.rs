@@ -15,7 +15,10 @@ use futures::FutureExt as _;
 use parcel::{
     id::{ParcelId, Version},
     secret::Secret,
-    wire::http::{CreateParcel, LockReply, ParcelInfo},
+    wire::{
+        Code,
+        http::{CreateParcel, LockReply, ParcelInfo},
+    },
 };
 use std::{
     io::{IsTerminal as _, Write as _},
@@ -89,7 +92,7 @@ impl Connection {
         }
         found.pop().ok_or_else(|| {
             let text = format!("you have no parcel {name:?}{remedy}");
-            AdminError::new(Exit::Refused, "no-such-parcel", text)
+            AdminError::new(Exit::Refused, Code::NoSuchParcel, text)
         })
     }
 
@@ -101,7 +104,7 @@ impl Connection {
             Some(begun) if begun.version == Version(0) => self.discard(begun, false).await?,
             Some(_) => {
                 let text = format!("{owner} has a parcel {name:?} already; choose another --name");
-                return Err(AdminError::new(Exit::Refused, "name-taken", text));
+                return Err(AdminError::new(Exit::Refused, Code::NameTaken, text));
             }
             None => {}
         }
@@ -143,7 +146,7 @@ impl Connection {
                 date(lock.since),
                 begun.id
             );
-            let mut error = AdminError::new(Exit::Refused, "locked", text);
+            let mut error = AdminError::new(Exit::Refused, Code::Locked, text);
             error.error.holder = Some(lock.clone());
             return Err(error);
         }
@@ -177,7 +180,7 @@ impl Connection {
     /// The error of storing `what`: that a server is full is told with what did not fit, and where.
     pub fn about(&self, error: impl Into<AdminError>, what: &str) -> AdminError {
         let mut error = error.into();
-        if error.error.code == "store-full" {
+        if error.error.code == Code::StoreFull {
             error.error.message = format!(
                 "{what} does not fit into the store of the parcel server {}, which has no space left: make space \
                  there, then give the command again",

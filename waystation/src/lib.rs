@@ -22,7 +22,7 @@ pub use cli::main;
 
 use client::api::{ApiError, SetupError};
 use login::LoginError;
-use parcel::wire::WireError;
+use parcel::wire::{Code, WireError};
 use std::process::ExitCode;
 
 /// How a command ends when it fails; the numbers are in `--help`.
@@ -60,13 +60,13 @@ pub struct AdminError {
 }
 
 impl AdminError {
-    fn new(exit: Exit, code: &str, message: impl Into<String>) -> Self {
+    fn new(exit: Exit, code: Code, message: impl Into<String>) -> Self {
         Self { exit, error: WireError::new(code, message) }
     }
 
     /// Something given on the command line cannot be used.
     fn input(message: impl Into<String>) -> Self {
-        Self::new(Exit::Input, "bad-input", message)
+        Self::new(Exit::Input, Code::BadInput, message)
     }
 }
 
@@ -87,13 +87,13 @@ impl From<ApiError> for AdminError {
 impl From<WireError> for AdminError {
     fn from(error: WireError) -> Self {
         // What became of a request is known by its code alone once it has been through the uploader.
-        let exit = match error.code.as_str() {
-            "server-unreachable"
-            | "server-certificate"
-            | "certificate-expired"
-            | "certificate-not-yet-valid" => Exit::Unreachable,
-            "no-ticket" | "bad-ticket" | "bad-token" | "token-expired" | "session-expired" => Exit::Login,
-            "server-protocol" | "internal-error" => Exit::Failed,
+        let exit = match error.code {
+            Code::ServerUnreachable
+            | Code::ServerCertificate
+            | Code::CertificateExpired
+            | Code::CertificateNotYetValid => Exit::Unreachable,
+            code if code.needs_login() => Exit::Login,
+            Code::ServerProtocol | Code::InternalError => Exit::Failed,
             _ => Exit::Refused,
         };
         Self { exit, error }

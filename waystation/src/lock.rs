@@ -1,6 +1,7 @@
 //! `waystation lock` and `waystation unlock`.
 
 use super::{AdminError, Exit, Result, cli::Answer, connect::Connection, list::date};
+use parcel::wire::Code;
 
 pub(super) const LOCK_EXAMPLE: &str = "Example:\n  waystation lock work";
 pub(super) const UNLOCK_EXAMPLE: &str = "\
@@ -46,7 +47,7 @@ pub(super) async fn unlock(connection: &Connection, arguments: &UnlockArguments)
             held.principal,
             date(held.since)
         );
-        let mut error = AdminError::new(Exit::Refused, "locked", text);
+        let mut error = AdminError::new(Exit::Refused, Code::Locked, text);
         error.error.holder = Some(held.clone());
         return Err(error);
     }

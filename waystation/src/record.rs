@@ -17,7 +17,7 @@ use parcel::{
     record::{FORMAT, ImageInfo, Private, Public, Record},
     secret::ParcelKey,
     tag::{CpuTag, Tag, Wishes, baseline_features},
-    wire::{WireError, guest::Machine, http::ParcelInfo},
+    wire::{Code, WireError, guest::Machine, http::ParcelInfo},
 };
 use std::{
     sync::Arc,
@@ -76,9 +76,9 @@ pub(super) async fn send_file(
         uploader.objects(leaves, |_| {}).await?;
         Ok::<_, WireError>(image)
     };
-    sending.await.map_err(|error| match error.code.as_str() {
+    sending.await.map_err(|error| match error.code {
         // The uploader says so of whatever its jobs cannot read.
-        "cache-medium" => AdminError::input(error.message),
+        Code::CacheMedium => AdminError::input(error.message),
         _ => connection.about(error, &input.name),
     })
 }
@@ -157,7 +157,7 @@ pub(super) async fn open(connection: &Connection, name: &str, source: &KeySource
         source.open(&info.id, slots.as_deref(), &format!("parcel {:?} of {}", info.name, info.owner))?;
     let sealed = connection.record(&info.id, info.version).await?;
     let record = Record::open(&sealed, &key, &info.id)
-        .map_err(|e| AdminError::new(Exit::Input, "wrong-key", format!("parcel {:?}: {e}", info.name)))?;
+        .map_err(|e| AdminError::new(Exit::Input, Code::WrongKey, format!("parcel {:?}: {e}", info.name)))?;
     Ok(Opened { info, key, record })
 }
 
@@ -178,7 +178,7 @@ pub(super) async fn replace(
     drop(step);
     if held.version != record.public.version {
         let text = format!("parcel {:?} was committed by somebody else meanwhile; start again", info.name);
-        return Err(AdminError::new(Exit::Refused, "wrong-parent", text));
+        return Err(AdminError::new(Exit::Refused, Code::WrongParent, text));
     }
     record.public.parent = held.version;
     record.public.version = held.version.next();

@@ -7,6 +7,7 @@ use parcel::{
     id::ParcelId,
     secret::{ParcelKey, Secret},
     slot::{Argon2Cost, RecoveryKey, SlotError, Slots},
+    wire::Code,
 };
 use std::{
     fs::{self, OpenOptions},
@@ -21,7 +22,7 @@ use zeroize::Zeroizing;
 pub(super) fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>> {
     let mut bytes = Zeroizing::new([0; N]);
     getrandom::fill(&mut *bytes)
-        .map_err(|e| AdminError::new(Exit::Failed, "no-randomness", e.to_string()))?;
+        .map_err(|e| AdminError::new(Exit::Failed, Code::NoRandomness, e.to_string()))?;
     Ok(bytes)
 }
 

@@ -20,7 +20,7 @@ use parcel::{
     keyring::{ChunkRef, ImageKind, LEAF_REFS, Leaf, leaves_for, locate},
     pages::{PAGE_SIZE, Plan},
     record::{ImageInfo, MAX_WORKING_SET, Private, Public, Record},
-    wire::WireError,
+    wire::{Code, WireError},
 };
 use std::{collections::BTreeMap, io, sync::Arc};
 use upload::{Job, Uploader};
@@ -97,7 +97,7 @@ async fn attempts(
     let mut last = None;
     for _ in 0..ATTEMPTS {
         match attempt(open, author, level, sink.clone(), target).await {
-            Err(error) if error.code == "missing-objects" => last = Some(error),
+            Err(error) if error.code == Code::MissingObjects => last = Some(error),
             done => return done,
         }
     }
@@ -113,7 +113,7 @@ async fn attempt(
 ) -> Result<Committed, WireError> {
     let HandedOver { saved, at, .. } = open.saved().ok_or_else(|| {
         WireError::new(
-            "nothing-saved",
+            Code::NothingSaved,
             "the machine was not saved, so there is nothing to commit; save it first",
         )
     })?;
@@ -201,7 +201,7 @@ pub async fn move_head(uploader: &Uploader, version: Version, record: Bytes) -> 
 
 fn internal(why: impl ToString) -> WireError {
     WireError::new(
-        "internal-error",
+        Code::InternalError,
         format!("the commit cannot be made ({}); report it with the kiosk's log", why.to_string()),
     )
 }

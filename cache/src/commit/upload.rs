@@ -7,7 +7,13 @@ use crate::{
 };
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, future::BoxFuture, stream};
-use parcel::{chunk, id::ChunkName, keyring::ChunkRef, secret::Secret, wire::WireError};
+use parcel::{
+    chunk,
+    id::ChunkName,
+    keyring::ChunkRef,
+    secret::Secret,
+    wire::{Code, WireError},
+};
 use std::{
     io,
     sync::{
@@ -93,15 +99,17 @@ impl Uploader {
     async fn seal(&self, job: Job) -> Result<SealedJob, WireError> {
         let (secret, level) = (self.secret.clone(), self.level);
         let work = tokio::task::spawn_blocking(move || {
-            let Some(plain) = (job.load)().map_err(|e| WireError::new("cache-medium", e.to_string()))? else {
+            let Some(plain) = (job.load)().map_err(|e| WireError::new(Code::CacheMedium, e.to_string()))?
+            else {
                 return Ok((job.index, job.bytes, None));
             };
-            let sealed = chunk::seal(&secret, &plain, level)
-                .map_err(|e| WireError::new("internal-error", format!("a piece could not be sealed: {e}")))?;
+            let sealed = chunk::seal(&secret, &plain, level).map_err(|e| {
+                WireError::new(Code::InternalError, format!("a piece could not be sealed: {e}"))
+            })?;
             let one = ChunkRef { name: sealed.name, key: sealed.key, secret: 0 };
             Ok((job.index, job.bytes, Some((one, Bytes::from(sealed.bytes)))))
         });
-        work.await.map_err(|e| WireError::new("internal-error", e.to_string()))?
+        work.await.map_err(|e| WireError::new(Code::InternalError, e.to_string()))?
     }
 
     /// Stores sealed objects that are not there yet; `done` is told of each, by its place in `objects`.

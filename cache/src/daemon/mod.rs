@@ -24,8 +24,8 @@ use parcel::{
     secret::ParcelKey,
     tag::Inventory,
     wire::{
-        WireError,
-        daemon::{NEEDS_LOGIN, Policy, Reply, Request},
+        Code, WireError,
+        daemon::{Policy, Reply, Request},
         hold::Claim,
         http::{LockReply, LockRequest},
     },
@@ -175,8 +175,9 @@ impl Daemon {
             }
             Request::Slots { parcel } => {
                 let slots = self.api.slots(&parcel).await.map_err(|e| e.to_wire())?;
-                let slots = String::from_utf8(slots.to_vec())
-                    .map_err(|_| WireError::new("bad-slots", "the parcel's key slots are damaged"))?;
+                let slots = String::from_utf8(slots.to_vec()).map_err(|_| {
+                    WireError::new(Code::SlotsUnreadable, "the parcel's key slots are damaged")
+                })?;
                 Ok(Reply::Slots { slots })
             }
             Request::PutSlots { parcel, slots } => self.put_slots(parcel, slots).await,
@@ -200,7 +201,7 @@ impl Daemon {
     /// Steps of a session follow each other; whoever comes between them is told so.
     fn working(&self) -> Result<OwnedMutexGuard<Work>, WireError> {
         let busy = "another step of this session is under way; wait for it";
-        self.work.clone().try_lock_owned().map_err(|_| WireError::new("busy", busy))
+        self.work.clone().try_lock_owned().map_err(|_| WireError::new(Code::StepUnderWay, busy))
     }
 
     async fn put_slots(&self, parcel: ParcelId, slots: String) -> Result<Reply, WireError> {
@@ -212,7 +213,7 @@ impl Daemon {
     }
 
     fn take_key(&self, parcel: ParcelId, key: &str) -> Result<Reply, WireError> {
-        let key = ParcelKey::from_hex(key).map_err(|e| WireError::new("bad-key", e.to_string()))?;
+        let key = ParcelKey::from_hex(key).map_err(|e| WireError::new(Code::BadKey, e.to_string()))?;
         harden::keep_in_ram(key.expose());
         lock(&self.keys).insert(parcel, key);
         Ok(Reply::Ok)
@@ -238,7 +239,7 @@ impl Daemon {
             }
             Some(_) => {
                 return Err(WireError::new(
-                    "busy",
+                    Code::OtherParcelLocked,
                     "this kiosk holds the lock of another parcel; unlock it first",
                 ));
             }
@@ -266,7 +267,7 @@ impl Daemon {
                 }
             }
         });
-        taking.await.map_err(|e| WireError::new("internal-error", e.to_string()))?
+        taking.await.map_err(|e| WireError::new(Code::InternalError, e.to_string()))?
     }
 
     async fn open(&self, parcel: ParcelId, policy: Policy, cold_boot: bool) -> Result<Reply, WireError> {
@@ -276,11 +277,11 @@ impl Daemon {
         let version = reply.version;
         if version == Version(0) {
             let text = "this parcel is empty: its import or cloning did not finish; do it again";
-            return Err(WireError::new("parcel-empty", text));
+            return Err(WireError::new(Code::ParcelEmpty, text));
         }
         let key = lock(&self.keys).get(&parcel).cloned();
         let key =
-            key.ok_or_else(|| WireError::new("no-key", "the parcel's key is not here; log in again"))?;
+            key.ok_or_else(|| WireError::new(Code::NoKey, "the parcel's key is not here; log in again"))?;
         work.running = None;
         let record = again(self.board.clone(), self.api.token_renewals(), || {
             async { self.api.version(&parcel, version).await.map_err(SinkError::patient) }.boxed()
@@ -297,7 +298,7 @@ impl Daemon {
         let open = OpenParcel::new(&self.engine, key, &record, &opening)?;
         open.prepare(policy).await;
         let socket = |error: io::Error| {
-            WireError::new("socket", format!("a socket cannot be made ({error}); restart the kiosk"))
+            WireError::new(Code::Socket, format!("a socket cannot be made ({error}); restart the kiosk"))
         };
         let disk = DiskServer::start(&self.sockets.disk, open.disk.clone(), parcel).map_err(socket)?;
         let guest =
@@ -356,7 +357,7 @@ impl Daemon {
             async move {
                 let tried = tried.await.map_err(SinkError::patient);
                 let error = tried.as_ref().err().map(|tried| tried.error.clone());
-                *lock(log_in) = error.filter(|error| NEEDS_LOGIN.contains(&error.code.as_str()));
+                *lock(log_in) = error.filter(|error| error.code.needs_login());
                 tried
             }
             .boxed()
@@ -364,12 +365,12 @@ impl Daemon {
         match tokio::time::timeout(UNLOCKING, unlocking).await {
             Ok(Ok(())) => {}
             // The lock of the store that is served now is somebody else's, which is what unlocking is for.
-            Ok(Err(error)) if error.conflict && error.error.code != "other-store" => {}
+            Ok(Err(error)) if error.conflict && error.error.code != Code::OtherStore => {}
             Ok(Err(error)) => return Err(error.error),
             Err(_) => {
                 let text = "the parcel server does not answer, so the parcel stays locked; break the lock at the next log-in";
                 let log_in = lock(&log_in).take();
-                return Err(log_in.unwrap_or_else(|| WireError::new("still-locked", text)));
+                return Err(log_in.unwrap_or_else(|| WireError::new(Code::StillLocked, text)));
             }
         }
         work.past = work.held.take().and_then(|held| held.given).map(|given| given.tenure);
@@ -408,7 +409,7 @@ fn random() -> Result<[u8; 16], WireError> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|e| {
         WireError::new(
-            "internal-error",
+            Code::InternalError,
             format!("the kernel gives no random numbers ({e}); restart the kiosk"),
         )
     })?;
@@ -416,9 +417,9 @@ fn random() -> Result<[u8; 16], WireError> {
 }
 
 fn not_open() -> WireError {
-    WireError::new("not-open", "no parcel is open, so there is nothing to commit; open one first")
+    WireError::new(Code::NotOpen, "no parcel is open, so there is nothing to commit; open one first")
 }
 
 fn not_locked() -> WireError {
-    WireError::new("not-locked", "this kiosk does not hold the parcel's lock; take it first")
+    WireError::new(Code::NotLocked, "this kiosk does not hold the parcel's lock; take it first")
 }

@@ -15,7 +15,7 @@ use parcel::{
     id::ParcelId,
     slot::Slots,
     wire::{
-        WireError,
+        Code, WireError,
         daemon::Reply,
         hold::Claim,
         http::{CreateParcel, LockReply, LockRequest, Rescue as Rescues},
@@ -103,7 +103,7 @@ impl Daemon {
             };
             let create = || async {
                 match self.api.create(&ask).await {
-                    Err(error) if error.code() == "name-taken" => Ok(None),
+                    Err(error) if error.code() == Code::NameTaken => Ok(None),
                     made => made.map(Some),
                 }
             };
@@ -119,7 +119,7 @@ impl Daemon {
                     "{NAMES} parcels are called like {:?}; take some away, then try again",
                     rescue.name
                 );
-                return Err(WireError::new("name-taken", text));
+                return Err(WireError::new(Code::NameTaken, text));
             }
         }
     }
@@ -128,13 +128,14 @@ impl Daemon {
     async fn share_slots(&self, old: &Tenure, new: &Tenure) -> Result<(), WireError> {
         let read = || async {
             match self.api.slots(&old.parcel).await {
-                Err(error) if error.code() == "no-slots" => Ok(None),
+                Err(error) if error.code() == Code::NoSlots => Ok(None),
                 slots => slots.map(Some),
             }
         };
         // One that is opened with a key file only has none.
         let Some(slots) = self.patiently(read).await? else { return Ok(()) };
-        let slots = Slots::from_json(&slots).map_err(|e| WireError::new("bad-slots", e.to_string()))?;
+        let slots =
+            Slots::from_json(&slots).map_err(|e| WireError::new(Code::SlotsUnreadable, e.to_string()))?;
         let slots = slots.shared_from(&old.parcel).to_json();
         let put = || async {
             let hold = new.hold();

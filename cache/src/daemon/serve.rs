@@ -3,7 +3,7 @@
 use super::Daemon;
 use crate::harden;
 use parcel::wire::{
-    WireError,
+    Code, WireError,
     daemon::{Reply, Request},
     users,
 };
@@ -57,7 +57,8 @@ async fn converse(daemon: &Arc<Daemon>, mut peer: Connection, quit: &mpsc::Sende
             Ok(request) => request,
             Err(Error::Closed) => return Ok(()),
             Err(Error::NotUnderstood(error)) => {
-                let error = WireError::new("bad-request", format!("the request is not understood: {error}"));
+                let error =
+                    WireError::new(Code::CachedProtocol, format!("the request is not understood: {error}"));
                 send(&peer, Reply::Error(error)).await?;
                 continue;
             }
@@ -113,7 +114,7 @@ async fn send(peer: &Connection, reply: Reply) -> Result<(), Error> {
         Err(Error::Broken(Broken::LineTooLong)) => {
             let text =
                 "the parcel server's answer is longer than this kiosk can show; ask your administrator";
-            peer.send(&Reply::Error(WireError::new("answer-too-long", text))).await
+            peer.send(&Reply::Error(WireError::new(Code::AnswerTooLong, text))).await
         }
         sent => sent,
     }

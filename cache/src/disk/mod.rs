@@ -12,7 +12,7 @@ use crate::{
     status::lock,
 };
 use dirty::{Dirty, Held};
-use parcel::{chunk::CHUNK_SIZE, keyring::ImageKind};
+use parcel::{chunk::CHUNK_SIZE, keyring::ImageKind, wire::Code};
 use std::{
     collections::HashMap,
     io,
@@ -253,7 +253,7 @@ impl Disk {
                 tracing::warn!(%error, "the cache medium does not give a changed chunk back");
                 self.keyring.engine().board().waiter()
             });
-            wait.set("cache-medium", &not_back(&error));
+            wait.set(Code::CacheMedium, &not_back(&error));
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSES.1);
         }

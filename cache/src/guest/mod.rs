@@ -16,7 +16,7 @@ use nix::{
 use parcel::{
     keyring::ImageKind,
     wire::{
-        WireError,
+        Code, WireError,
         guest::{Region, Reply, Request, Start},
         users,
     },
@@ -95,7 +95,7 @@ impl Guest {
             let (reply, answer) = match answered {
                 Ok((reply, descriptors)) => (reply, descriptors),
                 Err(error) => {
-                    tracing::warn!(code = error.code, message = error.message, "the VMM's request fails");
+                    tracing::warn!(code = %error.code, message = error.message, "the VMM's request fails");
                     (Reply::Error(error), Vec::new())
                 }
             };
@@ -147,7 +147,7 @@ impl Guest {
         for (kind, name) in kinds {
             let bytes = self.open.keyring.whole(*kind, |bytes| step.add(bytes)).await.ok_or_else(|| {
                 WireError::new(
-                    "bad-record",
+                    Code::RecordDamaged,
                     format!("the version has no {} to start from", name.to_string_lossy()),
                 )
             })?;
@@ -183,16 +183,16 @@ impl Guest {
     fn save(&self, state: OwnedFd, dirty: OwnedFd, device_model: u32) -> Result<(), WireError> {
         let memory = lock(&self.memory).clone();
         let memory =
-            memory.ok_or_else(|| WireError::new("no-memory", "the VMM has not handed its memory over"))?;
+            memory.ok_or_else(|| WireError::new(Code::NoMemory, "the VMM has not handed its memory over"))?;
         let state = Arc::new(read_file(state, MAX_STATE).map_err(internal)?);
         if state.is_empty() {
-            return Err(WireError::new("no-state", "the VMM's saved state is empty"));
+            return Err(WireError::new(Code::NoState, "the VMM's saved state is empty"));
         }
         let needed = self.open.pages().div_ceil(8);
         let dirty = read_file(dirty, needed).map_err(internal)?;
         if (dirty.len() as u64) < needed {
             return Err(WireError::new(
-                "no-dirty-pages",
+                Code::NoDirtyPages,
                 "the VMM's dirty bitmap is shorter than its memory",
             ));
         }
@@ -202,11 +202,11 @@ impl Guest {
 }
 
 fn missing(what: &str) -> WireError {
-    WireError::new("no-descriptor", format!("the VMM sent no descriptor for {what}"))
+    WireError::new(Code::NoDescriptor, format!("the VMM sent no descriptor for {what}"))
 }
 
 fn internal(error: io::Error) -> WireError {
-    WireError::new("internal-error", format!("the VMM's files cannot be used: {error}"))
+    WireError::new(Code::InternalError, format!("the VMM's files cannot be used: {error}"))
 }
 
 /// A memfd that nobody can change any more.

@@ -3,7 +3,7 @@
 use crate::support::{Rng, World, until, whole};
 use cache::open::Saved;
 use client::traffic::Traffic;
-use parcel::{chunk::CHUNK_SIZE, keyring::ImageKind};
+use parcel::{chunk::CHUNK_SIZE, keyring::ImageKind, wire::Code};
 use proptest::prelude::*;
 use std::{
     os::unix::fs::FileExt as _,
@@ -146,7 +146,7 @@ async fn nothing_saved_is_nothing_to_commit() {
     let world = World::new(&first_disk(), 64).await;
     let open = world.open(1, false).await;
     open.disk.write(0, &[1; 512]).await.unwrap();
-    assert_eq!(world.commit(&open).await.unwrap_err().code, "nothing-saved");
+    assert_eq!(world.commit(&open).await.unwrap_err().code, Code::NothingSaved);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -198,14 +198,14 @@ async fn a_commit_outlasts_an_outage_and_says_what_it_waits_for() {
     });
     assert_eq!(world.commit(&open).await.unwrap().0, 2);
     let status = watcher.await.unwrap();
-    assert_eq!(status.waiting.unwrap().code, "server-unreachable");
+    assert_eq!(status.waiting.unwrap().code, Code::ServerUnreachable);
     assert!(status.progress.unwrap().total > 0);
     assert_eq!(world.board.status().waiting, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_piece_is_waited_for_until_it_is_whole() {
-    for fault in ["piece-damaged", "piece-missing", "server-unreachable"] {
+    for fault in [Code::PieceDamaged, Code::PieceMissing, Code::ServerUnreachable] {
         let disk = first_disk();
         let world = World::new(&disk, 64).await;
         let open = world.open(1, false).await;
@@ -213,8 +213,8 @@ async fn a_damaged_piece_is_waited_for_until_it_is_whole() {
         open.disk.read(0, &mut sector).await.unwrap();
         let all = world.server.names();
         match fault {
-            "piece-damaged" => world.server.damaged.lock().unwrap().extend(all),
-            "piece-missing" => world.server.missing.lock().unwrap().extend(all),
+            Code::PieceDamaged => world.server.damaged.lock().unwrap().extend(all),
+            Code::PieceMissing => world.server.missing.lock().unwrap().extend(all),
             _ => world.server.down.store(true, SeqCst),
         }
         let reader = open.clone();
@@ -224,7 +224,8 @@ async fn a_damaged_piece_is_waited_for_until_it_is_whole() {
             bytes
         });
         let board = world.board.clone();
-        until(fault, || board.status().waiting.is_some_and(|w| w.code == fault && w.pieces == 2)).await;
+        until(fault.text(), || board.status().waiting.is_some_and(|w| w.code == fault && w.pieces == 2))
+            .await;
         assert!(!reading.is_finished(), "the guest waits");
         // What is here already is read all the same.
         open.disk.read(512, &mut sector).await.unwrap();
@@ -257,7 +258,7 @@ async fn a_leaf_of_an_older_version_is_not_taken_for_the_one_that_was_asked_for(
     let board = world.board.clone();
     until("the old leaf is refused", || {
         assert!(!reading.is_finished(), "the old leaf is believed");
-        board.status().waiting.is_some_and(|waiting| waiting.code == "piece-damaged")
+        board.status().waiting.is_some_and(|waiting| waiting.code == Code::PieceDamaged)
     })
     .await;
     world.server.swapped.lock().unwrap().clear();
@@ -347,11 +348,11 @@ async fn a_changed_chunk_that_the_medium_does_not_give_back_is_waited_for() {
     });
     let writing = tokio::spawn(async move { writer.disk.write(CHUNK_SIZE as u64, &[9; 512]).await.unwrap() });
     let board = world.board.clone();
-    let told = || board.status().waiting.is_some_and(|w| w.code == "cache-medium" && w.pieces == 2);
+    let told = || board.status().waiting.is_some_and(|w| w.code == Code::CacheMedium && w.pieces == 2);
     until("both are waited for", told).await;
     assert!(!reading.is_finished() && !writing.is_finished());
     open.save(Saved::PoweredOff);
-    assert_eq!(world.commit(&open).await.unwrap_err().code, "cache-medium");
+    assert_eq!(world.commit(&open).await.unwrap_err().code, Code::CacheMedium);
     file.write_all_at(&good, 0).unwrap();
     assert_eq!(reading.await.unwrap(), [1; 512]);
     writing.await.unwrap();
@@ -411,7 +412,7 @@ async fn a_given_up_fetch_does_not_block_the_next() {
 async fn another_key_opens_nothing() {
     let mut world = World::new(&first_disk(), 64).await;
     world.key = parcel::secret::ParcelKey::from_bytes([1; 32]);
-    assert_eq!(world.try_open(1, false, 2).await.err().unwrap().code, "wrong-key");
+    assert_eq!(world.try_open(1, false, 2).await.err().unwrap().code, Code::WrongKey);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use parcel::{
     id::{BootId, ChunkName, Epoch, Generation, ParcelId, StoreId, Version},
     tag::Inventory,
     wire::{
+        Code,
         daemon::Request,
         hold::{Claim, Hold, StoreIdentity},
         http::LockReply,
@@ -122,17 +123,24 @@ async fn refusals_are_told_apart() {
         whole("400 Bad Request", &refusal("bad-name")),
         whole("507 Insufficient Storage", &refusal("store-full")),
         whole("502 Bad Gateway", b"<html>a proxy</html>"),
+        whole("403 Forbidden", b"<html>a proxy</html>"),
+        // A server of tomorrow.
+        whole("401 Unauthorized", &refusal("token-revoked")),
+        whole("409 Conflict", &refusal("other-code")),
     ])
     .await;
     // Transient, log in again, not found, conflict.
     let expected = [
-        ("busy", [true, false, false, false]),
-        ("token-expired", [false, true, false, false]),
-        ("no-such-chunk", [false, false, true, false]),
-        ("stale-epoch", [false, false, false, true]),
-        ("bad-name", [true, false, false, false]),
-        ("store-full", [false, false, false, false]),
-        ("server-error", [true, false, false, false]),
+        (Code::Busy, [true, false, false, false]),
+        (Code::TokenExpired, [false, true, false, false]),
+        (Code::NoSuchChunk, [false, false, true, false]),
+        (Code::StaleEpoch, [false, false, false, true]),
+        (Code::BadName, [true, false, false, false]),
+        (Code::StoreFull, [false, false, false, false]),
+        (Code::ServerUnavailable, [true, false, false, false]),
+        (Code::ServerError, [false, false, false, false]),
+        (Code::SessionExpired, [false, true, false, false]),
+        (Code::from("other-code"), [false, false, false, true]),
     ];
     for (code, kinds) in expected {
         let error = api.chunk(&NAME).await.unwrap_err();
@@ -162,11 +170,11 @@ async fn an_answer_that_is_too_large_is_not_taken_in() {
         whole("502 Bad Gateway", &page),
     ])
     .await;
-    assert_eq!(api.chunk(&NAME).await.unwrap_err().code(), "server-protocol");
+    assert_eq!(api.chunk(&NAME).await.unwrap_err().code(), Code::ServerProtocol);
     assert_eq!(api.chunk(&NAME).await.unwrap(), piece[1..]);
     let before = traffic.totals().0;
-    assert_eq!(api.slots(&parcel::id::ParcelId([0; 16])).await.unwrap_err().code(), "server-protocol");
-    assert_eq!(api.parcels().await.unwrap_err().code(), "server-protocol");
+    assert_eq!(api.slots(&parcel::id::ParcelId([0; 16])).await.unwrap_err().code(), Code::ServerProtocol);
+    assert_eq!(api.parcels().await.unwrap_err().code(), Code::ServerProtocol);
     assert!(traffic.totals().0 < before + (1 << 20), "neither was read to its end");
 }
 
@@ -274,9 +282,9 @@ async fn a_lock_that_nobody_waits_for_any_more_is_found_and_released() {
     tokio::task::spawn_blocking(move || has_asked.recv().unwrap()).await.unwrap();
     asking.abort();
     assert!(asking.await.unwrap_err().is_cancelled());
-    assert_eq!(daemon.answer(Request::Unlock).await.err().map(|e| e.code).as_deref(), Some("busy"));
+    assert_eq!(daemon.answer(Request::Unlock).await.err().map(|e| e.code), Some(Code::StepUnderWay));
     go_on.send(()).unwrap();
-    while daemon.answer(Request::Unlock).await.is_err_and(|error| error.code == "busy") {
+    while daemon.answer(Request::Unlock).await.is_err_and(|error| error.code == Code::StepUnderWay) {
         tokio::task::yield_now().await;
     }
     let head = tokio::task::spawn_blocking(move || was_released.try_recv().unwrap()).await.unwrap();

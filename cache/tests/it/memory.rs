@@ -6,7 +6,10 @@ use cache::{guest::GuestServer, open::OpenParcel};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use parcel::{
     pages::PAGE_SIZE,
-    wire::guest::{Region, Reply, Request, Start},
+    wire::{
+        Code,
+        guest::{Region, Reply, Request, Start},
+    },
 };
 use proptest::prelude::*;
 use sockets::{
@@ -278,7 +281,8 @@ async fn a_resume_waits_for_a_damaged_pack() {
     let open = world.open(2, false).await;
     let (board, server) = (world.board.clone(), world.server.clone());
     let repair = tokio::spawn(async move {
-        until("the damage shows", || board.status().waiting.is_some_and(|w| w.code == "piece-damaged")).await;
+        until("the damage shows", || board.status().waiting.is_some_and(|w| w.code == Code::PieceDamaged))
+            .await;
         server.damaged.lock().unwrap().clear();
     });
     let (mut vmm, ..) = Vmm::start(&world, &open).await;
@@ -329,32 +333,32 @@ async fn what_a_vmm_must_not_send_is_refused() {
     let (one, two, three): (OwnedFd, OwnedFd, OwnedFd) = (fd(), fd(), fd());
     assert_eq!(
         code(vmm.ask(&Request::Save { device_model: 1 }, &[memfd(b"s"), memfd(&[0; PAGES / 8])]).await),
-        "no-memory"
+        Code::NoMemory
     );
-    assert_eq!(code(vmm.ask(&Request::Memory { regions: vec![all] }, &[]).await), "no-descriptor");
+    assert_eq!(code(vmm.ask(&Request::Memory { regions: vec![all] }, &[]).await), Code::NoDescriptor);
     let half = Region { len: MIB << 19, ..all };
-    assert_eq!(code(vmm.ask(&Request::Memory { regions: vec![half] }, &[one]).await), "bad-memory-layout");
+    assert_eq!(code(vmm.ask(&Request::Memory { regions: vec![half] }, &[one]).await), Code::BadMemoryLayout);
     let twice = vec![half, Region { guest_addr: MIB << 19, ..half }];
-    assert_eq!(code(vmm.ask(&Request::Memory { regions: twice }, &[two]).await), "bad-memory-layout");
+    assert_eq!(code(vmm.ask(&Request::Memory { regions: twice }, &[two]).await), Code::BadMemoryLayout);
     let endless = Region { guest_addr: 0, file_offset: 0, len: !4095 };
     assert_eq!(
         code(vmm.ask(&Request::Memory { regions: vec![all, endless] }, &[three]).await),
-        "bad-memory-layout"
+        Code::BadMemoryLayout
     );
     let small = memfd(b"too small");
-    assert_eq!(code(vmm.ask(&Request::Memory { regions: vec![all] }, &[small]).await), "internal-error");
+    assert_eq!(code(vmm.ask(&Request::Memory { regions: vec![all] }, &[small]).await), Code::InternalError);
     let shrinkable = memfd(&vec![0; (MIB as usize) << 20]);
     let reply = vmm.ask(&Request::Memory { regions: vec![all] }, &[shrinkable]).await;
-    assert_eq!(code(reply), "internal-error", "a memory that its owner may shrink");
+    assert_eq!(code(reply), Code::InternalError, "a memory that its owner may shrink");
     vmm.hand_over().await;
-    assert_eq!(code(vmm.ask(&Request::Save { device_model: 1 }, &[memfd(b"s")]).await), "no-descriptor");
+    assert_eq!(code(vmm.ask(&Request::Save { device_model: 1 }, &[memfd(b"s")]).await), Code::NoDescriptor);
     assert_eq!(
         code(vmm.ask(&Request::Save { device_model: 1 }, &[memfd(b"s"), memfd(&[0; 8])]).await),
-        "no-dirty-pages"
+        Code::NoDirtyPages
     );
     assert_eq!(
         code(vmm.ask(&Request::Save { device_model: 1 }, &[memfd(b""), memfd(&[0; PAGES / 8])]).await),
-        "no-state"
+        Code::NoState
     );
     assert!(open.saved().is_none());
 }

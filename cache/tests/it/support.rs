@@ -21,7 +21,7 @@ use parcel::{
     record::{FORMAT, ImageInfo, Private, Public, Record},
     secret::{ParcelKey, Secret},
     tag::{CpuTag, Tag, Wishes},
-    wire::{WireError, guest::Machine},
+    wire::{Code, WireError, guest::Machine},
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -97,7 +97,7 @@ impl Memory {
 
     fn put_error(&self) -> Result<(), SinkError> {
         if self.fails() {
-            let error = WireError::new("server-unreachable", "the server is down");
+            let error = WireError::new(Code::ServerUnreachable, "the server is down");
             return Err(SinkError { error, transient: true, conflict: false });
         }
         Ok(())
@@ -108,17 +108,17 @@ impl Source for Memory {
     fn get<'a>(&'a self, name: &'a ChunkName) -> BoxFuture<'a, Result<Bytes, SourceError>> {
         async move {
             tokio::task::yield_now().await;
-            let error = |code: &str| SourceError { code: code.into(), reason: format!("test: {code}") };
+            let error = |code: Code| SourceError { code, reason: format!("test: {code}") };
             if self.fails() {
-                return Err(error("server-unreachable"));
+                return Err(error(Code::ServerUnreachable));
             }
             self.gets.fetch_add(1, SeqCst);
             if self.missing.lock().unwrap().contains(name) {
-                return Err(error("piece-missing"));
+                return Err(error(Code::PieceMissing));
             }
             let given = self.swapped.lock().unwrap().get(name).copied().unwrap_or(*name);
             let object = self.objects.lock().unwrap().get(&given).cloned();
-            let object = object.ok_or_else(|| error("piece-missing"))?;
+            let object = object.ok_or_else(|| error(Code::PieceMissing))?;
             if self.damaged.lock().unwrap().contains(name) {
                 let mut bytes = object.to_vec();
                 let at = bytes.len() / 2;
@@ -174,7 +174,7 @@ impl Sink for Memory {
                 return Ok(());
             }
             if records.contains_key(&version) {
-                let error = WireError::new("wrong-parent", "there is one");
+                let error = WireError::new(Code::WrongParent, "there is one");
                 return Err(SinkError { error, transient: false, conflict: true });
             }
             records.insert(version, record);
@@ -183,7 +183,7 @@ impl Sink for Memory {
             }
             if self.lose_answers.load(SeqCst) > 0 {
                 self.lose_answers.fetch_sub(1, SeqCst);
-                let error = WireError::new("server-unreachable", "the answer is lost");
+                let error = WireError::new(Code::ServerUnreachable, "the answer is lost");
                 return Err(SinkError { error, transient: true, conflict: false });
             }
             Ok(())
@@ -194,7 +194,7 @@ impl Sink for Memory {
     fn record<'a>(&'a self, version: Version) -> BoxFuture<'a, Result<Bytes, SinkError>> {
         async move {
             let record = self.records.lock().unwrap().get(&version).cloned();
-            let error = WireError::new("no-such-version", "there is none");
+            let error = WireError::new(Code::NoSuchVersion, "there is none");
             record.ok_or(SinkError { error, transient: false, conflict: false })
         }
         .boxed()

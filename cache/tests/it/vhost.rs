@@ -6,7 +6,7 @@ use cache::{
     open::{OpenParcel, Saved},
 };
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use parcel::chunk::CHUNK_SIZE;
+use parcel::{chunk::CHUNK_SIZE, wire::Code};
 use std::{
     fs::File,
     os::{fd::AsRawFd as _, unix::fs::FileExt as _},
@@ -340,7 +340,7 @@ async fn what_was_saved_is_void_when_the_machine_goes_on() {
     assert!(open.saved().is_some());
     let mut guest = guest.connect(base as u16);
     assert_eq!(guest.ask(OUT, 3, vec![8; 512], 0).await.0, 0);
-    assert_eq!(world.commit(&open).await.unwrap_err().code, "nothing-saved");
+    assert_eq!(world.commit(&open).await.unwrap_err().code, Code::NothingSaved);
     guest.frontend.get_vring_base(0).unwrap();
     open.save(Saved::PoweredOff);
     assert_eq!(world.commit(&open).await.unwrap().0, 2);

@@ -21,7 +21,7 @@ use parcel::{
     id::{BootId, Version},
     tag::Inventory,
     wire::{
-        WireError, daemon,
+        Code, WireError, daemon,
         health::Health,
         session::{Phase, PhaseRecord, State, WipeReport},
         vmm::GuestState,
@@ -33,7 +33,7 @@ use std::{
 };
 
 /// Codes that are over when the kiosk is ready after all.
-const NOT_READY: [&str; 2] = ["no-cache", "no-guest-network"];
+const NOT_READY: [Code; 2] = [Code::NoCache, Code::NoGuestNetwork];
 /// How long a fresh `cached` may take before the login screen is shown without it.
 const READY_LIMIT: Duration = Duration::from_secs(10);
 
@@ -172,7 +172,7 @@ impl<'a> Kiosk<'a> {
                 let home = Some(live.version).filter(|version| *version > Version(0));
                 let losses = words::losses(&live, home);
                 let text = format!("This kiosk had to restart its software during your session.{losses}");
-                self.state.notice = Some(WireError::new("kiosk-restarted", text));
+                self.state.notice = Some(WireError::new(Code::KioskRestarted, text));
             }
             return self.wipe_and_verify();
         }
@@ -300,7 +300,7 @@ impl<'a> Kiosk<'a> {
         self.state.notice = match stop {
             Stop::Failed(error) | Stop::GoOn(error) | Stop::Broken(error) => Some(self.with_losses(error)),
             Stop::GaveUp if self.live.changes != Changes::None || self.live.lock != Lock::None => {
-                Some(self.with_losses(WireError::new("gave-up", "You gave the session up.")))
+                Some(self.with_losses(WireError::new(Code::GaveUp, "You gave the session up.")))
             }
             Stop::GaveUp | Stop::LoggedOut | Stop::Power(_) => None,
         };
@@ -314,7 +314,7 @@ impl<'a> Kiosk<'a> {
                 _ => self.undo(at)?,
             }
         }
-        Err(WireError::new("no-way-back", format!("The session has no phase {}.", name(phase))))
+        Err(WireError::new(Code::NoWayBack, format!("The session has no phase {}.", name(phase))))
     }
 
     /// Everything up to `version` is on the server.
@@ -403,8 +403,7 @@ impl<'a> Kiosk<'a> {
         self.prepare_backoff.started(now);
         match self.sys.prepare() {
             Ok(()) => {
-                if self.state.notice.as_ref().is_some_and(|notice| NOT_READY.contains(&notice.code.as_str()))
-                {
+                if self.state.notice.as_ref().is_some_and(|notice| NOT_READY.contains(&notice.code)) {
                     self.state.notice = None;
                 }
                 self.start(Role::Cached);

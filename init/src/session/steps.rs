@@ -6,8 +6,8 @@ use super::{
 };
 use crate::system::{Changes, Event, Lock, Role};
 use parcel::wire::{
-    WireError,
-    daemon::{self, NEEDS_LOGIN, Policy, Waiting},
+    Code, Fate, Stake, WireError,
+    daemon::{self, Policy, Waiting},
     session::{Command, Phase},
     vmm::{self, GuestState},
 };
@@ -117,13 +117,6 @@ const BUSY_PAUSE: Duration = Duration::from_millis(200);
 const RETRY_FIRST: Duration = Duration::from_secs(2);
 const RETRY_MOST: Duration = Duration::from_secs(15);
 
-/// Codes of a request that the server may have heard although no answer came.
-const UNHEARD: [&str; 3] = ["server-unreachable", "server-protocol", "server-error"];
-
-/// Errors of a commit, rescue or unlock that trying again cannot mend: what `cached` has not got, and a lock that its owner
-/// broke. Whatever else a server says may be mended there, and the user's work waits for that.
-const FINAL: [&str; 4] = ["stale-epoch", "not-locked", "not-open", "nothing-saved"];
-
 fn nothing(_: &mut Kiosk<'_>) -> Result<(), WireError> {
     Ok(())
 }
@@ -209,7 +202,7 @@ fn lock(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
         Ok(_) => Err(unexpected("the lock")),
         Err(error) => {
             // Refused is not held. A request that broke off may have been heard all the same.
-            if !UNHEARD.contains(&error.code.as_str()) {
+            if !error.code.in_doubt() {
                 kiosk.live.lock = Lock::None;
                 kiosk.sys.remember(Some(&kiosk.live));
             }
@@ -233,9 +226,9 @@ fn release_lock(kiosk: &mut Kiosk<'_>) -> Result<(), WireError> {
         match kiosk.cached_within(daemon::Request::Unlock, left) {
             Ok(_) => break,
             // The step that was just cancelled has not ended yet.
-            Err(error) if error.code == "busy" && !left.is_zero() => kiosk.pause(BUSY_PAUSE),
+            Err(error) if error.code == Code::StepUnderWay && !left.is_zero() => kiosk.pause(BUSY_PAUSE),
             Err(error) => {
-                let asked = kiosk.alive.contains(&Role::Cached) && error.code != "busy";
+                let asked = kiosk.alive.contains(&Role::Cached) && error.code != Code::StepUnderWay;
                 if asked && kiosk.live.lock == Lock::Held {
                     kiosk.live.lock = Lock::Returned;
                 }
@@ -328,7 +321,7 @@ fn go_on(kiosk: &mut Kiosk<'_>) -> Result<(), WireError> {
     match kiosk.try_vmm(vmm::Request::Resume) {
         Ok(answer) => answer.map(|_| ()),
         Err(Stop::Failed(error) | Stop::GoOn(error) | Stop::Broken(error)) => Err(error),
-        Err(_) => Err(WireError::new("gave-up", "You gave the session up.")),
+        Err(_) => Err(WireError::new(Code::GaveUp, "You gave the session up.")),
     }
 }
 
@@ -343,13 +336,13 @@ fn commit(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
             Ok(())
         }
         Ok(_) => Err(unexpected("the commit")),
-        Err(Stop::Failed(error)) if error.code == "stale-epoch" => {
+        Err(Stop::Failed(error)) if error.code == Code::StaleEpoch => {
             kiosk.live.changes = Changes::Unsaved;
             kiosk.sys.remember(Some(&kiosk.live));
             Err(Stop::Broken(error))
         }
         Err(stop) => {
-            let refused = matches!(&stop, Stop::Failed(error) if FINAL.contains(&error.code.as_str()));
+            let refused = matches!(&stop, Stop::Failed(error) if error.code.fate(Stake::Work) == Fate::Final);
             // Pieces go first: while some are missing, the record that makes them a version has not been sent.
             let sending = |status: &daemon::Status| status.progress.is_some_and(|p| p.done < p.total);
             if refused || kiosk.ask_status().is_some_and(sending) {
@@ -370,7 +363,7 @@ fn rescue(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
                 "Your computer was taken over from elsewhere, so what you did here is saved as a computer of its own: \
                  \u{201c}{name}\u{201d}."
             );
-            kiosk.state.notice = Some(brief(WireError::new("rescued", text)));
+            kiosk.state.notice = Some(brief(WireError::new(Code::Rescued, text)));
             Ok(())
         }
         _ => Err(unexpected("the rescue")),
@@ -398,16 +391,17 @@ fn until_it_works(
     loop {
         let error = match kiosk.try_cached(request())? {
             Ok(reply) => return Ok(reply),
-            Err(error) if FINAL.contains(&error.code.as_str()) => return Err(Stop::Failed(error)),
+            // Even a lock that is only given back is tried for as long: somebody may mend what is wrong.
+            Err(error) if error.code.fate(Stake::Work) == Fate::Final => return Err(Stop::Failed(error)),
             Err(error) => error,
         };
         if until.is_some_and(|until| kiosk.sys.now() >= until) {
             kiosk.sys.log(&format!("not tried any longer: {}", for_log(&error)));
-            let why = match NEEDS_LOGIN.contains(&error.code.as_str()) {
+            let why = match error.code.needs_login() {
                 true => "Your log-in had run out, and nobody logged in again.",
                 false => "The parcel server does not answer any more.",
             };
-            return Err(Stop::Failed(WireError::new("still-locked", why)));
+            return Err(Stop::Failed(WireError::new(Code::StillLocked, why)));
         }
         kiosk.sys.log(&format!("trying again in {} s: {}", delay.as_secs(), for_log(&error)));
         let now = kiosk.sys.now();
@@ -430,7 +424,7 @@ fn until_it_works(
 
 fn unexpected(what: &str) -> Stop {
     Stop::Failed(WireError::new(
-        "bad-answer",
+        Code::BadAnswer,
         format!(
             "The client engine's answer about {what} was not understood; this kiosk's image is damaged or mixed."
         ),
@@ -438,5 +432,5 @@ fn unexpected(what: &str) -> Stop {
 }
 
 fn out_of_order(phase: &str) -> Stop {
-    Stop::Failed(WireError::new("out-of-order", format!("Phase {phase} began without what it needs.")))
+    Stop::Failed(WireError::new(Code::OutOfOrder, format!("Phase {phase} began without what it needs.")))
 }

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::system::{Event, Power, Role};
 use parcel::wire::{
-    WireError, daemon,
+    Code, WireError, daemon,
     session::{Command, Login, Phase},
     vmm::{self, GuestState},
 };
@@ -112,7 +112,7 @@ impl Kiosk<'_> {
         let phase = self.state.phase;
         match role {
             Role::KioskUi if phase == Phase::Choose => Err(Stop::Failed(WireError::new(
-                "screen-died",
+                Code::ScreenDied,
                 "The screen program stopped, and your log-in with it. Please log in again.",
             ))),
             Role::KioskUi => {
@@ -218,7 +218,7 @@ impl Kiosk<'_> {
         match self.answer_within(ticket, limit) {
             Some(Ok(daemon::Reply::Error(error)) | Err(error)) => Err(brief(error)),
             Some(Ok(reply)) => Ok(reply),
-            None => Err(WireError::new("no-answer", "The client engine did not answer in time.")),
+            None => Err(WireError::new(Code::NoAnswer, "The client engine did not answer in time.")),
         }
     }
 

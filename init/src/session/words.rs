@@ -1,7 +1,10 @@
 //! What the traveller and the log are told when something goes wrong.
 
 use crate::system::{Changes, Live, Lock};
-use parcel::{id::Version, wire::WireError};
+use parcel::{
+    id::Version,
+    wire::{Code, WireError},
+};
 use std::borrow::Cow;
 
 /// What it costs that the session ends as it stands: sentences to be put after the error's own.
@@ -48,7 +51,6 @@ const MISSES: usize = 32;
 /// Cuts an error to what the screen has room for, so that nobody makes a state too long to be sent.
 pub(super) fn brief(mut error: WireError) -> WireError {
     cut(&mut error.message, SENTENCE);
-    cut(&mut error.code, WORD);
     error.misses.truncate(MISSES);
     for miss in &mut error.misses {
         for text in [&mut miss.item, &mut miss.needed, &mut miss.found] {
@@ -85,14 +87,14 @@ pub(super) fn for_log(error: &WireError) -> String {
 /// `cached` is gone.
 pub fn cached_died(how: &str) -> WireError {
     WireError::new(
-        "cached-died",
+        Code::CachedDied,
         format!("The part of this kiosk that keeps your machine's data stopped unexpectedly ({how})."),
     )
 }
 
 /// The VMM is gone.
 pub fn vmm_died(how: &str) -> WireError {
-    WireError::new("vmm-died", format!("The virtual machine stopped unexpectedly ({how})."))
+    WireError::new(Code::VmmDied, format!("The virtual machine stopped unexpectedly ({how})."))
 }
 
 #[cfg(test)]
@@ -101,7 +103,7 @@ mod tests {
 
     #[test]
     fn the_log_names_nobody() {
-        let error = WireError::new("locked", "It is in use: shanta@R.TEST holds it at kiosk-B.");
+        let error = WireError::new(Code::Locked, "It is in use: shanta@R.TEST holds it at kiosk-B.");
         assert_eq!(for_log(&error), "It is in use: (a user) holds it at kiosk-B. [locked]");
     }
 
@@ -112,7 +114,7 @@ mod tests {
                 let live = Live { version: Version(99_999), changes, lock };
                 for home in [None, Some(live.version)] {
                     let losses = losses(&live, home);
-                    let long = extend(WireError::new("x", "é".repeat(1000)), &losses);
+                    let long = extend(WireError::new(Code::Hardware, "é".repeat(1000)), &losses);
                     assert_eq!(long.message.chars().count(), SENTENCE, "{changes:?} {lock:?}");
                     assert!(long.message.ends_with(&losses));
                     // The kiosk's own sentences are not cut.
@@ -121,6 +123,6 @@ mod tests {
                 }
             }
         }
-        assert_eq!(brief(WireError::new("x", "short")).message, "short");
+        assert_eq!(brief(WireError::new(Code::Hardware, "short")).message, "short");
     }
 }

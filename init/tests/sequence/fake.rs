@@ -4,7 +4,7 @@ use parcel::{
     id::{Epoch, Generation, ParcelId, StoreId, Version},
     tag::Inventory,
     wire::{
-        Progress, WireError, daemon,
+        Code, Progress, WireError, daemon,
         hold::StoreIdentity,
         http::LockReply,
         session::{Command, Keyboard, Login, Phase, State, WipeCheck},
@@ -31,7 +31,7 @@ pub enum Go {
 }
 
 /// An error with a code only.
-pub fn wrong(code: &str) -> Go {
+pub fn wrong(code: Code) -> Go {
     Go::Wrong(WireError::new(code, format!("It went wrong ({code}).")))
 }
 
@@ -293,7 +293,7 @@ impl System for Fake {
         let go = if self.alive.contains(&Role::Cached) {
             self.how(what)
         } else {
-            Go::Wrong(WireError::new("cached-died", "nobody there"))
+            Go::Wrong(WireError::new(Code::CachedDied, "nobody there"))
         };
         match go {
             Go::Well => self.queue.push_back(Event::Cached(self.next, Ok(well))),

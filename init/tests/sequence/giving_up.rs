@@ -7,7 +7,7 @@ use crate::{
 use parcel::{
     id::Version,
     wire::{
-        WireError,
+        Code, WireError,
         session::{Command, Phase},
     },
 };
@@ -18,13 +18,13 @@ use waystation_init::system::Event;
 fn only_the_user_gives_a_commit_up() {
     let mut fake = Fake::with_user();
     for _ in 0..4 {
-        fake.goes("commit", wrong("server-unreachable"));
+        fake.goes("commit", wrong(Code::ServerUnreachable));
     }
     fake.goes("commit", Go::Silent);
-    fake.goes("unlock", wrong("server-unreachable"));
+    fake.goes("unlock", wrong(Code::ServerUnreachable));
     fake.patience.push_back(Event::Command(Command::GiveUp));
     let notice = two(&mut fake).notice.expect("the user is told");
-    assert_eq!(notice.code, "gave-up");
+    assert_eq!(notice.code, Code::GaveUp);
     assert_eq!(
         notice.message,
         "You gave the session up. What changed since version 2 is lost; the machine resumes as it was then. The \
@@ -51,7 +51,7 @@ fn a_commit_given_up_while_the_server_is_down_ends_soon_and_tells_what_is_lost()
         fake.patience.push_back(Event::Command(Command::GiveUp));
         let login = two(&mut fake);
         let notice = login.notice.expect("the user is told");
-        assert_eq!(notice.code, "gave-up");
+        assert_eq!(notice.code, Code::GaveUp);
         assert!(notice.message.contains(words), "{notice}");
         assert!(notice.message.contains("probably still holds it locked for this kiosk"), "{notice}");
         // What the screen shows between the giving up and the wipe.
@@ -89,7 +89,7 @@ fn an_engine_that_dies_in_a_commit_leaves_it_in_doubt() {
     let mut fake = Fake::with_user();
     fake.goes("commit", Go::Dies);
     let notice = two(&mut fake).notice.expect("the user is told");
-    assert_eq!(notice.code, "cached-died");
+    assert_eq!(notice.code, Code::CachedDied);
     assert!(notice.message.contains("is not known"), "{notice}");
     assert!(notice.message.contains("take the lock over"), "{notice}");
 }
@@ -102,8 +102,8 @@ fn a_lock_that_was_asked_for_in_vain_is_given_back() {
     assert_eq!(two(&mut fake).notice, None);
     assert_eq!(fake.asked("unlock"), 1);
     let mut fake = Fake::with_user();
-    fake.goes("lock", wrong("server-unreachable"));
-    fake.goes("unlock", wrong("server-unreachable"));
+    fake.goes("lock", wrong(Code::ServerUnreachable));
+    fake.goes("unlock", wrong(Code::ServerUnreachable));
     let notice = two(&mut fake).notice.expect("the user is told");
     assert!(notice.message.contains("Should it be in use by this kiosk"), "{notice}");
 }
@@ -112,18 +112,18 @@ fn a_lock_that_was_asked_for_in_vain_is_given_back() {
 fn when_all_is_home_the_kiosk_does_not_wait_for_the_unlock_for_ever() {
     let mut fake = Fake::with_user();
     for _ in 0..40 {
-        fake.goes("unlock", wrong("still-locked"));
+        fake.goes("unlock", wrong(Code::StillLocked));
     }
     let login = two(&mut fake);
     let notice = login.notice.expect("the user is told");
-    assert_eq!(notice.code, "still-locked");
+    assert_eq!(notice.code, Code::StillLocked);
     assert!(notice.message.contains("Version 3 of your machine is on the server, whole."), "{notice}");
     assert!(notice.message.contains("take the lock over"), "{notice}");
     assert!(!notice.message.contains("lost"), "{notice}");
     assert_eq!(login.report.and_then(|report| report.committed), Some(Version(3)));
     assert!(fake.states.iter().any(|state| {
         state.phase == Phase::Unlock
-            && state.waiting.as_ref().is_some_and(|waiting| waiting.code == "still-locked")
+            && state.waiting.as_ref().is_some_and(|waiting| waiting.code == Code::StillLocked)
     }));
     assert!(fake.clock < Duration::from_secs(180), "{:?}", fake.clock);
 }
@@ -131,8 +131,8 @@ fn when_all_is_home_the_kiosk_does_not_wait_for_the_unlock_for_ever() {
 #[test]
 fn a_long_error_does_not_crowd_out_what_was_lost() {
     let mut fake = Fake::with_user();
-    fake.goes("commit", Go::Wrong(WireError::new("nothing-saved", "x".repeat(1 << 20))));
-    fake.goes("unlock", wrong("server-unreachable"));
+    fake.goes("commit", Go::Wrong(WireError::new(Code::NothingSaved, "x".repeat(1 << 20))));
+    fake.goes("unlock", wrong(Code::ServerUnreachable));
     let notice = two(&mut fake).notice.expect("the user is told");
     // The screens show 400 characters of a sentence.
     assert!(notice.message.chars().count() <= 400, "{}", notice.message.len());
@@ -143,8 +143,8 @@ fn a_long_error_does_not_crowd_out_what_was_lost() {
 fn what_was_given_up_is_hung_up_on_before_the_lock_is_released() {
     let mut fake = Fake::with_user();
     fake.goes("commit", Go::Silent);
-    fake.goes("unlock", wrong("busy"));
-    fake.goes("unlock", wrong("busy"));
+    fake.goes("unlock", wrong(Code::StepUnderWay));
+    fake.goes("unlock", wrong(Code::StepUnderWay));
     fake.patience.push_back(Event::Command(Command::GiveUp));
     let notice = two(&mut fake).notice.expect("the user is told");
     let told: Vec<&String> =

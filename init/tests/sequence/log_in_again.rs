@@ -7,7 +7,7 @@ use crate::{
 use parcel::{
     id::Version,
     wire::{
-        WireError,
+        Code, WireError,
         daemon::{Status, Waiting},
         session::{Command, Login, Phase},
     },
@@ -16,12 +16,8 @@ use std::time::Duration;
 use waystation_init::system::Event;
 
 fn expired() -> Status {
-    let waiting = Waiting {
-        pieces: 1,
-        seconds: 3,
-        reason: "the log-in has ended".into(),
-        code: "session-expired".into(),
-    };
+    let waiting =
+        Waiting { pieces: 1, seconds: 3, reason: "the log-in has ended".into(), code: Code::SessionExpired };
     Status { waiting: Some(waiting), ..Status::default() }
 }
 
@@ -39,7 +35,7 @@ fn a_restarted_screen_learns_whose_session_it_is_and_the_next_user_does_not() {
 
 #[test]
 fn a_commit_without_a_log_in_is_tried_until_there_is_one() {
-    for code in ["session-expired", "token-expired", "bad-token"] {
+    for code in [Code::SessionExpired, Code::TokenExpired, Code::BadToken] {
         let mut fake = Fake::with_user();
         for _ in 0..40 {
             fake.goes("commit", wrong(code));
@@ -59,7 +55,7 @@ fn a_commit_without_a_log_in_is_tried_until_there_is_one() {
 #[test]
 fn a_new_log_in_ends_the_pause_before_the_next_try() {
     let mut fake = Fake::with_user();
-    fake.goes("unlock", wrong("session-expired"));
+    fake.goes("unlock", wrong(Code::SessionExpired));
     fake.follows.insert("unlock", Event::Command(log_in(99)));
     assert_eq!(two(&mut fake).notice, None);
     assert_eq!(fake.asked("unlock"), 2);
@@ -91,9 +87,9 @@ fn the_way_in_and_the_session_wait_for_a_log_in_too() {
 #[test]
 fn a_log_in_that_runs_out_before_the_lock_costs_nothing() {
     let mut fake = Fake::with_user();
-    fake.goes("lock", wrong("token-expired"));
+    fake.goes("lock", wrong(Code::TokenExpired));
     let notice = two(&mut fake).notice.expect("the user is told");
-    assert_eq!(notice, WireError::new("token-expired", "It went wrong (token-expired)."));
+    assert_eq!(notice, WireError::new(Code::TokenExpired, "It went wrong (token-expired)."));
     assert_eq!(fake.asked("unlock"), 0);
 }
 
@@ -107,7 +103,7 @@ fn giving_up_without_a_log_in_ends_soon_and_tells_of_the_lock() {
     fake.patience.push_back(Event::Status(expired()));
     fake.patience.push_back(Event::Command(Command::GiveUp));
     let notice = two(&mut fake).notice.expect("the user is told");
-    assert_eq!(notice.code, "gave-up");
+    assert_eq!(notice.code, Code::GaveUp);
     assert!(notice.message.contains("What changed since version 2 is lost"), "{notice}");
     assert!(notice.message.contains("probably still holds it locked for this kiosk"), "{notice}");
     assert!(fake.clock < Duration::from_secs(30), "{:?}", fake.clock);
@@ -117,7 +113,7 @@ fn giving_up_without_a_log_in_ends_soon_and_tells_of_the_lock() {
 #[test]
 fn that_a_log_in_is_missing_is_not_hidden_by_an_older_reason() {
     let mut fake = Fake::with_user();
-    fake.goes("unlock", wrong("still-locked"));
+    fake.goes("unlock", wrong(Code::StillLocked));
     fake.goes("unlock", Go::Silent);
     fake.patience.push_back(Event::Status(expired()));
     fake.patience.push_back(Event::Command(Command::GiveUp));
@@ -126,9 +122,9 @@ fn that_a_log_in_is_missing_is_not_hidden_by_an_older_reason() {
         .states
         .iter()
         .filter(|state| state.phase == Phase::Unlock)
-        .filter_map(|state| Some(state.waiting.as_ref()?.code.as_str()))
+        .filter_map(|state| Some(state.waiting.as_ref()?.code))
         .collect();
-    assert!(codes.contains(&"still-locked") && codes.contains(&"session-expired"), "{codes:?}");
+    assert!(codes.contains(&Code::StillLocked) && codes.contains(&Code::SessionExpired), "{codes:?}");
 }
 
 #[test]
@@ -148,11 +144,11 @@ fn another_users_log_in_changes_nothing() {
 fn a_user_who_does_not_come_back_costs_the_unlock_two_minutes() {
     let mut fake = Fake::with_user();
     for _ in 0..40 {
-        fake.goes("unlock", wrong("session-expired"));
+        fake.goes("unlock", wrong(Code::SessionExpired));
     }
     let login = two(&mut fake);
     let notice: WireError = login.notice.expect("the user is told");
-    assert_eq!(notice.code, "still-locked");
+    assert_eq!(notice.code, Code::StillLocked);
     assert!(notice.message.contains("nobody logged in again"), "{notice}");
     assert!(notice.message.contains("Version 3 of your machine is on the server, whole."), "{notice}");
     assert!(notice.message.contains("take the lock over"), "{notice}");

@@ -11,7 +11,7 @@ use parcel::{
     id::{BootId, Version},
     tag::Miss,
     wire::{
-        WireError, daemon,
+        Code, WireError, daemon,
         hold::ClaimTag,
         http::LockInfo,
         session::{Command, Phase, State, WipeCheck},
@@ -106,14 +106,14 @@ fn every_phase_that_fails_is_walked_back() {
         ("unlock", Phase::Unlock, 2, false),
     ] {
         let mut fake = Fake::with_user();
-        fake.goes(what, wrong("nothing-saved"));
+        fake.goes(what, wrong(Code::NothingSaved));
         let login = two(&mut fake);
         let entered: Vec<&str> =
             SESSION.iter().map(|step| step.phase).take_while(|at| *at <= phase).map(name).collect();
         let undone: Vec<&str> = fake.undos().into_iter().take(entered.len()).collect();
         assert_eq!(undone, entered.into_iter().rev().collect::<Vec<_>>(), "{what}");
         let notice = login.notice.unwrap_or_else(|| panic!("{what}: no notice"));
-        assert_eq!(notice.code, "nothing-saved", "{what}");
+        assert_eq!(notice.code, Code::NothingSaved, "{what}");
         assert_eq!(
             notice.message.contains("What changed since version 2 is lost"),
             lost,
@@ -134,13 +134,13 @@ fn every_phase_that_fails_is_walked_back() {
 #[test]
 fn a_broken_lock_is_answered_by_a_rescue() {
     let mut fake = Fake::with_user();
-    fake.goes("commit", wrong("stale-epoch"));
+    fake.goes("commit", wrong(Code::StaleEpoch));
     for _ in 0..3 {
-        fake.goes("rescue", wrong("server-unreachable"));
+        fake.goes("rescue", wrong(Code::ServerUnreachable));
     }
     let login = two(&mut fake);
     let notice = login.notice.expect("the user is told");
-    assert_eq!(notice.code, "rescued");
+    assert_eq!(notice.code, Code::Rescued);
     assert!(notice.message.contains("\u{201c}work, rescued from A\u{201d}"), "{notice}");
     assert!(!notice.message.contains("lost"), "{notice}");
     assert_eq!(fake.asked("rescue"), 4);
@@ -156,11 +156,11 @@ fn a_broken_lock_is_answered_by_a_rescue() {
 
     // Given up: what it costs is said.
     let mut fake = Fake::with_user();
-    fake.goes("commit", wrong("stale-epoch"));
+    fake.goes("commit", wrong(Code::StaleEpoch));
     fake.goes("rescue", Go::Silent);
     fake.patience.push_back(Event::Command(Command::GiveUp));
     let notice = two(&mut fake).notice.expect("the user is told");
-    assert_eq!(notice.code, "gave-up");
+    assert_eq!(notice.code, Code::GaveUp);
     assert!(notice.message.contains("What changed since version 2 is lost"), "{notice}");
 }
 
@@ -181,7 +181,7 @@ fn no_answer_of_a_wrong_server_ends_a_session() {
     ] {
         let mut fake = Fake::with_user();
         for _ in 0..5 {
-            fake.goes("commit", wrong(code));
+            fake.goes("commit", wrong(Code::from(code)));
         }
         let login = two(&mut fake);
         assert_eq!(login.notice, None, "{code}");
@@ -193,8 +193,10 @@ fn no_answer_of_a_wrong_server_ends_a_session() {
 #[test]
 fn a_refusal_by_hardware_names_each_miss_and_takes_no_lock() {
     let miss = Miss { must: true, item: "memory".into(), needed: "512 MiB".into(), found: "256 MiB".into() };
-    let error =
-        WireError { misses: vec![miss.clone()], ..WireError::new("hardware", "This kiosk cannot run it.") };
+    let error = WireError {
+        misses: vec![miss.clone()],
+        ..WireError::new(Code::Hardware, "This kiosk cannot run it.")
+    };
     let mut fake = Fake::with_user();
     fake.goes("lock", Go::Wrong(error.clone()));
     assert_eq!(two(&mut fake).notice, Some(error));
@@ -212,7 +214,7 @@ fn a_lock_held_elsewhere_names_its_holder() {
         epoch: parcel::id::Epoch(4),
         since: 1,
     };
-    let error = WireError { holder: Some(holder.clone()), ..WireError::new("locked", "It is in use.") };
+    let error = WireError { holder: Some(holder.clone()), ..WireError::new(Code::Locked, "It is in use.") };
     let mut fake = Fake::with_user();
     fake.goes("lock", Go::Wrong(error));
     assert_eq!(two(&mut fake).notice.and_then(|notice| notice.holder), Some(holder));
@@ -224,7 +226,7 @@ fn the_vmms_death_costs_what_was_not_saved_and_frees_the_lock() {
     fake.script.remove(&Phase::Run);
     fake.on(Phase::Run, vec![died(Role::Vmm)]);
     let notice = two(&mut fake).notice.expect("the user is told");
-    assert_eq!(notice.code, "vmm-died");
+    assert_eq!(notice.code, Code::VmmDied);
     assert!(
         notice.message.contains("signal 9") && notice.message.contains("since version 2 is lost"),
         "{notice}"
@@ -249,7 +251,7 @@ fn the_engines_death_leaves_the_lock_to_be_taken_over() {
     fake.script.remove(&Phase::Run);
     fake.on(Phase::Run, vec![died(Role::Cached)]);
     let notice = two(&mut fake).notice.expect("the user is told");
-    assert_eq!(notice.code, "cached-died");
+    assert_eq!(notice.code, Code::CachedDied);
     assert!(
         notice.message.contains("since version 2 is lost") && notice.message.contains("take the lock over"),
         "{notice}"
@@ -281,7 +283,7 @@ fn the_screens_death_before_a_parcel_is_open_logs_out() {
     let mut fake = Fake::with_user();
     fake.script.remove(&Phase::Choose);
     fake.on(Phase::Choose, vec![died(Role::KioskUi)]);
-    assert_eq!(two(&mut fake).notice.map(|notice| notice.code).as_deref(), Some("screen-died"));
+    assert_eq!(two(&mut fake).notice.map(|notice| notice.code), Some(Code::ScreenDied));
 }
 
 #[test]
@@ -299,7 +301,7 @@ fn programs_that_die_before_login_come_back() {
 fn a_commit_waits_for_the_server_and_says_why() {
     let mut fake = Fake::with_user();
     for _ in 0..5 {
-        fake.goes("commit", wrong("server-unreachable"));
+        fake.goes("commit", wrong(Code::ServerUnreachable));
     }
     let login = two(&mut fake);
     assert_eq!(login.notice, None);
@@ -307,7 +309,7 @@ fn a_commit_waits_for_the_server_and_says_why() {
     assert_eq!(fake.asked("save"), 1);
     let waits: Vec<&daemon::Waiting> =
         fake.states.iter().filter_map(|state| state.waiting.as_ref()).collect();
-    assert!(!waits.is_empty() && waits.iter().all(|waiting| waiting.code == "server-unreachable"));
+    assert!(!waits.is_empty() && waits.iter().all(|waiting| waiting.code == Code::ServerUnreachable));
     assert!(waits.last().is_some_and(|waiting| waiting.seconds >= 2 + 4 + 8 + 15), "{waits:?}");
     assert!(fake.states.iter().all(|state| state.waiting.is_none() || state.phase == Phase::Commit));
 }
@@ -325,7 +327,7 @@ fn a_guest_that_is_off_is_committed_even_if_its_vmm_dies_while_it_is_saved() {
 #[test]
 fn a_guest_that_fails_is_told_of_and_can_be_suspended() {
     let mut fake = Fake::with_user();
-    let why = WireError::new("vmm-guest", "the guest cannot go on here");
+    let why = WireError::new(Code::VmmGuest, "the guest cannot go on here");
     fake.only(
         Phase::Run,
         vec![
@@ -345,7 +347,7 @@ fn a_guest_that_fails_is_told_of_and_can_be_suspended() {
 fn a_failed_save_lets_the_machine_go_on() {
     let mut fake = Fake::with_user();
     fake.on(Phase::Run, vec![Event::Command(Command::Suspend)]);
-    fake.goes("save", wrong("no-space"));
+    fake.goes("save", wrong(Code::VmmSystem));
     let login = two(&mut fake);
     assert_eq!(
         fake.calls
@@ -355,7 +357,7 @@ fn a_failed_save_lets_the_machine_go_on() {
         ["save", "resume", "save", "commit"]
     );
     let told = fake.states.iter().find(|state| state.notice.is_some()).expect("the user is told");
-    assert_eq!((told.phase, told.notice.as_ref().map(|n| n.code.as_str())), (Phase::Run, Some("no-space")));
+    assert_eq!((told.phase, told.notice.as_ref().map(|n| n.code)), (Phase::Run, Some(Code::VmmSystem)));
     assert_eq!(login.notice, None);
     assert_eq!(login.report.and_then(|report| report.committed), Some(Version(3)));
 }
@@ -363,10 +365,10 @@ fn a_failed_save_lets_the_machine_go_on() {
 #[test]
 fn a_machine_that_can_neither_be_saved_nor_go_on_is_ended() {
     let mut fake = Fake::with_user();
-    fake.goes("save", wrong("no-space"));
+    fake.goes("save", wrong(Code::VmmSystem));
     fake.goes("resume", Go::Dies);
     let notice = two(&mut fake).notice.expect("the user is told");
-    assert_eq!(notice.code, "no-space");
+    assert_eq!(notice.code, Code::VmmSystem);
     assert!(notice.message.contains("is lost"), "{notice}");
     assert_eq!(fake.asked("unlock"), 1);
 }
@@ -465,13 +467,15 @@ fn a_cache_that_fails_is_shown_and_tried_again() {
     let mut fake = Fake::with_user();
     let login =
         fake.script.remove(&Phase::Login).and_then(|mut events| events.pop_front()).unwrap_or_default();
-    fake.goes("prepare", wrong("no-cache"));
-    fake.goes("prepare", wrong("no-cache"));
+    fake.goes("prepare", wrong(Code::NoCache));
+    fake.goes("prepare", wrong(Code::NoCache));
     fake.patience.extend(login);
     assert_eq!(cycle(&mut fake), None);
     assert_eq!(fake.asked("prepare"), 3);
     assert!(
-        fake.states.iter().any(|state| state.notice.as_ref().is_some_and(|notice| notice.code == "no-cache"))
+        fake.states
+            .iter()
+            .any(|state| state.notice.as_ref().is_some_and(|notice| notice.code == Code::NoCache))
     );
     assert_eq!(fake.asked("commit"), 1);
 }
@@ -480,12 +484,12 @@ fn a_cache_that_fails_is_shown_and_tried_again() {
 #[test]
 fn trouble_of_the_kiosk_does_not_hide_what_a_user_lost() {
     let mut fake = Fake::with_user();
-    for how in [Go::Well, wrong("no-cache"), wrong("no-cache")] {
+    for how in [Go::Well, wrong(Code::NoCache), wrong(Code::NoCache)] {
         fake.goes("prepare", how);
     }
-    fake.goes("commit", wrong("nothing-saved"));
+    fake.goes("commit", wrong(Code::NothingSaved));
     let login = two(&mut fake);
-    assert_eq!(login.notice.map(|notice| notice.code).as_deref(), Some("nothing-saved"));
+    assert_eq!(login.notice.map(|notice| notice.code), Some(Code::NothingSaved));
     assert_eq!(fake.asked("prepare"), 4);
 }
 
@@ -493,11 +497,11 @@ fn trouble_of_the_kiosk_does_not_hide_what_a_user_lost() {
 #[test]
 fn trouble_that_is_over_is_not_shown_any_more() {
     let mut fake = Fake::default();
-    fake.goes("prepare", wrong("no-cache"));
+    fake.goes("prepare", wrong(Code::NoCache));
     fake.patience.push_back(Event::Command(Command::PowerOff));
     assert_eq!(cycle(&mut fake), Some(Power::Off));
-    let shown = |state: &State| state.notice.as_ref().map(|notice| notice.code.clone());
-    assert!(fake.states.iter().any(|state| shown(state).as_deref() == Some("no-cache")));
+    let shown = |state: &State| state.notice.as_ref().map(|notice| notice.code);
+    assert!(fake.states.iter().any(|state| shown(state) == Some(Code::NoCache)));
     assert_eq!(fake.last().notice, None);
 }
 
@@ -549,7 +553,7 @@ fn a_manager_after_a_crash_wipes_first_and_tells_what_was_lost() {
     let told =
         fake.states.iter().rfind(|state| state.phase == Phase::Login).and_then(|state| state.notice.clone());
     let told = told.expect("the user is told");
-    assert_eq!(told.code, "kiosk-restarted");
+    assert_eq!(told.code, Code::KioskRestarted);
     assert!(
         told.message.contains("since version 4 is lost") && told.message.contains("take the lock over"),
         "{told}"
@@ -617,7 +621,7 @@ fn a_wipe_that_cannot_be_verified_follows_its_policy() {
 #[test]
 fn notices_and_reports_stay_until_dismissed_or_the_next_login() {
     let mut fake = Fake::with_user();
-    fake.goes("open", wrong("no-such-version"));
+    fake.goes("open", wrong(Code::NoSuchVersion));
     fake.on(Phase::Login, vec![Event::Command(Command::Dismiss), Event::Command(Command::PowerOff)]);
     let mut kiosk = Kiosk::new(&mut fake, settings(), Network::default());
     assert_eq!((kiosk.cycle(), kiosk.cycle()), (None, Some(Power::Off)));

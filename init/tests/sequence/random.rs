@@ -4,6 +4,7 @@ use crate::fake::{Fake, Go, log_in, resume, wrong};
 use parcel::{
     id::BootId,
     wire::{
+        Code,
         daemon::Status,
         session::{Command, Phase},
         vmm::GuestState,
@@ -50,8 +51,8 @@ const PHASES: [Phase; 12] = [
 fn go() -> impl Strategy<Value = Go> {
     prop_oneof![
         6 => Just(Go::Well),
-        1 => Just(wrong("stale-epoch")),
-        1 => Just(wrong("server-unreachable")),
+        1 => Just(wrong(Code::StaleEpoch)),
+        1 => Just(wrong(Code::ServerUnreachable)),
         1 => Just(Go::Silent),
         1 => Just(Go::Dies),
     ]

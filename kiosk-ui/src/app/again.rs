@@ -7,6 +7,7 @@ use super::{
 use crate::{effects::Effects, event::Session, password::Password, trouble::Trouble};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use parcel::wire::{
+    Code,
     daemon::Waiting,
     session::{Command, Login, Phase},
 };
@@ -149,7 +150,7 @@ impl App {
             // With somebody else's token the server would say that there is no such parcel, which ends the session.
             Ok(session) if !same(&session) => self.again.fail(Trouble::new(
                 "The parcel server takes this log-in for another user's, so it was not used. Tell your IT desk.",
-                "other-user",
+                Code::OtherUser,
             )),
             Ok(session) => {
                 let given = Some(session.login.clone());

@@ -19,6 +19,7 @@ use ::login::Trying;
 use crossterm::event::{KeyCode, KeyEvent};
 use keys::{is_back, is_enter, is_repaint, letter};
 use parcel::wire::{
+    Code,
     daemon::Status,
     session::{Command, Phase, State},
 };
@@ -313,7 +314,7 @@ impl App {
         let trouble = || {
             Trouble::new(
                 "This kiosk's manager did not answer. Try again; if it stays so, restart the kiosk.",
-                "manager-silent",
+                Code::ManagerSilent,
             )
         };
         if std::mem::take(&mut self.powering) {

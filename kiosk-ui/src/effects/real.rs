@@ -167,7 +167,7 @@ impl Effects for Real {
                     if matches!(error, LoginError::ClockSkew | LoginError::NoTicket) {
                         about.clocks = api.health().await.ok().map(|health| (now(), health.time));
                     }
-                    tracing::info!(code = error.code(), %error, "log-in failed");
+                    tracing::info!(code = %error.code(), %error, "log-in failed");
                     Err(of_login(&error, &about))
                 }
             };

@@ -9,7 +9,10 @@ use parcel::{
     id::ParcelId,
     secret::ParcelKey,
     slot::{Argon2Cost, BadRecoveryKey, RecoveryKey, Slot, SlotError, Slots},
-    wire::daemon::{Reply, Request},
+    wire::{
+        Code,
+        daemon::{Reply, Request},
+    },
 };
 use std::{path::Path, str::FromStr};
 
@@ -119,14 +122,14 @@ fn trouble(error: SlotError) -> OpenError {
     tracing::warn!(%error, "key slots");
     OpenError::Trouble(Trouble::new(
         "The key slots of this computer cannot be read, so it cannot be opened here. Tell your IT desk.",
-        "slots-unreadable",
+        Code::SlotsUnreadable,
     ))
 }
 
 fn broken() -> Trouble {
     Trouble::new(
         "The key of this computer could not be worked out here. Try again, or restart the kiosk.",
-        "unlock-failed",
+        Code::UnlockFailed,
     )
 }
 
@@ -199,7 +202,7 @@ mod tests {
         assert_eq!(unwrap(&json, &other, Some(&typed("old")), None).err(), Some(OpenError::Wrong));
         for bad in ["", "{}", "[]", &json[1..]] {
             let error = unwrap(bad, &other, Some(&typed("old")), None).err();
-            assert!(matches!(error, Some(OpenError::Trouble(t)) if t.code == "slots-unreadable"), "{bad}");
+            assert!(matches!(error, Some(OpenError::Trouble(t)) if t.code == Code::SlotsUnreadable), "{bad}");
         }
     }
 }

@@ -62,7 +62,7 @@ fn message(app: &App, realm: &str) -> Vec<Line<'static>> {
 /// What the way in or out says of a log-in that is over.
 pub(super) fn over(waiting: Option<&Waiting>) -> Vec<Line<'static>> {
     let mut lines = vec![Line::styled(OVER, kit::WARN)];
-    lines.extend(waiting.map(|waiting| kit::code(&waiting.code)));
+    lines.extend(waiting.map(|waiting| kit::code(waiting.code)));
     lines
 }
 

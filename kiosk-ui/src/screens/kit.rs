@@ -1,7 +1,7 @@
 //! What all screens are built from.
 
 use crate::{glyph::plain, trouble::Trouble};
-use parcel::wire::Progress;
+use parcel::wire::{Code, Progress};
 use ratatui::{
     Frame,
     layout::{Position, Rect},
@@ -116,12 +116,12 @@ pub fn pair<'a>(label: &str, value: impl Into<Cow<'a, str>>) -> Line<'a> {
 
 /// A sentence of what went wrong, and its code.
 pub fn trouble(trouble: &Trouble) -> Vec<Line<'static>> {
-    vec![Line::styled(plain(&trouble.sentence, SENTENCE), BAD), code(&trouble.code)]
+    vec![Line::styled(plain(&trouble.sentence, SENTENCE), BAD), code(trouble.code)]
 }
 
 /// The code of what went wrong.
-pub fn code(code: &str) -> Line<'static> {
-    Line::styled(format!("Code for IT: {}", plain(code, 60)), DIM)
+pub fn code(code: Code) -> Line<'static> {
+    Line::styled(format!("Code for IT: {code}"), DIM)
 }
 
 /// A field for typing: its visible end, and where the cursor is.

@@ -32,7 +32,7 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect) {
         }
         lines.push(Line::raw(""));
     }
-    lines.push(Line::styled(format!("Code for IT: {}", plain(&notice.code, 60)), kit::DIM));
+    lines.push(Line::styled(format!("Code for IT: {}", notice.code), kit::DIM));
     kit::card(frame, area, title, 76, lines);
 }
 

@@ -167,6 +167,6 @@ pub(super) fn waiting_lines(waiting: &Waiting) -> Vec<Line<'static>> {
             kit::WARN,
         ),
         Line::styled(plain(&waiting.reason, 200), kit::WARN),
-        kit::code(&waiting.code),
+        kit::code(waiting.code),
     ]
 }

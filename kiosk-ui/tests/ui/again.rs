@@ -10,8 +10,8 @@ use kiosk_ui::{
     trouble::{Trouble, of_login},
 };
 use parcel::wire::{
-    Progress, WireError,
-    daemon::{NEEDS_LOGIN, Waiting},
+    Code, Progress, WireError,
+    daemon::Waiting,
     session::{Command, Login, Phase, State},
 };
 
@@ -21,7 +21,7 @@ fn expired() -> Waiting {
         pieces: 2,
         seconds: 75,
         reason: "the log-in to the parcel server has ended; log in again to go on".into(),
-        code: "session-expired".into(),
+        code: Code::SessionExpired,
     }
 }
 
@@ -56,7 +56,7 @@ fn accept(desk: &mut Desk) {
 }
 
 fn denied() -> Trouble {
-    Trouble::new("The user name or the password is not right.", "login-denied")
+    Trouble::new("The user name or the password is not right.", Code::LoginDenied)
 }
 
 /// The pictures.
@@ -172,7 +172,7 @@ fn a_wrong_password_is_told_and_the_next_one_tried() {
     assert!(matches!(desk.world.0.last(), Some(Did::Login { password, .. }) if password == PASSWORD));
     answer(&mut desk, Ok(session()));
     let attempt = desk.last_attempt();
-    let lost = Trouble::new("It does not answer.", "cache-service");
+    let lost = Trouble::new("It does not answer.", Code::CacheService);
     desk.event(Event::Adopted { attempt, result: Err(lost) });
     assert!(desk.text().contains("cache-service"));
     desk.keys(&format!("{PASSWORD}\r"));
@@ -274,11 +274,11 @@ fn it_is_offered_where_it_helps() {
     desk.keys("l");
     assert_eq!(desk.app.dialog, None);
     // Other waits are told as they are.
-    let away = Waiting { code: "server-unreachable".into(), ..expired() };
+    let away = Waiting { code: Code::ServerUnreachable, ..expired() };
     desk.state(State { waiting: Some(away), ..suspending() });
     assert!(!desk.text().contains("run out"));
-    for code in NEEDS_LOGIN {
-        let waiting = Some(Waiting { code: code.into(), ..expired() });
+    for code in [Code::SessionExpired, Code::TokenExpired, Code::BadToken] {
+        let waiting = Some(Waiting { code, ..expired() });
         desk.state(State { waiting, ..suspending() });
         assert!(desk.text().contains("Your log-in has run out. Press L to log in again"), "{code}");
     }
@@ -294,7 +294,10 @@ fn it_is_offered_where_it_helps() {
 fn a_notice_that_comes_meanwhile_is_read_afterwards() {
     let mut desk = Desk::at_run();
     desk.keys("\x1dlab");
-    desk.state(State { notice: Some(WireError::new("vmm-memory", "It could not be saved.")), ..running() });
+    desk.state(State {
+        notice: Some(WireError::new(Code::VmmMemory, "It could not be saved.")),
+        ..running()
+    });
     desk.did();
     desk.keys("c\x1b");
     desk.keys("\x1b");

@@ -9,7 +9,7 @@ use kiosk_ui::{
 use parcel::{
     id::ParcelId,
     wire::{
-        WireError,
+        Code, WireError,
         session::{Command, Phase, State},
     },
 };
@@ -78,7 +78,7 @@ fn the_whole_path() {
 fn a_wrong_password_is_asked_for_again_and_the_user_name_stays() {
     let mut desk = Desk::at_login();
     desk.keys("shanta\tnot it\r");
-    desk.event(Event::LoggedIn { attempt: 1, result: Err(Trouble::new("No.", "login-denied")) });
+    desk.event(Event::LoggedIn { attempt: 1, result: Err(Trouble::new("No.", Code::LoginDenied)) });
     assert!(desk.app.login.password.is_empty());
     desk.did();
     desk.keys(&format!("{PASSWORD}\r"));
@@ -125,7 +125,7 @@ fn a_session_that_the_cache_does_not_take_is_an_error() {
     desk.did();
     desk.event(Event::Adopted {
         attempt: 1,
-        result: Err(Trouble::new("It does not answer.", "cache-service")),
+        result: Err(Trouble::new("It does not answer.", Code::CacheService)),
     });
     assert_eq!(desk.did(), []);
     assert!(desk.text().contains("cache-service"));
@@ -218,7 +218,7 @@ fn a_cold_boot_and_a_broken_lock_are_confirmed() {
 fn a_notice_and_a_report_are_read_one_after_the_other() {
     let mut desk = Desk::new();
     desk.state(State {
-        notice: Some(WireError::new("vmm-died", "It stopped.")),
+        notice: Some(WireError::new(Code::VmmDied, "It stopped.")),
         report: Some(report(true)),
         ..state(Phase::Login)
     });
@@ -234,7 +234,10 @@ fn a_notice_and_a_report_are_read_one_after_the_other() {
 #[test]
 fn a_failed_save_is_told_over_the_machine_that_goes_on() {
     let mut desk = Desk::at_run();
-    desk.state(State { notice: Some(WireError::new("save-failed", "It could not be saved.")), ..running() });
+    desk.state(State {
+        notice: Some(WireError::new(Code::VmmSystem, "It could not be saved.")),
+        ..running()
+    });
     desk.did();
     desk.keys("x");
     assert!(desk.text().contains("It could not be saved."));
@@ -250,7 +253,7 @@ fn missing_hardware_leads_back_to_the_list_if_init_stays_there() {
     desk.keys("\r");
     desk.opened(parcels()[0].id, Ok(()));
     desk.state(state(Phase::Check));
-    let mut error = WireError::new("hardware", "This kiosk cannot run desk.");
+    let mut error = WireError::new(Code::Hardware, "This kiosk cannot run desk.");
     error.misses = misses();
     desk.state(State { notice: Some(error), ..state(Phase::Choose) });
     assert!(desk.text().contains("Hardware") && desk.text().contains("CPU feature avx2"));

@@ -8,7 +8,7 @@ use parcel::{
     id::{BootId, Epoch, ParcelId, Version},
     tag::Miss,
     wire::{
-        Progress, WireError,
+        Code, Progress, WireError,
         daemon::{Status, Waiting},
         hold::ClaimTag,
         http::{LockInfo, ParcelInfo},
@@ -52,7 +52,7 @@ fn waiting() -> impl Strategy<Value = Waiting> {
         pieces,
         seconds,
         reason,
-        code,
+        code: Code::from(code.as_str()),
     })
 }
 
@@ -68,8 +68,14 @@ fn lock() -> impl Strategy<Value = LockInfo> {
 }
 
 fn wire_error() -> impl Strategy<Value = WireError> {
-    (words(), words(), prop::collection::vec(miss(), 0..15), option::of(lock()))
-        .prop_map(|(code, message, misses, holder)| WireError { code, message, misses, holder })
+    (words(), words(), prop::collection::vec(miss(), 0..15), option::of(lock())).prop_map(
+        |(code, message, misses, holder)| WireError {
+            code: Code::from(code.as_str()),
+            message,
+            misses,
+            holder,
+        },
+    )
 }
 
 fn wipe_report() -> impl Strategy<Value = WipeReport> {
@@ -215,7 +221,7 @@ fn take(desk: &mut Desk, step: Step) {
         }
         Step::Parcels(parcels) => desk.list(Ok(parcels)),
         Step::Answer(good, attempt) => {
-            let trouble = || Trouble::new("It did not work.", "code");
+            let trouble = || Trouble::new("It did not work.", Code::InternalError);
             desk.event(Event::LoggedIn {
                 attempt,
                 result: if good { Ok(session()) } else { Err(trouble()) },

@@ -17,6 +17,7 @@ use parcel::{
     id::{BootId, ParcelId},
     tag::Inventory,
     wire::{
+        Code,
         daemon::{Reply, Request, Waiting},
         hold::{Claim, Hold},
         http::CreateParcel,
@@ -101,7 +102,7 @@ fn unlock(socket: &Path) -> Result<Reply, ControlError> {
     let mut client = Client::connect(socket)?;
     loop {
         match client.ask(&Request::Unlock) {
-            Err(ControlError::Refused(error)) if error.code == "session-expired" => {}
+            Err(ControlError::Refused(error)) if error.code == Code::SessionExpired => {}
             done => return done,
         }
     }
@@ -193,7 +194,7 @@ fn what_waits_goes_on_after_the_same_user_has_logged_in_again() {
         move || unlock(&socket)
     });
     let waiting = waits(&mut client);
-    assert_eq!(waiting.code, "session-expired");
+    assert_eq!(waiting.code, Code::SessionExpired);
 
     let init = Init::listen(dir.path());
     let kiosk = Kiosk::start(dir.path(), world, Some((80, 25)));

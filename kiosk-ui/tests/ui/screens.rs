@@ -11,7 +11,7 @@ use kiosk_ui::{
 };
 use login::LoginError;
 use parcel::wire::{
-    Progress, WireError,
+    Code, Progress, WireError,
     daemon::{Status, Waiting},
     session::{Phase, State},
 };
@@ -101,7 +101,7 @@ pub fn login_errors() -> Vec<(&'static str, LoginError, Circumstances)> {
     let realm = || "WAYSTATION.TEST".to_owned();
     let server = || "parcels.waystation.test".to_owned();
     let blind = Circumstances { clocks: None, ..about.clone() };
-    let refused = WireError::new("not-admitted", "shanta may not use this server");
+    let refused = WireError::new(Code::NotAdmin, "shanta may not use this server");
     vec![
         ("denied", LoginError::Denied, about.clone()),
         ("password-expired", LoginError::PasswordExpired, about.clone()),
@@ -212,7 +212,7 @@ fn list() {
     desk.keys("r");
     desk.list(Err(Trouble::new(
         "The parcel server parcels.waystation.test cannot be reached. Check the network.",
-        "server-unreachable",
+        Code::ServerUnreachable,
     )));
     check("list-error", &desk);
     let mut desk = Desk::at_list();
@@ -236,14 +236,14 @@ fn opening() {
     check("opening-ask-again", &desk);
     desk.keys("older\r");
     let attempt = desk.last_attempt();
-    let trouble = Trouble::new("The key slots of this computer cannot be read.", "slots-unreadable");
+    let trouble = Trouble::new("The key slots of this computer cannot be read.", Code::SlotsUnreadable);
     desk.event(Event::Opened { attempt, parcel, result: Err(OpenError::Trouble(trouble)) });
     check("opening-failed", &desk);
 }
 
 #[test]
 fn hardware() {
-    let mut error = WireError::new("hardware", "This kiosk cannot run desk.");
+    let mut error = WireError::new(Code::Hardware, "This kiosk cannot run desk.");
     error.misses = misses();
     let mut desk = Desk::new();
     desk.state(notice(error));
@@ -292,7 +292,7 @@ fn resuming() {
         pieces: 3,
         seconds: 75,
         reason: "The parcel server parcels.waystation.test does not answer.".into(),
-        code: "server-unreachable".into(),
+        code: Code::ServerUnreachable,
     });
     desk.state(resuming);
     check("resuming-waiting", &desk);
@@ -325,7 +325,7 @@ fn run() {
         pieces: 1,
         seconds: 12,
         reason: "A piece is damaged.".into(),
-        code: "damaged".into(),
+        code: Code::PieceDamaged,
     });
     desk.state(waiting);
     check("run-waiting", &desk);
@@ -383,12 +383,12 @@ fn suspending() {
 fn what_happened() {
     let mut desk = Desk::new();
     desk.state(notice(WireError::new(
-        "vmm-died",
+        Code::VmmDied,
         "The machine stopped unexpectedly. What you did since it was last suspended (2026-10-31 15:01 UTC) is lost; \
          it resumes as it was then.",
     )));
     check("notice", &desk);
-    let mut held = WireError::new("lock-held", "desk is in use elsewhere.");
+    let mut held = WireError::new(Code::Locked, "desk is in use elsewhere.");
     held.holder = parcels()[1].lock.clone();
     desk.state(notice(held));
     check("notice-held", &desk);
@@ -440,7 +440,7 @@ fn wrong_clock() {
 /// A kiosk that lacks only what a resume needs may boot the machine.
 #[test]
 fn hardware_for_a_resume_only() {
-    let mut error = WireError::new("hardware", "This kiosk cannot run desk.");
+    let mut error = WireError::new(Code::Hardware, "This kiosk cannot run desk.");
     error.misses = misses().into_iter().filter(|miss| miss.only_to_resume()).collect();
     assert!(!error.misses.is_empty());
     let mut desk = Desk::new();
@@ -457,7 +457,7 @@ fn full_details() {
         seconds: 75,
         reason: "The parcel server parcels.waystation.test does not answer, and has not for a while now."
             .into(),
-        code: "server-unreachable".into(),
+        code: Code::ServerUnreachable,
     };
     let progress = Some(Progress { done: 190 << 20, total: 512 << 20, rate: 11 << 20 });
     desk.state(State { waiting: Some(waiting), wishes_missed: misses(), ..running() });

@@ -6,7 +6,10 @@ use kiosk_ui::{
     event::{Event, OpenError},
     trouble::Trouble,
 };
-use parcel::wire::session::{Command, Phase};
+use parcel::wire::{
+    Code,
+    session::{Command, Phase},
+};
 
 /// The window about one parcel is there; then a list comes in which the cursor is on another.
 #[test]
@@ -47,7 +50,7 @@ fn a_list_for_somebody_else_is_not_shown() {
 fn nothing_is_resumed_from_behind_an_error() {
     let mut desk = Desk::at_list();
     desk.keys("r");
-    desk.list(Err(Trouble::new("It did not work.", "code")));
+    desk.list(Err(Trouble::new("It did not work.", Code::InternalError)));
     desk.did();
     desk.keys("\rc");
     assert_eq!(desk.did(), []);

@@ -2,7 +2,7 @@
 //! [`Request::Watch`], after which [`Reply::Status`] lines follow, one a change, at most ten a second.
 
 use super::{
-    Progress, WireError,
+    Code, Progress, WireError,
     http::{LockReply, ParcelInfo},
 };
 use crate::{
@@ -159,10 +159,6 @@ pub struct Status {
     pub dirty_chunks: u64,
 }
 
-/// Codes of a log-in that the parcel server does not take any more. Whatever waits for one goes on by itself after
-/// [`Request::Session`].
-pub const NEEDS_LOGIN: [&str; 3] = ["session-expired", "token-expired", "bad-token"];
-
 /// Why the guest waits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Waiting {
@@ -173,12 +169,12 @@ pub struct Waiting {
     /// The cause, as a sentence for the traveller.
     pub reason: String,
     /// The code, for IT.
-    pub code: String,
+    pub code: Code,
 }
 
 impl Waiting {
-    /// `true` when nothing but a new log-in of the same user ends it.
+    /// `true` when nothing but a new log-in of the same user ends it. What waits goes on by itself after [`Request::Session`].
     pub fn needs_login(&self) -> bool {
-        NEEDS_LOGIN.contains(&self.code.as_str())
+        self.code.needs_login()
     }
 }

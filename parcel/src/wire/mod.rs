@@ -4,6 +4,7 @@
 //! `SCM_RIGHTS` with the line that speaks of them. The crate `sockets` carries them. Every socket is a stream socket whose listener belongs to the
 //! server side's user.
 
+pub mod code;
 pub mod daemon;
 pub mod guest;
 pub mod health;
@@ -13,6 +14,8 @@ pub mod kiosk;
 pub mod session;
 pub mod users;
 pub mod vmm;
+
+pub use code::{Code, Fate, Stake};
 
 use serde::{Deserialize, Serialize};
 
@@ -32,8 +35,8 @@ pub const ENVIRONMENT: [(&str, &str); 5] = [
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message} [{code}]")]
 pub struct WireError {
-    /// Stable, lower case with dashes, listed in `docs/errors.md`.
-    pub code: String,
+    /// What happened, for IT and for control flow; listed in `docs/errors.md`.
+    pub code: Code,
     /// What happened, to what, and what to do now. Never holds a secret.
     pub message: String,
     /// Hardware requirements that are not met, when that is the error.
@@ -46,8 +49,8 @@ pub struct WireError {
 
 impl WireError {
     /// An error without further particulars.
-    pub fn new(code: &str, message: impl Into<String>) -> Self {
-        Self { code: code.to_owned(), message: message.into(), misses: Vec::new(), holder: None }
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), misses: Vec::new(), holder: None }
     }
 
     /// The same, with who holds the lock.

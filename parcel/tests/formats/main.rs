@@ -1,6 +1,7 @@
 //! Tests of the formats: properties, golden files, hostile input.
 
 mod chunk;
+mod codes;
 mod entries;
 mod golden;
 mod keyring;

@@ -5,7 +5,7 @@ use parcel::{
     id::{BootId, Epoch, Generation, RecordHash, StoreId, Version},
     tag::Miss,
     wire::{
-        MAX_LINE, Progress, WireError,
+        Code, MAX_LINE, Progress, WireError,
         daemon::{self, Policy, Status, Waiting},
         guest::{self, Region, Start},
         hold::{Claim, StoreIdentity},
@@ -74,7 +74,8 @@ fn misses() -> Vec<Miss> {
 }
 
 fn error() -> WireError {
-    let mut error = WireError::new("hardware-missing", "this kiosk has too little memory: use another");
+    let mut error =
+        WireError::new(Code::from("hardware-missing"), "this kiosk has too little memory: use another");
     error.misses = misses();
     error.holder = Some(lock_info());
     error
@@ -118,7 +119,7 @@ fn waiting() -> Waiting {
         pieces: 3,
         seconds: 8,
         reason: "the server does not answer".to_owned(),
-        code: "server-away".to_owned(),
+        code: Code::from("server-away"),
     }
 }
 
@@ -338,7 +339,7 @@ fn lasting() -> Vec<Message> {
         messages_of([lock(None, Some(base)), lock(Some(sample::inventory()), None)]),
         messages_of([lock_reply()]),
         messages_of([vec![version]]),
-        messages_of([error(), WireError::new("stale-epoch", "the lock was broken elsewhere")]),
+        messages_of([error(), WireError::new(Code::StaleEpoch, "the lock was broken elsewhere")]),
         messages_of([kiosk]),
         messages_of([sample::tag()]),
         messages_of([sample::inventory()]),
@@ -401,7 +402,7 @@ fn what_may_be_left_out_may_be_left_out() {
     reply.as_object_mut().unwrap().remove("misses");
     let reply: LockReply = serde_json::from_value(reply).unwrap();
     assert!(reply.misses.is_empty());
-    let error: WireError = serde_json::from_str(r#"{"code":"c","message":"m"}"#).unwrap();
+    let error: WireError = serde_json::from_str(r#"{"code":"another-code","message":"m"}"#).unwrap();
     assert_eq!((error.to_string().as_str(), error.holder), ("m [c]", None));
     let lock = r#"{"cmd":"resume","parcel":"a0a1a2a3a4a5a6a7a8a9aaabacadaeaf","name":"desktop"}"#;
     let command: Command = serde_json::from_str(lock).unwrap();

@@ -74,9 +74,9 @@ proptest! {
                             oracle.live = Some(n);
                             oracle.grants.push((p, k, epoch));
                         }
-                        Err(refusal) if breaking => prop_assert_eq!(refusal.code, Code::NotOwner),
+                        Err(refusal) if breaking => prop_assert_eq!(refusal.code(), Code::NotOwner),
                         Err(refusal) => {
-                            prop_assert_eq!(refusal.code, Code::Locked);
+                            prop_assert_eq!(refusal.code(), Code::Locked);
                             prop_assert_eq!(refusal.error.holder.as_ref(), before.lock.as_ref());
                         }
                     }
@@ -88,9 +88,9 @@ proptest! {
                     let answer = if breaking { head.take_over(&again) } else { head.acquire(&again) };
                     match answer {
                         Ok(given) => prop_assert!(oracle.live == Some(i) && given == epoch),
-                        Err(refusal) if oracle.live == Some(i) => prop_assert_eq!(refusal.code, Code::NotOwner),
+                        Err(refusal) if oracle.live == Some(i) => prop_assert_eq!(refusal.code(), Code::NotOwner),
                         Err(refusal) => prop_assert!(
-                            refusal.code == Code::StaleEpoch || breaking && refusal.code == Code::NotOwner
+                            refusal.code() == Code::StaleEpoch || breaking && refusal.code() == Code::NotOwner
                         ),
                     }
                     prop_assert_eq!(&head, &before);
@@ -116,15 +116,15 @@ proptest! {
                     prop_assert_eq!(answer.is_ok(), may);
                     // The same epoch in another line of history: whoever has it, it is not this lock.
                     let stranger = Writer { claim: tag(200), ..writer };
-                    prop_assert_eq!(head.may_write(stranger).unwrap_err().code, Code::UnknownClaim);
+                    prop_assert_eq!(head.may_write(stranger).unwrap_err().code(), Code::UnknownClaim);
                     if let Err(refusal) = answer {
                         let want = if oracle.live == Some(i) { Code::Locked } else { Code::StaleEpoch };
-                        prop_assert_eq!(refusal.code, want);
+                        prop_assert_eq!(refusal.code(), want);
                         continue;
                     }
                     let next = head.version.next();
                     prop_assert_eq!(head.may_commit(head.version, next).unwrap(), Step::Next);
-                    prop_assert_eq!(head.may_commit(next, next.next()).unwrap_err().code, Code::WrongParent);
+                    prop_assert_eq!(head.may_commit(next, next.next()).unwrap_err().code(), Code::WrongParent);
                     head.version = next;
                     oracle.commits += 1;
                     prop_assert_eq!(head.may_commit(Version(next.0 - 1), next).unwrap(), Step::Again);
@@ -183,7 +183,7 @@ fn a_head_remembers_the_last_claims_that_ended() {
         head.take_over(&by(0, 0, n)).unwrap();
     }
     let write =
-        |n| head.may_write(Writer { principal: OWNER, epoch: Epoch(1), claim: tag(n) }).unwrap_err().code;
+        |n| head.may_write(Writer { principal: OWNER, epoch: Epoch(1), claim: tag(n) }).unwrap_err().code();
     assert_eq!((write(2 * REMEMBERED - 1), write(REMEMBERED)), (Code::StaleEpoch, Code::StaleEpoch));
     // One that is forgotten is not told that its lock was broken: it waits.
     assert_eq!(write(REMEMBERED - 1), Code::UnknownClaim);
@@ -193,11 +193,11 @@ fn a_head_remembers_the_last_claims_that_ended() {
 fn no_number_overflows() {
     let mut head = Head::create("work", OWNER, &by(0, 0, 0));
     for (parent, version) in [(0, u64::MAX), (u64::MAX, 0), (u64::MAX, u64::MAX)] {
-        assert_eq!(head.may_commit(Version(parent), Version(version)).unwrap_err().code, Code::WrongParent);
+        assert_eq!(head.may_commit(Version(parent), Version(version)).unwrap_err().code(), Code::WrongParent);
     }
     head.version = Version(u64::MAX);
-    assert_eq!(head.may_commit(Version(u64::MAX), Version(0)).unwrap_err().code, Code::WrongParent);
+    assert_eq!(head.may_commit(Version(u64::MAX), Version(0)).unwrap_err().code(), Code::WrongParent);
     let writer = Writer { principal: OWNER, epoch: Epoch(u64::MAX), claim: tag(0) };
-    assert_eq!(head.may_write(writer).unwrap_err().code, Code::UnknownClaim);
-    assert_eq!(head.release(writer).unwrap_err().code, Code::UnknownClaim);
+    assert_eq!(head.may_write(writer).unwrap_err().code(), Code::UnknownClaim);
+    assert_eq!(head.release(writer).unwrap_err().code(), Code::UnknownClaim);
 }

@@ -80,9 +80,9 @@ mod tests {
     #[tokio::test]
     async fn a_body_may_have_any_pieces_up_to_the_bound() {
         assert_eq!(fed(vec![b"ab", b"", b"cd"], 4).await.unwrap(), "abcd");
-        assert_eq!(fed(vec![b"ab", b"cde"], 4).await.unwrap_err().code, Code::TooLarge);
+        assert_eq!(fed(vec![b"ab", b"cde"], 4).await.unwrap_err().code(), Code::TooLarge);
         assert_eq!(
-            read(Body::from("abcde"), 4, Duration::from_secs(5)).await.unwrap_err().code,
+            read(Body::from("abcde"), 4, Duration::from_secs(5)).await.unwrap_err().code(),
             Code::TooLarge
         );
     }
@@ -91,6 +91,6 @@ mod tests {
     async fn a_stalled_body_is_given_up() {
         let stalled = stream::iter([Ok::<_, io::Error>("ab")]).chain(stream::pending());
         let refusal = read(Body::from_stream(stalled), 100, Duration::from_secs(5)).await.unwrap_err();
-        assert_eq!(refusal.code, Code::TooSlow);
+        assert_eq!(refusal.code(), Code::TooSlow);
     }
 }

@@ -19,7 +19,8 @@ pub const MAX_HAVE: usize = 65_536;
 const NAME: usize = 20;
 
 fn chunk_name(text: &str) -> Result<ChunkName, Refusal> {
-    text.parse().map_err(|e| Refusal::new(Code::BadName, format!("This is not the name of an object: {e}.")))
+    text.parse()
+        .map_err(|e| Refusal::new(Code::BadRequest, format!("This is not the name of an object: {e}.")))
 }
 
 pub(super) async fn fetch(

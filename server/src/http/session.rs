@@ -38,7 +38,7 @@ pub(super) async fn log_in(State(app): State<App>, headers: HeaderMap) -> Result
     let expires_in = accepted.lifetime.min(app.limits().token_lifetime.as_secs());
     let token = app.inner.tokens.issue(&principal, now().saturating_add(expires_in)).map_err(|e| {
         tracing::error!(error = %e, "no randomness for a token");
-        Refusal::new(Code::Busy, "The server cannot make a log-in now; try again.")
+        Refusal::new(Code::NoRandomness, "The server cannot make a log-in now; try again.")
     })?;
     tracing::info!(principal = brief(&principal, IN_LOG), expires_in, "logged in");
     let reply = SessionReply { token: token.into(), principal, expires_in };

@@ -219,12 +219,12 @@ async fn another_holder_in_the_midst_of_a_commit_never_mixes_with_it() {
         assert_eq!(head.lock.unwrap().kiosk, "b");
         match (first, second) {
             (Err(refusal), Ok(_)) => {
-                assert_eq!(refusal.code, Code::StaleEpoch, "interrupted at {at}");
+                assert_eq!(refusal.code(), Code::StaleEpoch, "interrupted at {at}");
                 assert_eq!(there, record(id, 2, "b"), "interrupted at {at}");
                 second_won += 1;
             }
             (Ok(_), Err(refusal)) => {
-                assert_eq!(refusal.code, Code::WrongParent, "interrupted at {at}");
+                assert_eq!(refusal.code(), Code::WrongParent, "interrupted at {at}");
                 assert_eq!(there, record(id, 2, "a"), "interrupted at {at}");
                 first_won += 1;
             }
@@ -250,7 +250,7 @@ async fn a_crash_anywhere_in_a_commit_leaves_the_old_version_or_the_new() {
         assert_eq!(parcels.record(OWNER, id, Version(1)).await.unwrap(), record(id, 1, "a"));
         let new = parcels.record(OWNER, id, Version(2)).await;
         match version {
-            Version(1) => assert_eq!(new.unwrap_err().code, Code::NoSuchVersion),
+            Version(1) => assert_eq!(new.unwrap_err().code(), Code::NoSuchVersion),
             _ => assert_eq!(new.unwrap(), record(id, 2, "a")),
         }
         assert!(version == Version(2) || answer.is_err(), "an answered commit was lost");
@@ -307,12 +307,12 @@ async fn a_crash_anywhere_in_a_first_commit_leaves_a_parcel_that_can_be_finished
         seen.insert(version);
         if at % 2 == 0 && version == Version(0) {
             parcels.discard(OWNER, id, &hold).await.unwrap();
-            assert_eq!(parcels.show(OWNER, id).await.unwrap_err().code, Code::NoSuchParcel);
+            assert_eq!(parcels.show(OWNER, id).await.unwrap_err().code(), Code::NoSuchParcel);
         } else {
             parcels.commit(OWNER, id, Version(1), &hold, record.clone()).await.unwrap();
             assert_eq!(parcels.record(OWNER, id, Version(1)).await.unwrap(), record);
             assert_eq!(store.have(Shelf::Common, names).await.unwrap(), [true, true]);
-            assert_eq!(parcels.discard(OWNER, id, &hold).await.unwrap_err().code, Code::HasVersions);
+            assert_eq!(parcels.discard(OWNER, id, &hold).await.unwrap_err().code(), Code::HasVersions);
         }
         if !interrupted.happened() {
             break;

@@ -97,7 +97,7 @@ fn every_failure_has_its_exit_code_and_one_sentence_with_a_next_step() {
     assert_eq!(failed(&["ls"], (ca_is, "bundle.pem")).code, 0);
     fs::write(desk.path("cut.pem"), format!("{ca}{}", &ca[..ca.len() / 2])).unwrap();
     let cases = [
-        (vec!["ls"], ("KRB5CCNAME", "/nonexistent"), 4, "run kinit first [no-ticket]"),
+        (vec!["ls"], ("KRB5CCNAME", "/nonexistent"), 4, "run kinit first [ticket-missing]"),
         (vec!["ls"], (server_is, ""), 3, "give --server or set WAYSTATION_SERVER"),
         (vec!["ls"], (server_is, "http://x"), 3, "it looks like https://"),
         (vec!["ls"], (ca_is, "absent.pem"), 3, "the CA file absent.pem cannot be read"),

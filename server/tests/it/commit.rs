@@ -28,7 +28,7 @@ async fn a_commit_names_only_what_is_stored() {
     assert!(refused.error.message.contains(&version.leaves[0].0.to_string()), "{}", refused.error.message);
     shanta.put_chunk(id, epoch, version.leaves[0].0, &version.leaves[0].1).await.unwrap();
     let refused = try_it().await.unwrap_err();
-    assert_eq!((refused.status, refused.error.code.as_str()), (409, "missing-objects"));
+    assert_eq!((refused.status, refused.error.code.text()), (409, "missing-objects"));
     assert!(refused.error.message.contains("names 2 objects"), "{}", refused.error.message);
     let (name, bytes) = &version.chunks[0];
     shanta.put_chunk(id, epoch, *name, bytes).await.unwrap();

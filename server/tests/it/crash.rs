@@ -147,7 +147,7 @@ async fn a_head_that_cannot_be_read_hides_no_other_parcel() {
     fs::write(setup.path(&format!("store/parcels/{sick}/head")), "{}").unwrap();
     assert_eq!(client.list().await.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(), ["well"]);
     let refused = client.show(sick).await.unwrap_err();
-    assert_eq!((refused.status, refused.error.code.as_str()), (500, "store"));
+    assert_eq!((refused.status, refused.error.code.text()), (500, "store"));
     assert!(!refused.error.message.contains("/"), "{}", refused.error.message);
 
     // With a damaged record, what the record would tell is missing from the list, and nothing else is.
@@ -180,7 +180,7 @@ async fn a_full_store_refuses_and_what_was_committed_stays() {
         match client.put_chunk(id, epoch, name, &bytes).await {
             Ok(_) => assert!(n < 1000),
             Err(refused) => {
-                assert_eq!((refused.status, refused.error.code.as_str()), (507, "store-full"));
+                assert_eq!((refused.status, refused.error.code.text()), (507, "store-full"));
                 assert_eq!(client.have(id, &[name]).await.unwrap(), [0]);
                 refusals += 1;
                 // Down to the smallest.
@@ -204,7 +204,7 @@ async fn a_full_store_refuses_and_what_was_committed_stays() {
     while std::io::Write::write_all(&mut others, &[1; 4096]).is_ok() {}
     let third = machine.record(3, 2, Vec::new(), wants(1));
     let refused = client.commit(id, epoch, Version(3), &third).await.unwrap_err();
-    assert_eq!((refused.status, refused.error.code.as_str()), (507, "store-full"));
+    assert_eq!((refused.status, refused.error.code.text()), (507, "store-full"));
     assert_eq!(client.show(id).await.unwrap().version, Version(2));
     assert_whole(&client, &machine, Version(2)).await;
     assert_whole(&client, &machine, Version(1)).await;

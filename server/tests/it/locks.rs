@@ -42,7 +42,7 @@ async fn of_two_who_lock_at_once_exactly_one_wins() {
         assert_eq!(won[0].epoch, epoch.next());
         let held = shanta.show(id).await.unwrap();
         for lost in answers.iter().filter_map(|answer| answer.as_ref().err()) {
-            assert_eq!((lost.status, lost.error.code.as_str()), (409, "locked"));
+            assert_eq!((lost.status, lost.error.code.text()), (409, "locked"));
             assert_eq!(lost.error.holder, held.lock);
         }
         shanta.unlock(id, held.epoch).await.unwrap();
@@ -96,7 +96,7 @@ async fn a_late_holder_is_refused_and_its_chunks_are_kept() {
         shanta.put(&format!("parcels/{id}/slots?epoch={old}"), r#"{"format":1,"slots":[]}"#).await.map(drop),
     ] {
         let refused = answer.unwrap_err();
-        assert_eq!((refused.status, refused.error.code.as_str()), (409, "stale-epoch"));
+        assert_eq!((refused.status, refused.error.code.text()), (409, "stale-epoch"));
         let holder = refused.error.holder.unwrap();
         assert_eq!((holder.kiosk.as_str(), holder.epoch), ("b", new));
     }
@@ -120,7 +120,7 @@ async fn a_kiosk_of_the_same_name_takes_no_lock_but_the_same_request_does() {
     for boot in [1, 2] {
         let ask = LockRequest { boot: BootId([boot; 16]), ..Client::ask("a", None) };
         let refused = shanta.lock_as(id, &ask, false).await.unwrap_err();
-        assert_eq!((refused.status, refused.error.code.as_str()), (409, "locked"));
+        assert_eq!((refused.status, refused.error.code.text()), (409, "locked"));
         assert_eq!(refused.error.holder.unwrap().epoch, first);
     }
     shanta.unlock(id, first).await.unwrap();
@@ -200,7 +200,7 @@ async fn a_kiosk_that_lacks_something_gets_no_lock() {
     let mut small = kiosk(512);
     small.features.remove("aes");
     let refused = shanta.lock(id, "c", Some(small)).await.unwrap_err();
-    assert_eq!((refused.status, refused.error.code.as_str()), (412, "hardware"));
+    assert_eq!((refused.status, refused.error.code.text()), (412, "hardware"));
     let must: Vec<_> = refused.error.misses.iter().filter(|m| m.must).map(|m| m.item.as_str()).collect();
     assert_eq!(must, ["cpu.feature.aes", "memory"]);
     assert!(refused.error.message.contains("cpu.feature.aes, memory"), "{}", refused.error.message);

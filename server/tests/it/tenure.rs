@@ -157,7 +157,7 @@ impl Kiosk {
         let mut last = None;
         for _ in 0..6000 {
             let waiting = self.daemon.board().status().waiting;
-            if waiting.as_ref().is_some_and(|waiting| waiting.code == code) {
+            if waiting.as_ref().is_some_and(|waiting| waiting.code.text() == code) {
                 return;
             }
             last = waiting.or(last);
@@ -297,7 +297,7 @@ async fn a_kiosk_of_the_same_name_asks_before_it_takes_over() {
     // Another PC of that name, and the same one after a power cut, whose engine knows nothing any more.
     for other in [&second, &site.kiosk("kiosk", 1).await] {
         let refused = other.lock(id, false).await.unwrap_err();
-        assert_eq!((refused.code.as_str(), refused.holder.unwrap().boot), ("locked", BootId([1; 16])));
+        assert_eq!((refused.code.text(), refused.holder.unwrap().boot), ("locked", BootId([1; 16])));
     }
     committed(first.ask(Request::Commit).await, 2);
     match first.ask(Request::Learn).await.unwrap() {
@@ -325,7 +325,7 @@ async fn what_is_left_after_a_break_goes_home_as_a_parcel_that_resumes() {
         let epoch = client.break_lock(id, "elsewhere").await.unwrap().epoch;
         let refused = kiosk.ask(Request::Commit).await.unwrap_err();
         assert_eq!(
-            (refused.code.as_str(), refused.holder.unwrap().kiosk.as_str()),
+            (refused.code.text(), refused.holder.unwrap().kiosk.as_str()),
             ("stale-epoch", "elsewhere")
         );
         client.unlock(id, epoch).await.unwrap();

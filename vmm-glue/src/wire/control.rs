@@ -5,7 +5,7 @@ use crate::{
     machine::manager::{Event, Shared},
 };
 use parcel::wire::{
-    WireError,
+    Code, WireError,
     vmm::{GuestState, Reply, Request},
 };
 use sockets::blocking::Connection;
@@ -163,7 +163,7 @@ impl Control {
             let reply = match taken {
                 Ok(None) => return false,
                 Err(e @ sockets::Error::NotUnderstood(_)) => {
-                    Some(Reply::Error(WireError::new("vmm-protocol", e.to_string())))
+                    Some(Reply::Error(WireError::new(Code::VmmProtocol, e.to_string())))
                 }
                 Err(e) => {
                     tracing::warn!("a connection to the control socket ends: {e}");
@@ -208,7 +208,7 @@ fn answer_now(shared: &Shared, request: &Request) -> Option<Reply> {
         }
         (_, GuestState::Starting) => {
             let text = "the machine is still starting; ask again when its state is running";
-            Some(Reply::Error(WireError::new("vmm-starting", text)))
+            Some(Reply::Error(WireError::new(Code::VmmStarting, text)))
         }
         _ => None,
     }
