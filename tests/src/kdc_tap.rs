@@ -9,13 +9,20 @@ use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream, UdpSocket},
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
     thread,
     time::Duration,
 };
 
-/// Starts to listen on a free loopback port, TCP and UDP, for as long as the rig lives; answers its number.
-pub fn start(kdc: u16, capture: &Path) -> Result<u16> {
+/// A KDC's answer with a ticket for a service begins with this byte.
+const SERVICE_TICKET: u8 = 0x6d;
+
+/// Starts to listen on a free loopback port, TCP and UDP, for as long as the rig lives; answers its number. While `held` is
+/// set, tickets for services stay here: whoever asks has the ticket that it asks with, and waits.
+pub fn start(kdc: u16, capture: &Path, held: &Arc<AtomicBool>) -> Result<u16> {
     let file = OpenOptions::new()
         .create(true)
         .append(true)
@@ -25,12 +32,12 @@ pub fn start(kdc: u16, capture: &Path) -> Result<u16> {
     let port = crate::process::free_port()?;
     let tcp = TcpListener::bind(("127.0.0.1", port))?;
     let udp = UdpSocket::bind(("127.0.0.1", port))?;
-    let theirs = Arc::clone(&capture);
+    let (theirs, held) = (Arc::clone(&capture), Arc::clone(held));
     thread::spawn(move || {
         for client in tcp.incoming().flatten() {
-            let capture = Arc::clone(&theirs);
+            let (capture, held) = (Arc::clone(&theirs), Arc::clone(&held));
             // A client or KDC that goes away ends its own exchange and nothing else.
-            thread::spawn(move || drop(exchange(client, kdc, &capture)));
+            thread::spawn(move || drop(exchange(client, kdc, &capture, &held)));
         }
     });
     thread::spawn(move || {
@@ -50,23 +57,32 @@ pub fn start(kdc: u16, capture: &Path) -> Result<u16> {
 }
 
 /// A TCP connection: framed requests and answers, until the client closes.
-fn exchange(mut client: TcpStream, kdc: u16, capture: &Mutex<File>) -> Result<()> {
+fn exchange(mut client: TcpStream, kdc: u16, capture: &Mutex<File>, held: &AtomicBool) -> Result<()> {
     let mut kdc = TcpStream::connect(("127.0.0.1", kdc))?;
     loop {
-        send_on(&mut client, &mut kdc)?;
-        keep(capture, &send_on(&mut kdc, &mut client)?);
+        send(&mut kdc, &receive(&mut client)?)?;
+        let answer = receive(&mut kdc)?;
+        while held.load(SeqCst) && answer.first() == Some(&SERVICE_TICKET) {
+            thread::sleep(Duration::from_millis(50));
+        }
+        send(&mut client, &answer)?;
+        keep(capture, &answer);
     }
 }
 
 /// One framed message.
-fn send_on(from: &mut TcpStream, to: &mut TcpStream) -> Result<Vec<u8>> {
+fn receive(from: &mut TcpStream) -> Result<Vec<u8>> {
     let mut length = [0; 4];
     from.read_exact(&mut length)?;
     let mut message = vec![0; u32::from_be_bytes(length).min(1 << 20) as usize];
     from.read_exact(&mut message)?;
-    to.write_all(&length)?;
-    to.write_all(&message)?;
     Ok(message)
+}
+
+fn send(to: &mut TcpStream, message: &[u8]) -> Result<()> {
+    to.write_all(&(message.len() as u32).to_be_bytes())?;
+    to.write_all(message)?;
+    Ok(())
 }
 
 /// One datagram to the KDC and back.

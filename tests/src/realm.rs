@@ -10,6 +10,10 @@ use std::{
     net::TcpStream,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
     time::Duration,
 };
 
@@ -39,6 +43,7 @@ pub struct Realm {
     port: u16,
     kdc: Option<Daemon>,
     ahead_days: i64,
+    held: Arc<AtomicBool>,
 }
 
 impl Realm {
@@ -46,8 +51,9 @@ impl Realm {
     pub fn start(dir: &Path) -> Result<Self> {
         fs::create_dir_all(dir)?;
         let kdc_port = process::free_port()?;
-        let port = kdc_tap::start(kdc_port, &dir.join("kdc-answers"))?;
-        let mut realm = Self { dir: dir.to_owned(), kdc_port, port, kdc: None, ahead_days: 0 };
+        let held = Arc::default();
+        let port = kdc_tap::start(kdc_port, &dir.join("kdc-answers"), &held)?;
+        let mut realm = Self { dir: dir.to_owned(), kdc_port, port, kdc: None, ahead_days: 0, held };
         realm.write_configuration()?;
         let mut create = realm.command("/usr/sbin/kdb5_util");
         // The master key protects a database that lives as long as the test.
@@ -81,6 +87,11 @@ impl Realm {
     /// Stops the KDC.
     pub fn down(&mut self) {
         self.kdc = None;
+    }
+
+    /// Keeps tickets for services from kiosks, which wait for them, or lets them go.
+    pub fn hold_service_tickets(&self, hold: bool) {
+        self.held.store(hold, SeqCst);
     }
 
     /// The loopback port where kiosks find the KDC, TCP and UDP; what it answers there is captured.
