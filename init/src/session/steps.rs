@@ -342,7 +342,9 @@ fn commit(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
             Err(Stop::Broken(error))
         }
         Err(stop) => {
-            let refused = matches!(&stop, Stop::Failed(error) if error.code.fate(Stake::Work) == Fate::Final);
+            // An engine that died may have been heard.
+            let refused = matches!(&stop, Stop::Failed(error)
+                if error.code.fate(Stake::Work) == Fate::Final && error.code != Code::CachedDied);
             // Pieces go first: while some are missing, the record that makes them a version has not been sent.
             let sending = |status: &daemon::Status| status.progress.is_some_and(|p| p.done < p.total);
             if refused || kiosk.ask_status().is_some_and(sending) {

@@ -403,7 +403,7 @@ fn what_may_be_left_out_may_be_left_out() {
     let reply: LockReply = serde_json::from_value(reply).unwrap();
     assert!(reply.misses.is_empty());
     let error: WireError = serde_json::from_str(r#"{"code":"another-code","message":"m"}"#).unwrap();
-    assert_eq!((error.to_string().as_str(), error.holder), ("m [c]", None));
+    assert_eq!((error.to_string().as_str(), error.holder), ("m [another-code]", None));
     let lock = r#"{"cmd":"resume","parcel":"a0a1a2a3a4a5a6a7a8a9aaabacadaeaf","name":"desktop"}"#;
     let command: Command = serde_json::from_str(lock).unwrap();
     let expected = Command::Resume {

@@ -32,9 +32,9 @@ async fn objects_have_their_names_and_no_more_than_their_size() {
     assert_eq!(shanta.get(&format!("chunks/{}", ChunkName([1; 20]))).await.code(), "404 no-such-chunk");
     assert_eq!(
         shanta.put(&format!("parcels/{id}/chunks/abc?epoch={epoch}"), whole.clone()).await.code(),
-        "400 bad-name"
+        "400 bad-request"
     );
-    assert_eq!(shanta.get("chunks/..%2f..%2fhead").await.code(), "400 bad-name");
+    assert_eq!(shanta.get("chunks/..%2f..%2fhead").await.code(), "400 bad-request");
     let first = Machine::with_id(id).record(1, 0, Vec::new(), wants(1));
     shanta.commit(id, epoch, Version(1), &first).await.unwrap();
     shanta.put_chunk(id, epoch, name, &whole).await.unwrap();

@@ -192,6 +192,7 @@ mod tests {
             Code::ScreenDied,
             Code::KioskRestarted,
             Code::GaveUp,
+            Code::Rescued,
         ];
         assert_eq!(last, proofs.iter().collect::<Vec<_>>());
         // A server that is wrong ends what nobody has worked at yet, and nothing else.
