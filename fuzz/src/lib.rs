@@ -6,7 +6,7 @@ pub mod entries;
 pub mod oracle;
 #[path = "../../sockets/tests/lines/entries.rs"]
 pub mod socket_entries;
-#[path = "../../vmm-glue/tests/hostile/entries/mod.rs"]
-pub mod vmm_entries;
 #[path = "../../terminal/tests/hostile/entries.rs"]
 pub mod terminal_entries;
+#[path = "../../vmm-glue/tests/hostile/entries/mod.rs"]
+pub mod vmm_entries;

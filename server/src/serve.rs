@@ -185,7 +185,7 @@ type Pair = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 /// The certificate chain and its key as their files have them.
 ///
 /// # Errors
-/// As [`tls`].
+/// As [`tls()`].
 pub(crate) fn certificate(config: &Config) -> Result<Pair, (&'static str, String, String)> {
     let read = |key: &'static str, path: &Path| {
         let fault = |why: String| match why.split_once("; ") {

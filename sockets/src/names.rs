@@ -10,5 +10,5 @@ pub const GUEST: &str = "guest.sock";
 pub const DISK: &str = "disk.sock";
 /// The VMM serves `init`: [`parcel::wire::vmm`].
 pub const VMM: &str = "vmm.sock";
-/// The VMM serves `kiosk-ui` the guest's console: raw bytes, [`parcel::wire::console`].
+/// The VMM serves `kiosk-ui` the guest's console: raw bytes.
 pub const CONSOLE: &str = "console.sock";

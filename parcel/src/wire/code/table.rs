@@ -1,7 +1,7 @@
 //! Every code, once. `docs/errors.md` is made from this table.
 //!
 //! A row: name, text, HTTP status if the parcel server answers with it, from which stake on it is tried again, what
-//! happened, what to do. Codes never change their meaning. `Nothing`, `Lock`, `Work` name the least [`Stake`] at which trying again is
+//! happened, what to do. Codes never change their meaning. `Nothing`, `Lock`, `Work` name the least `Stake` at which trying again is
 //! right; `Login` waits for a log-in, `Never` is final. When in doubt, `Work`: nobody's work ends because of an error that somebody
 //! can mend.
 
