@@ -244,9 +244,13 @@ fn a_helper_that_greeted_is_remembered() {
     assert_eq!(state.helper, Some(true));
     let second = machine(first.ram.clone(), Some(&state));
     second.restore_state(&state).unwrap();
-    // It is starting again just now, so it does not listen; it will greet when it is back.
+    second.go_on_from(Moment { wall: 0, ..state.stood }).unwrap();
+    assert!(!lock(&second.bus.com2).behind());
+    // It was stopped, or is starting again just now: it does not listen, and greets when it is back.
     lock(&second.bus.com2).write(1, 0);
     second.go_on_from(Moment { wall: 0, ..state.stood }).unwrap();
+    assert!(lock(&second.bus.com2).behind());
+    greet(&second);
     assert!(!lock(&second.bus.com2).behind());
 }
 

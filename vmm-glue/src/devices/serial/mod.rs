@@ -143,8 +143,9 @@ impl Serial {
     /// The machine goes on at this time since 1970: a guest that listens is told so. `wrong`: one that is not told is wrong.
     pub fn tell_time(&mut self, now: Duration, wrong: bool) {
         let told = self.type_time(now);
-        // Others may listen, too, such as a terminal's log-in: only a greeting shows that it is a helper.
-        self.behind = (self.behind || wrong) && !self.helper.unwrap_or(told);
+        // Others may listen, too, such as a terminal's log-in: only a greeting shows that it is a helper. And one that greeted
+        // may have been stopped since: then nobody listens.
+        self.behind = (self.behind || wrong) && !(told && self.helper.unwrap_or(true));
     }
 
     fn type_time(&mut self, now: Duration) -> bool {

@@ -99,6 +99,13 @@ fn a_guest_is_behind_until_something_in_it_sets_its_clock() {
     assert!(!port.behind());
     port.tell_time(now, true);
     assert!(!port.behind());
+    // A helper that was stopped closed the port.
+    port.write(1, 0);
+    port.tell_time(now, true);
+    assert!(port.behind());
+    port.write(1, 1);
+    port.tell_time(now, true);
+    assert!(!port.behind());
     // Of a state of the first model it is not known, so whoever listens counts.
     let mut port = Serial::restored("COM2", Line::new().unwrap(), &port.save(), None).unwrap();
     port.tell_time(now, true);
