@@ -104,11 +104,11 @@ fn us() -> String {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Clock {
-    /// NTP servers, `host` or `host:port`, best first; none: the parcel server's time, else what DHCP names.
+    /// NTP servers, `host` or `host:port`, best first. Nothing reads them yet.
     pub ntp: Vec<String>,
 }
 
-/// What happens to a session that nobody sits at.
+/// What is to happen to a session that nobody sits at. Nothing reads it yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Session {
