@@ -1,7 +1,7 @@
 //! End-to-end tests: one after the other, since each has the machine's cores to itself, and on one world, since most
 //! stand on what the walk left: a suspended parcel on the server and two kiosks at their login screens.
 //!
-//! `cargo test -p waystation-tests --test e2e -- WORD…` runs those whose names hold one of the words (and the walk).
+//! `cargo test --workspace --test e2e -- WORD…` runs those whose names hold one of the words (and the walk).
 
 mod clock;
 mod demo;

@@ -70,8 +70,16 @@ struct Process {
 
 impl Process {
     /// `false` once its files are closed. The environment cannot tell that: a process that ends gives its memory back first.
+    /// Nor can the state of the process: its first thread may have ended while others still hold the files.
     fn lives(&self) -> bool {
-        stat(self.pid).is_some_and(|(state, started)| started == self.started && !matches!(state, 'Z' | 'X'))
+        let folder = format!("/proc/{}", self.pid);
+        let Some((_, started)) = stat(&folder) else { return false };
+        let Ok(threads) = fs::read_dir(format!("{folder}/task")) else { return false };
+        started == self.started
+            && threads
+                .flatten()
+                .filter_map(|thread| stat(thread.path()))
+                .any(|(state, _)| !matches!(state, 'Z' | 'X'))
     }
 }
 
@@ -88,7 +96,7 @@ fn marked(dir: &Path) -> Result<Vec<Process>> {
         let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
         if pid != Pid::this()
             && environment.split(|byte| *byte == 0).any(|variable| variable == wanted)
-            && let Some((_, started)) = stat(pid)
+            && let Some((_, started)) = stat(entry.path())
         {
             found.push(Process { pid, started });
         }
@@ -96,9 +104,9 @@ fn marked(dir: &Path) -> Result<Vec<Process>> {
     Ok(found)
 }
 
-/// State and start time of a process.
-fn stat(pid: Pid) -> Option<(char, u64)> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+/// State and start time of a process or of a thread, by its folder in `/proc`.
+fn stat(folder: impl AsRef<Path>) -> Option<(char, u64)> {
+    let text = fs::read_to_string(folder.as_ref().join("stat")).ok()?;
     // The name before may hold spaces and parentheses.
     let mut fields = text.rsplit_once(')')?.1.split_whitespace();
     let state = fields.next()?.chars().next()?;
@@ -136,6 +144,25 @@ mod tests {
         drop(open);
         assert_eq!(end(&ours).unwrap(), 0);
         assert!(end(&other).unwrap() >= 1);
+    }
+
+    #[test]
+    fn a_process_lives_until_its_last_thread_ends() {
+        let mut child = Command::new("python3")
+            .args(["-c", "import ctypes, threading, time\nthreading.Thread(target=time.sleep, args=(60,)).start()\nctypes.CDLL(None).pthread_exit(None)"])
+            .spawn()
+            .unwrap();
+        let folder = format!("/proc/{}", child.id());
+        let begin = Instant::now();
+        while stat(&folder).unwrap().0 != 'Z' && begin.elapsed() < PATIENCE {
+            thread::sleep(Duration::from_millis(10));
+        }
+        let process = Process { pid: Pid::from_raw(child.id() as i32), started: stat(&folder).unwrap().1 };
+        assert_eq!(stat(&folder).unwrap().0, 'Z');
+        assert!(process.lives());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!process.lives());
     }
 
     #[test]
