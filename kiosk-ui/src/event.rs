@@ -89,6 +89,13 @@ pub enum Event {
         /// How it went.
         result: Result<(), OpenError>,
     },
+    /// Answer to [`crate::effects::Effects::prove`].
+    Proved {
+        /// Which attempt.
+        attempt: u64,
+        /// How it went.
+        result: Result<(), OpenError>,
+    },
     /// The guest wrote this.
     Console(Vec<u8>),
     /// `console.sock` broke or ended; it is connected again while it is wanted.

@@ -43,6 +43,7 @@ pub async fn run(config: &Kiosk, run: &Path, ca: &Path, kdc_ca: &Path) -> anyhow
         realm: config.realm.name.clone(),
         server: config.server_url.clone(),
         glyphs: terminal::glyphs(),
+        session: config.session.clone(),
     };
     let mut app = App::new(about, tty.size(), now());
     terminal::read_keys(send.clone(), tty.asked()).context("reading the keyboard")?;

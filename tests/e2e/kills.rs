@@ -5,6 +5,7 @@ use anyhow::{Context, Result, ensure};
 use parcel::id::Version;
 use rig::{
     kiosk::{Kiosk, limits, words},
+    realm::password_of,
     saboteur,
     walk::{self, UNSAVED, USER},
 };
@@ -72,7 +73,9 @@ fn give_up(kiosk: &mut Kiosk, before: Version) -> Result<()> {
     kiosk.expect("cannot be reached", limits::MOVE)?;
     kiosk.keys("c")?;
     kiosk.expect("Everything since your computer was last suspended is lost", limits::SCREEN)?;
-    kiosk.keys("y")?;
+    kiosk.keys("y\r")?;
+    kiosk.wrong_password()?;
+    kiosk.keys(&format!("{}\r", password_of(USER)?))?;
     kiosk.expect("You gave the session up", limits::MOVE)?;
     kiosk.expect(&format!("since version {before} is lost"), limits::SCREEN)?;
     kiosk.expect("still holds it locked for this kiosk", limits::SCREEN)?;

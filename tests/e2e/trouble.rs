@@ -5,7 +5,7 @@ use crate::scene::Scene;
 use anyhow::{Context, Result, ensure};
 use rig::{
     guest::Guest,
-    kiosk::{Kiosk, limits},
+    kiosk::{Kiosk, limits, words},
     process,
     realm::password_of,
     walk::{self, UNSAVED, USER},
@@ -102,6 +102,7 @@ pub fn log_in_again(scene: &mut Scene) -> Result<()> {
     let before = scene.version()?;
     scene.resume(&mut kiosk)?;
     scene.world.server.end_log_ins()?;
+    lock_and_unlock(&mut kiosk)?;
     kiosk.begin_suspend()?;
     kiosk.expect("Press L to log in again", limits::MOVE)?;
     ensure!(scene.version()? == before, "it was committed without a log-in");
@@ -119,6 +120,20 @@ pub fn log_in_again(scene: &mut Scene) -> Result<()> {
     );
     scene.keep_b(kiosk);
     Ok(())
+}
+
+/// Locks the screen. The password unlocks it, whatever the server says.
+fn lock_and_unlock(kiosk: &mut Kiosk) -> Result<()> {
+    kiosk.keys("\x1d")?;
+    kiosk.expect(words::MENU, limits::SCREEN)?;
+    kiosk.keys("k")?;
+    kiosk.expect("its screen is locked", limits::SCREEN)?;
+    let shown = kiosk.machine.screen.settled();
+    ensure!(!shown.contains(UNSAVED), "the locked screen shows the guest:\n{shown}");
+    kiosk.keys("not this one\r")?;
+    kiosk.wrong_password()?;
+    kiosk.keys(&format!("{}\r", password_of(USER)?))?;
+    kiosk.expect(UNSAVED, limits::MOVE)
 }
 
 /// Logs in, chooses the parcel, and waits until some of its memory is there.

@@ -74,6 +74,7 @@ pub fn configuration(kdc_port: u16, server: &Server, console: &str) -> String {
          [server]\nurl = \"{}\"\nca = \"ca.pem\"\n\
          [hosts]\n\"{SERVER_HOST}\" = \"{HOST}\"\n\
          [console]\nscreen = \"{console}\"\nlog = \"ttyS1\"\n\
+         [session]\nlock_after_s = 1800\nsuspend_after_s = 0\n\
          [cache]\nkind = \"auto\"\nzstd_level = 1\n\
          [wipe]\ndiscard = true\npower_off_on_failure = false\n\
          [boot]\ncmdline_extra = \"mitigations=off\"\n\

@@ -138,6 +138,13 @@ impl Kiosk {
             .with_context(|| format!("kiosk {name}"))
     }
 
+    /// Waits until a running session has refused what was typed for its password, and takes the next try.
+    pub fn wrong_password(&self) -> Result<()> {
+        self.expect("That is not the password", MOVE)?;
+        self.machine.screen.settled();
+        self.expect_gone("The next try is in", SCREEN)
+    }
+
     /// Opens the session menu, suspends, and waits for the report of a verified wipe.
     pub fn suspend(&mut self) -> Result<String> {
         self.begin_suspend()?;

@@ -115,6 +115,9 @@ impl<'a> Kiosk<'a> {
             network_detail: network.detail,
             login: None,
             parcel: None,
+            parcel_id: None,
+            locked: false,
+            failures: 0,
             notice: None,
             wishes_missed: Vec::new(),
             waiting: None,
@@ -248,6 +251,9 @@ impl<'a> Kiosk<'a> {
         self.state.phase = Phase::Boot;
         self.state.login = None;
         self.state.parcel = None;
+        self.state.parcel_id = None;
+        self.state.locked = false;
+        self.state.failures = 0;
         self.state.wishes_missed.clear();
         self.state.clock_behind = false;
         self.state.progress = None;
@@ -345,6 +351,9 @@ impl<'a> Kiosk<'a> {
         self.state.console = false;
         self.state.login = None;
         self.state.parcel = None;
+        self.state.parcel_id = None;
+        self.state.locked = false;
+        self.state.failures = 0;
         self.state.progress = None;
         self.state.waiting = None;
         self.state.clock_behind = false;

@@ -147,6 +147,7 @@ fn choose(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
             kiosk.next(None)?
         {
             kiosk.parcel = Some(parcel);
+            kiosk.state.parcel_id = Some(parcel);
             kiosk.state.parcel = Some(name.chars().take(LONGEST_NAME).collect());
             kiosk.cold_boot = cold_boot;
             kiosk.break_lock = break_lock;
@@ -159,6 +160,7 @@ fn choose(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
 fn forget_choice(kiosk: &mut Kiosk<'_>) -> Result<(), WireError> {
     kiosk.parcel = None;
     kiosk.state.parcel = None;
+    kiosk.state.parcel_id = None;
     Ok(())
 }
 

@@ -150,6 +150,30 @@ impl Kiosk<'_> {
                     self.tell_size();
                 }
             }
+            // Kept here, so that screens that start again come back locked.
+            Command::Lock if phase == Phase::Run => {
+                if !self.state.locked {
+                    self.sys.log("the screen is locked");
+                    self.state.locked = true;
+                    self.publish();
+                }
+            }
+            Command::Unlocked => {
+                if std::mem::take(&mut self.state.locked) {
+                    self.sys.log("the screen is unlocked");
+                }
+                self.state.failures = 0;
+                self.publish();
+            }
+            Command::WrongPassword if phase >= Phase::Run => {
+                self.state.failures = self.state.failures.saturating_add(1);
+                self.sys
+                    .log(&format!("a wrong password at the running session: {} so far", self.state.failures));
+                self.publish();
+            }
+            Command::GiveUp if self.state.locked => {
+                self.sys.log("the screen is locked: nobody gives the session up");
+            }
             Command::GiveUp | Command::LogOut if phase == Phase::Choose => return Err(Stop::LoggedOut),
             Command::GiveUp if phase > Phase::Choose => return Err(Stop::GaveUp),
             Command::PowerOff if phase == Phase::Login => return Err(Stop::Power(Power::Off)),
@@ -158,7 +182,12 @@ impl Kiosk<'_> {
             wanted @ (Command::LoggedIn(_) | Command::Resume { .. } | Command::Suspend) => {
                 return Ok(Some(Event::Command(wanted)));
             }
-            Command::GiveUp | Command::LogOut | Command::PowerOff | Command::Reboot => {
+            Command::GiveUp
+            | Command::LogOut
+            | Command::PowerOff
+            | Command::Reboot
+            | Command::Lock
+            | Command::WrongPassword => {
                 self.sys.log(&format!("a command does not fit phase {}: ignored", super::name(phase)));
             }
         }

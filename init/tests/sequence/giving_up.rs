@@ -12,7 +12,7 @@ use parcel::{
     },
 };
 use std::time::Duration;
-use waystation_init::system::Event;
+use waystation_init::system::{Event, Role};
 
 #[test]
 fn only_the_user_gives_a_commit_up() {
@@ -174,4 +174,35 @@ fn giving_up_while_nothing_answers_ends_every_phase() {
         let loses = matches!(phase, Phase::Save | Phase::Commit);
         assert_eq!(login.notice.is_some(), loses, "{what}: {:?}", login.notice);
     }
+}
+
+/// Screens that start again come back locked, and nobody gives up a session whose screen is locked.
+#[test]
+fn a_locked_screen_stays_locked_until_its_user_is_back() {
+    let mut fake = Fake::with_user();
+    fake.only(
+        Phase::Run,
+        vec![
+            Event::Command(Command::Lock),
+            Event::Command(Command::GiveUp),
+            Event::Command(Command::WrongPassword),
+            Event::Exited { role: Role::KioskUi, how: "signal 9".into() },
+        ],
+    );
+    fake.patience.push_back(Event::Command(Command::Unlocked));
+    fake.patience.push_back(Event::Command(Command::Suspend));
+    let login = two(&mut fake);
+    assert_eq!(login.notice, None);
+    assert_eq!(login.report.and_then(|report| report.committed), Some(Version(3)), "nobody gave it up");
+    let run: Vec<_> = fake.states.iter().filter(|state| state.phase == Phase::Run).collect();
+    let first = run.iter().position(|state| state.locked).expect("it was locked");
+    let after = run.iter().skip(first).skip_while(|state| state.locked);
+    assert!(run.iter().all(|state| state.parcel_id.is_some()));
+    assert!(run.iter().any(|state| state.locked && state.failures == 1), "it is kept for the next screens");
+    assert!(run.last().is_some_and(|state| state.failures == 0));
+    assert!(
+        after.clone().count() > 0 && after.clone().all(|state| !state.locked),
+        "locked once, unlocked once"
+    );
+    assert!(!fake.last().locked && fake.last().parcel_id.is_none());
 }

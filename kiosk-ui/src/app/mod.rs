@@ -4,11 +4,13 @@
 mod again;
 mod choose;
 mod keys;
+mod lock;
 mod login;
 mod session;
 
 pub use again::{Again, LogInIs};
 pub use choose::{List, Opening, Step};
+pub use lock::Guard;
 pub use login::{Busy, Field, LoginForm};
 pub use session::MENU;
 
@@ -21,6 +23,7 @@ use keys::{is_back, is_enter, is_repaint, letter};
 use parcel::wire::{
     Code,
     daemon::Status,
+    kiosk,
     session::{Command, Phase, State},
 };
 
@@ -35,6 +38,8 @@ pub struct About {
     pub server: String,
     /// What the terminal can show.
     pub glyphs: Glyphs,
+    /// When a session that nobody sits at is locked and suspended.
+    pub session: kiosk::Session,
 }
 
 /// The smallest terminal on which every field and every warning of the kiosk's own screens is seen, columns and rows.
@@ -63,6 +68,8 @@ pub enum View {
     Progress,
     /// The guest's console.
     Run,
+    /// A session whose screen is locked.
+    Locked,
 }
 
 /// A window over the screen, which has the keys while it is there.
@@ -105,6 +112,8 @@ pub struct App {
     pub trying: Option<Trying>,
     /// The window in which the user logs in again.
     pub again: Again,
+    /// Where a user shows that the session is theirs.
+    pub guard: Guard,
     /// The user's parcels.
     pub list: List,
     /// The parcel whose key is being had.
@@ -154,6 +163,7 @@ impl App {
             login: LoginForm::default(),
             trying: None,
             again: Again::default(),
+            guard: Guard::default(),
             list: List::default(),
             opening: None,
             dialog: None,
@@ -197,7 +207,8 @@ impl App {
 
     /// `true` when the screen that is shown fits on the terminal; the guest's always does, but not a form over it.
     pub fn fits(&self) -> bool {
-        let guest = self.view() == View::Run && self.dialog != Some(Dialog::LogIn);
+        let form = self.dialog == Some(Dialog::LogIn) || self.asks_before_giving_up();
+        let guest = self.view() == View::Run && !form;
         guest || (self.size.0 >= LEAST.0 && self.size.1 >= LEAST.1)
     }
 
@@ -216,6 +227,7 @@ impl App {
         let Some(state) = &self.state else { return View::Starting };
         match state.phase {
             Phase::Boot => View::Starting,
+            Phase::Run if self.is_locked() => View::Locked,
             Phase::Login | Phase::Choose | Phase::Run if state.notice.is_some() && !self.notice_read => {
                 View::Notice
             }
@@ -260,6 +272,7 @@ impl App {
             Event::Adopted { attempt, result } => self.adopted(attempt, result, effects),
             Event::Parcels { attempt, result } => self.listed(attempt, result),
             Event::Opened { attempt, parcel, result } => self.opened(attempt, parcel, result, effects),
+            Event::Proved { attempt, result } => self.proved(attempt, result, effects),
             // The rest of a session that is over.
             Event::Console(_) if !self.console_wanted() => {}
             Event::Console(bytes) => {
@@ -297,6 +310,7 @@ impl App {
             self.tell(Command::LogOut, effects);
         }
         self.again_tick(self.idle >= IDLE_FORM);
+        self.guard_tick(self.idle >= IDLE_FORM, effects);
         if self.view() == View::Login && self.login.busy == Busy::No && self.idle >= IDLE_FORM {
             self.login.clear();
         }
@@ -334,6 +348,7 @@ impl App {
     fn key(&mut self, key: KeyEvent, effects: &mut dyn Effects) {
         let warned = self.logs_out_soon().is_some();
         self.idle = 0;
+        self.guard.seen(self.is_locked());
         // Whoever has just plugged a terminal into the serial line sees nothing of what was drawn before.
         if is_repaint(key) && (self.view() != View::Run || self.dialog.is_some()) {
             self.repaint = true;
@@ -344,8 +359,10 @@ impl App {
             return;
         }
         if !self.fits() {
-            if self.dialog == Some(Dialog::LogIn) && key.code == KeyCode::Esc {
+            if key.code == KeyCode::Esc && self.dialog == Some(Dialog::LogIn) {
                 self.again_key(key, effects);
+            } else if key.code == KeyCode::Esc && self.asks_before_giving_up() {
+                self.give_up_key(key, effects);
             }
             return;
         }
@@ -360,12 +377,16 @@ impl App {
             View::Opening => self.opening_key(key, effects),
             View::Progress => self.progress_key(key),
             View::Run => self.run_key(key, effects),
+            View::Locked => self.locked_key(key, effects),
         }
     }
 
     fn dialog_key(&mut self, dialog: Dialog, key: KeyEvent, effects: &mut dyn Effects) {
         if dialog == Dialog::LogIn {
             return self.again_key(key, effects);
+        }
+        if self.asks_before_giving_up() {
+            return self.give_up_key(key, effects);
         }
         if is_back(key) && !matches!(dialog, Dialog::Menu(_)) {
             self.dialog = None;
@@ -424,6 +445,10 @@ impl App {
             self.notice_read = false;
         }
         let bad_news = new.notice.is_some();
+        if old.is_none() {
+            // Whoever made these screens start again has no try more than before.
+            self.guard.after(new.failures);
+        }
         self.state = Some(new);
         self.connected = true;
         if old != Some(phase) {
@@ -436,6 +461,8 @@ impl App {
                 self.again = Again::default();
                 self.stray = 2;
             }
+            self.guard.clear();
+            self.guard.seen(false);
             self.powering = false;
             self.told = None;
             self.idle = 0;
@@ -472,6 +499,7 @@ impl App {
                 self.login.clear();
             }
         }
+        self.keep_locked(effects);
         self.follow_console(effects);
     }
 
@@ -483,6 +511,7 @@ impl App {
         self.status = None;
         self.login.clear();
         self.again = Again::default();
+        self.guard = Guard::default();
         self.guest.clear();
     }
 

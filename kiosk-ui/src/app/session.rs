@@ -9,10 +9,11 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use parcel::wire::session::{Command, Phase};
 
 /// The session menu: each entry's letter and words. The cursor starts on the first, which changes nothing.
-pub const MENU: [(char, &str); 5] = [
+pub const MENU: [(char, &str); 6] = [
     ('b', "Back to your computer"),
     ('s', "Suspend: save it, send it home, wipe this kiosk"),
     ('l', "Log in again: renew a log-in that runs out"),
+    ('k', "Lock the screen: your password unlocks it"),
     ('d', "Details"),
     ('g', "Give up: drop everything since the last suspend"),
 ];
@@ -79,6 +80,7 @@ impl App {
                 self.tell(Command::Suspend, effects);
             }
             Some('l') => self.open_again(),
+            Some('k') => self.lock(effects),
             Some('d') => {
                 self.dialog = Some(Dialog::Details);
                 effects.status();

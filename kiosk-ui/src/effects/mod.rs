@@ -34,6 +34,8 @@ pub trait Effects {
     fn parcels(&mut self, attempt: u64);
     /// Opens a parcel's key slot and gives the key to `cached`.
     fn open(&mut self, unlock: Unlock);
+    /// Checks that what was typed, a password or the recovery key, opens the parcel that is in use.
+    fn prove(&mut self, attempt: u64, parcel: ParcelId, typed: Password);
     /// Keeps a connection to the guest's console, or ends it.
     fn console(&mut self, wanted: bool);
     /// Types into the guest.

@@ -9,10 +9,13 @@ use crate::{
 use cache::control::{AsyncClient, ControlError};
 use client::{api::Api, proxy::KdcProxy, traffic::Traffic};
 use login::{LoginError, Network, with_password};
-use parcel::wire::{
-    daemon::{Reply, Request},
-    kiosk::Kiosk,
-    session::{Command, Login},
+use parcel::{
+    id::ParcelId,
+    wire::{
+        daemon::{Reply, Request},
+        kiosk::Kiosk,
+        session::{Command, Login},
+    },
 };
 use sockets::names;
 use std::{
@@ -210,6 +213,14 @@ impl Effects for Real {
             let (attempt, parcel) = (unlock.attempt, unlock.parcel);
             let result = unlock::open(&cached, unlock).await;
             drop(events.send(Event::Opened { attempt, parcel, result }).await);
+        });
+    }
+
+    fn prove(&mut self, attempt: u64, parcel: ParcelId, typed: Password) {
+        let (cached, events) = (self.cached.clone(), self.events.clone());
+        tokio::spawn(async move {
+            let result = unlock::prove(&cached, parcel, typed).await;
+            drop(events.send(Event::Proved { attempt, result }).await);
         });
     }
 

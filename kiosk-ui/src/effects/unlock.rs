@@ -44,6 +44,24 @@ pub async fn open(cached: &Path, unlock: Unlock) -> Result<(), OpenError> {
     Ok(())
 }
 
+/// Checks that `typed` opens a slot of the parcel that is in use, and that what is in it is the key in use. Works without
+/// the server.
+pub async fn prove(cached: &Path, parcel: ParcelId, typed: Password) -> Result<(), OpenError> {
+    let slots = match ask(cached, Request::Slots { parcel }).await {
+        Ok(Reply::Slots { slots }) => slots,
+        Ok(_) => return Err(OpenError::Trouble(unexpected())),
+        Err(error) => return Err(OpenError::Trouble((&error).into())),
+    };
+    let opened = tokio::task::spawn_blocking(move || unwrap(&slots, &parcel, None, Some(&typed)))
+        .await
+        .map_err(|_| OpenError::Trouble(broken()))??;
+    match ask(cached, Request::Prove { parcel, key: opened.key.to_hex().into() }).await {
+        Ok(Reply::Ok) => Ok(()),
+        Ok(_) => Err(OpenError::Trouble(unexpected())),
+        Err(error) => Err(OpenError::Trouble((&error).into())),
+    }
+}
+
 struct Opened {
     key: ParcelKey,
     rewritten: Option<String>,

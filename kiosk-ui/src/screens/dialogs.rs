@@ -6,7 +6,6 @@ use crate::{
     glyph::plain,
     text,
 };
-use parcel::wire::session::Phase;
 use ratatui::{
     Frame,
     style::{Color, Style},
@@ -20,7 +19,8 @@ pub(super) fn draw(app: &App, dialog: Dialog, frame: &mut Frame) {
         Dialog::ColdBoot => ("Cold boot", 66, cold_boot(app)),
         Dialog::Menu(at) => ("Session", 58, menu(at)),
         Dialog::Details => ("Details", 72, details(app, frame.area().height)),
-        Dialog::GiveUp => ("Give up?", 66, give_up(app)),
+        Dialog::GiveUp if app.asks_before_giving_up() => return super::proof::give_up(app, frame),
+        Dialog::GiveUp => ("Give up?", 66, give_up()),
         Dialog::LogIn => return again::draw(app, frame),
     };
     kit::card(frame, frame.area(), title, width, lines);
@@ -103,17 +103,9 @@ fn menu(at: usize) -> Vec<Line<'static>> {
     lines
 }
 
-fn give_up(app: &App) -> Vec<Line<'static>> {
-    let loss = match app.phase() {
-        Phase::Check | Phase::Lock | Phase::Open | Phase::Restore => Line::raw(
-            "Nothing is lost: your computer stays as it was last suspended, and this kiosk is wiped.",
-        ),
-        _ => Line::styled(
-            "Everything since your computer was last suspended is lost. It stays as it was then, and this kiosk is wiped.",
-            kit::BAD,
-        ),
-    };
-    vec![loss, Line::raw(""), choice("Y", "Yes, give up"), choice("N", "No, go on")]
+fn give_up() -> Vec<Line<'static>> {
+    let loss = "Nothing is lost: your computer stays as it was last suspended, and this kiosk is wiped.";
+    vec![Line::raw(loss), Line::raw(""), choice("Y", "Yes, give up"), choice("N", "No, go on")]
 }
 
 fn details(app: &App, height: u16) -> Vec<Line<'static>> {

@@ -7,6 +7,7 @@ mod list;
 mod login;
 mod notice;
 mod progress;
+pub mod proof;
 mod report;
 mod run;
 
@@ -42,6 +43,7 @@ pub fn draw(app: &App, frame: &mut Frame) {
             View::List => list::draw(app, frame, body),
             View::Opening => list::opening(app, frame, body),
             View::Progress => progress::draw(app, frame, body),
+            View::Locked => proof::locked(app, frame, body),
             View::Run => {}
         }
     }
@@ -95,6 +97,7 @@ fn keys(app: &App) -> Vec<Hint> {
     }
     match app.view() {
         View::Starting | View::Run => Vec::new(),
+        View::Locked => proof::KEYS.to_vec(),
         View::Notice | View::Report => vec![("Enter", "Go on")],
         View::Login => login::keys(app),
         View::List => list::keys(app),

@@ -40,6 +40,7 @@ pub enum Did {
     Adopt(u64, String),
     Parcels,
     Open { attempt: u64, parcel: ParcelId, login: Option<String>, typed: Option<String> },
+    Prove(u64, ParcelId, String),
     Console(bool),
     Typed(Vec<u8>),
     Status,
@@ -77,6 +78,9 @@ impl Effects for Fake {
             typed: text(unlock.typed),
         });
     }
+    fn prove(&mut self, attempt: u64, parcel: ParcelId, typed: Password) {
+        self.0.push(Did::Prove(attempt, parcel, typed.as_str().to_owned()));
+    }
     fn console(&mut self, wanted: bool) {
         if self.1 != Some(wanted) {
             self.1 = Some(wanted);
@@ -108,6 +112,7 @@ impl Desk {
             realm: "WAYSTATION.TEST".into(),
             server: "https://parcels.waystation.test:8443".into(),
             glyphs: Glyphs::Font,
+            session: parcel::wire::kiosk::Session { lock_after_s: 0, suspend_after_s: 0 },
         };
         Self { app: App::new(about, (cols, rows), NOW), world: Fake::default() }
     }
@@ -146,7 +151,9 @@ impl Desk {
     /// The number of the attempt that was made last.
     pub fn last_attempt(&self) -> u64 {
         let number = |did: &Did| match did {
-            Did::Login { attempt, .. } | Did::Open { attempt, .. } => Some(*attempt),
+            Did::Prove(attempt, ..) | Did::Login { attempt, .. } | Did::Open { attempt, .. } => {
+                Some(*attempt)
+            }
             _ => None,
         };
         self.world.0.iter().rev().find_map(number).expect("an attempt was made")
@@ -262,6 +269,9 @@ pub fn state(phase: Phase) -> State {
         network_detail: "10.0.2.15/24, gateway 10.0.2.2".into(),
         login: (phase >= Phase::Choose).then(login),
         parcel: None,
+        parcel_id: (phase > Phase::Choose).then_some(ParcelId([7; 16])),
+        locked: false,
+        failures: 0,
         notice: None,
         wishes_missed: Vec::new(),
         waiting: None,

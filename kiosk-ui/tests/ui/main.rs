@@ -6,6 +6,7 @@ mod desk;
 mod flow;
 mod kerberos;
 mod kiosk;
+mod lock;
 mod peers;
 mod pty;
 mod random;

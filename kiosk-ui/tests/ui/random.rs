@@ -115,8 +115,8 @@ prop_compose! {
         State {
             kiosk, phase, doing, progress, network, network_detail, login, parcel, notice, wishes_missed, waiting, report,
             keyboard: None,
-            health: parcel::wire::health::Health::default(), console, timeline,
-            clock_behind, image,
+            health: parcel::wire::health::Health::default(), console, timeline, clock_behind, image,
+            parcel_id: None, locked: false, failures: 0,
         }
     }
 }

@@ -319,7 +319,7 @@ fn run() {
     desk.keys("\x1b");
     desk.keys("\x1dg");
     check("run-give-up", &desk);
-    desk.keys("n");
+    desk.keys("\x1b");
     let mut waiting = running();
     waiting.waiting = Some(Waiting {
         pieces: 1,
@@ -359,7 +359,7 @@ fn suspending() {
     check("suspending", &desk);
     desk.keys("c");
     check("suspending-cancel", &desk);
-    desk.keys("n");
+    desk.keys("\x1b");
     suspending.network = None;
     suspending.network_detail = "eth0: no cable".into();
     desk.state(suspending.clone());

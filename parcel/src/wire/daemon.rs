@@ -23,7 +23,8 @@ pub enum Request {
     },
     /// The user's parcels. Answer: [`Reply::Parcels`].
     Parcels,
-    /// A parcel's key slots. Answer: [`Reply::Slots`].
+    /// A parcel's key slots. Answer: [`Reply::Slots`]. Once the parcel's key is here, the slots are those that it came
+    /// from: they need no server.
     Slots {
         /// Which.
         parcel: ParcelId,
@@ -37,6 +38,13 @@ pub enum Request {
     },
     /// From `kiosk-ui`: the parcel key, opened from a slot.
     Key {
+        /// Which.
+        parcel: ParcelId,
+        /// 64 hexadecimal digits.
+        key: SecretText,
+    },
+    /// From `kiosk-ui`: is this the key of the parcel that is in use? Answer: [`Reply::Ok`], or the error `other-key`.
+    Prove {
         /// Which.
         parcel: ParcelId,
         /// 64 hexadecimal digits.

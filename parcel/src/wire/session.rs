@@ -91,6 +91,15 @@ pub struct State {
     pub login: Option<Login>,
     /// The parcel in use, by its name.
     pub parcel: Option<String>,
+    /// Its id; from the choice to the wipe.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parcel_id: Option<ParcelId>,
+    /// The screen is locked: nothing of the guest is shown and no key reaches it until [`Command::Unlocked`].
+    #[serde(default)]
+    pub locked: bool,
+    /// Passwords that were wrong at the screen's lock since one was right: screens that start again make the next try wait.
+    #[serde(default)]
+    pub failures: u32,
     /// Something went wrong and the session walked back to login: shown until dismissed.
     pub notice: Option<WireError>,
     /// Wishes the kiosk does not meet.
@@ -135,6 +144,12 @@ pub enum Command {
     },
     /// Suspend, commit, unlock, wipe.
     Suspend,
+    /// Nobody sits at the session, or the user wants it: the screen is locked until [`Command::Unlocked`].
+    Lock,
+    /// The user has shown that the session is theirs: the screen is not locked any more.
+    Unlocked,
+    /// What was typed to unlock the screen, or to give work up, was wrong.
+    WrongPassword,
     /// Give up the step under way: walk back to login, keeping the last committed version.
     GiveUp,
     /// Log out before a parcel was resumed.

@@ -246,6 +246,9 @@ codes! {
     SlotsUnreadable "slots-unreadable" Work
         "The parcel's key slots are damaged, or a newer program wrote them."
         "Update the kiosk; else store the slots anew with the recovery key.";
+    WrongPassword "wrong-password" Work
+        "What was typed at a running session opens none of the computer's key slots."
+        "Use the password that the computer was opened with, or the recovery key: a password that was changed since does not count yet.";
     ManagerSilent "manager-silent" Nothing
         "`init` did not take up within 20 seconds what the user chose, or its socket broke. Nothing was done."
         "Try again; `init`'s log says why.";
@@ -311,6 +314,9 @@ codes! {
     WrongKey "wrong-key" Work
         "The record does not open with the key."
         "Another key; or the record is damaged.";
+    OtherKey "other-key" Work
+        "What opens the parcel's key slot is not the key of the session under way."
+        "Suspend: nothing is lost by it. Then see who changed the server's store.";
     NotLocked "not-locked" Never
         "The step needs the parcel's lock."
         "Lock it first.";

@@ -1,0 +1,250 @@
+//! A session that nobody sits at: its screen is locked, later it is suspended, and whoever gives work up shows first that
+//! it is theirs.
+
+use super::{
+    App, Dialog, View,
+    keys::{is_backspace, is_enter},
+};
+use crate::{
+    effects::Effects,
+    event::OpenError,
+    password::Password,
+    screens::proof::{SLIP, WRONG},
+    trouble::Trouble,
+};
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use parcel::wire::{
+    Code,
+    session::{Command, Phase},
+};
+
+/// The longest that a try waits after failures, in seconds.
+const LONGEST: u64 = 300;
+/// How long before its log-in ends a session that nobody sits at is suspended, in seconds; a short log-in keeps
+/// three quarters for work.
+const LAST: u64 = 600;
+/// From how long without a key nobody sits at a session whose log-in is about to end, in seconds.
+const AWAY: u64 = 60;
+
+/// Where a user shows that the session is theirs.
+#[derive(Debug, Default)]
+pub struct Guard {
+    /// What was typed.
+    pub password: Password,
+    /// The number of the attempt, while it is checked.
+    pub asking: Option<u64>,
+    /// Why the last attempt failed.
+    pub trouble: Option<Trouble>,
+    /// Seconds until the next attempt.
+    pub wait: u64,
+    /// Attempts that were wrong, one after the other.
+    failures: u32,
+    /// The screen is locked here, whatever `init` has said so far.
+    locked: bool,
+    /// Windows over the session were closed for it.
+    hidden: bool,
+    /// Seconds since the last key of somebody who may use the session.
+    away: u64,
+    /// When the log-in ends, and how long it lasts from when it was first seen.
+    login: Option<(u64, u64)>,
+}
+
+impl Guard {
+    /// Forgets what is under way; failures stay.
+    pub(super) fn clear(&mut self) {
+        self.password.clear();
+        self.asking = None;
+        self.trouble = None;
+    }
+
+    /// A key was pressed. At a locked screen anybody may press keys.
+    pub(super) fn seen(&mut self, locked: bool) {
+        if !locked {
+            self.away = 0;
+        }
+    }
+
+    /// `true` when Esc has nothing to take back.
+    pub fn is_blank(&self) -> bool {
+        self.password.is_empty() && self.trouble.is_none() && self.asking.is_none()
+    }
+
+    /// So many attempts were wrong, one after the other: the next one waits.
+    pub(super) fn after(&mut self, failures: u32) {
+        self.failures = failures;
+        self.wait = match failures {
+            0 => 0,
+            _ => 1u64.checked_shl(failures).unwrap_or(LONGEST).clamp(2, LONGEST),
+        };
+    }
+
+    fn failed(&mut self, error: OpenError) {
+        self.asking = None;
+        self.trouble = Some(match error {
+            OpenError::Wrong => Trouble::new(WRONG, Code::WrongPassword),
+            OpenError::Slip => Trouble::new(SLIP, Code::WrongPassword),
+            OpenError::Trouble(trouble) => trouble,
+        });
+    }
+}
+
+impl App {
+    /// `true` while nothing of the guest may be seen and no key may reach it.
+    pub fn is_locked(&self) -> bool {
+        self.guard.locked || self.state.as_ref().is_some_and(|state| state.locked)
+    }
+
+    /// `true` while the window that gives up asks for the password, because work would be lost.
+    pub fn asks_before_giving_up(&self) -> bool {
+        self.dialog == Some(Dialog::GiveUp) && self.phase() >= Phase::Run
+    }
+
+    /// Locks the screen at once, and has `init` keep that.
+    pub(super) fn lock(&mut self, effects: &mut dyn Effects) {
+        self.guard.locked = true;
+        self.guard.hidden = true;
+        effects.command(Command::Lock);
+        self.hide();
+    }
+
+    fn hide(&mut self) {
+        if self.dialog.is_some() {
+            self.close_again();
+            self.dialog = None;
+        }
+        self.guard.clear();
+        self.stray = 0;
+    }
+
+    /// `init` has said something: its word and this program's agree, or the screen stays locked.
+    pub(super) fn keep_locked(&mut self, effects: &mut dyn Effects) {
+        if self.phase() < Phase::Run {
+            self.guard.locked = false;
+            return;
+        }
+        let told = self.state.as_ref().is_some_and(|state| state.locked);
+        if self.guard.locked && !told && self.phase() == Phase::Run {
+            effects.command(Command::Lock);
+        }
+        // Only the first time: what the user types at the locked screen stays.
+        if self.view() == View::Locked && !std::mem::replace(&mut self.guard.hidden, true) {
+            self.hide();
+        }
+    }
+
+    pub(super) fn locked_key(&mut self, key: KeyEvent, effects: &mut dyn Effects) {
+        if self.told.is_some() {
+            return;
+        }
+        match key.code {
+            // Whoever it is: nothing is lost by it.
+            KeyCode::F(9) => self.tell(Command::Suspend, effects),
+            KeyCode::Esc => self.guard.clear(),
+            _ => self.guard_key(key, effects),
+        }
+    }
+
+    pub(super) fn give_up_key(&mut self, key: KeyEvent, effects: &mut dyn Effects) {
+        match key.code {
+            KeyCode::Esc if self.guard.is_blank() => self.dialog = None,
+            KeyCode::Esc => self.guard.clear(),
+            _ => self.guard_key(key, effects),
+        }
+    }
+
+    fn guard_key(&mut self, key: KeyEvent, effects: &mut dyn Effects) {
+        let guard = &mut self.guard;
+        match key.code {
+            _ if guard.asking.is_some() => {}
+            _ if is_enter(key) => {
+                let parcel = self.state.as_ref().and_then(|state| state.parcel_id);
+                let Some(parcel) = parcel.filter(|_| self.guard.wait == 0 && !self.guard.password.is_empty())
+                else {
+                    return;
+                };
+                let attempt = self.next_attempt();
+                self.guard.asking = Some(attempt);
+                self.guard.trouble = None;
+                effects.prove(attempt, parcel, self.guard.password.take());
+            }
+            _ if is_backspace(key) => guard.password.pop(),
+            KeyCode::Char('u') if key.modifiers.contains(KeyModifiers::CONTROL) => guard.password.clear(),
+            KeyCode::Char(c) if key.modifiers.difference(KeyModifiers::SHIFT).is_empty() => {
+                guard.password.push(c);
+            }
+            _ => {}
+        }
+    }
+
+    /// What was typed opens the parcel in use, or not.
+    pub(super) fn proved(&mut self, attempt: u64, result: Result<(), OpenError>, effects: &mut dyn Effects) {
+        if self.guard.asking != Some(attempt) {
+            return;
+        }
+        if let Err(error) = result {
+            if !matches!(error, OpenError::Trouble(_)) {
+                self.guard.after(self.guard.failures.saturating_add(1));
+                effects.command(Command::WrongPassword);
+            }
+            return self.guard.failed(error);
+        }
+        let gives_up = self.asks_before_giving_up();
+        let login = self.guard.login;
+        let locked = self.is_locked();
+        self.guard = Guard { login, ..Guard::default() };
+        if locked {
+            effects.command(Command::Unlocked);
+            if let Some(state) = &mut self.state {
+                // Not waiting for `init` to say so.
+                state.locked = false;
+            }
+            // Keys that were on their way are not the guest's.
+            self.stray = 2;
+        }
+        if gives_up {
+            self.dialog = None;
+            self.tell(Command::GiveUp, effects);
+        }
+    }
+
+    /// A second passed.
+    pub(super) fn guard_tick(&mut self, idle: bool, effects: &mut dyn Effects) {
+        self.guard.wait = self.guard.wait.saturating_sub(1);
+        self.guard.away = self.guard.away.saturating_add(1);
+        if idle && self.guard.asking.is_none() {
+            self.guard.password.clear();
+        }
+        if self.phase() != Phase::Run || self.told.is_some() {
+            return;
+        }
+        let (away, about) = (self.guard.away, &self.about.session);
+        let after = |seconds: u64| seconds > 0 && away >= seconds;
+        let (locks, suspends) = (after(about.lock_after_s), after(about.suspend_after_s));
+        if (suspends || self.must_suspend()) && self.connected {
+            // Should it not work out, not at once again.
+            self.guard.away = 0;
+            if !self.is_locked() {
+                self.lock(effects);
+            }
+            return self.tell(Command::Suspend, effects);
+        }
+        if locks && self.view() != View::Locked {
+            self.lock(effects);
+        }
+    }
+
+    /// `true` when nobody is there to renew the log-in, and there is just time left to send everything home with it.
+    fn must_suspend(&mut self) -> bool {
+        let Some(ends) = self.state.as_ref().and_then(|state| state.login.as_ref()).map(|login| login.ends)
+        else {
+            return false;
+        };
+        let left = ends.saturating_sub(self.now);
+        let span = match self.guard.login {
+            Some((seen, span)) if seen == ends => span,
+            _ => left,
+        };
+        self.guard.login = Some((ends, span));
+        left > 0 && left <= LAST.min(span / 4) && self.guard.away >= AWAY
+    }
+}

@@ -1,0 +1,218 @@
+//! A session that nobody sits at, and who may end one.
+
+use crate::{desk::*, screens::check};
+use kiosk_ui::{
+    app::View,
+    event::{Event, OpenError},
+};
+use parcel::wire::{
+    kiosk,
+    session::{Command, Login, Phase, State},
+};
+
+const SITE: kiosk::Session = kiosk::Session { lock_after_s: 300, suspend_after_s: 3600 };
+
+/// With the guest's console before the user, at a site that locks.
+fn at_site(session: kiosk::Session) -> Desk {
+    let mut desk = Desk::new();
+    desk.app.about.session = session;
+    desk.state(long(running()));
+    desk.event(Event::Console(b"shanta@guest:~$ secret".to_vec()));
+    desk.did();
+    desk
+}
+
+/// With a log-in that lasts all day.
+fn long(state: State) -> State {
+    State { login: Some(Login { ends: NOW + 36_000, ..login() }), ..state }
+}
+
+fn locked(state: State) -> State {
+    State { locked: true, ..long(state) }
+}
+
+fn answer(desk: &mut Desk, result: Result<(), OpenError>) {
+    let attempt = desk.last_attempt();
+    desk.did();
+    desk.event(Event::Proved { attempt, result });
+}
+
+#[test]
+fn a_screen_that_nobody_sits_at_is_locked_and_the_password_unlocks_it() {
+    let mut desk = at_site(SITE);
+    desk.wait(299);
+    assert_eq!((desk.did(), desk.app.view()), (vec![], View::Run));
+    desk.wait(1);
+    assert_eq!(desk.did(), [command(Command::Lock)]);
+    check("locked", &desk);
+    assert!(!desk.text().contains("secret"));
+    // What `init` said before it heard of it does not unlock; and it hears it again.
+    desk.state(long(running()));
+    assert_eq!((desk.did(), desk.app.view()), (vec![command(Command::Lock)], View::Locked));
+    desk.state(locked(running()));
+    assert_eq!(desk.did(), []);
+    // No key reaches the guest; none opens a window.
+    desk.keys("\x1dls\x03\x1b\x1d\x1b");
+    desk.function(12);
+    assert_eq!((desk.did(), desk.app.dialog), (vec![], None));
+    desk.keys(&format!("\x15{PASSWORD}\r"));
+    let attempt = desk.last_attempt();
+    let parcel = desk.app.state.as_ref().unwrap().parcel_id.unwrap();
+    assert_eq!(desk.did(), [Did::Prove(attempt, parcel, PASSWORD.into())]);
+    desk.event(Event::Proved { attempt: attempt + 1, result: Ok(()) });
+    assert_eq!(desk.app.view(), View::Locked, "an answer to something else");
+    desk.event(Event::Proved { attempt, result: Ok(()) });
+    assert_eq!((desk.did(), desk.app.view()), (vec![command(Command::Unlocked)], View::Run));
+    // What `init` said before it heard of that locks for a moment, and not for good.
+    desk.state(locked(running()));
+    desk.state(long(running()));
+    assert_eq!((desk.did(), desk.app.view()), (vec![], View::Run));
+}
+
+#[test]
+fn screens_that_start_again_come_back_locked() {
+    let mut desk = Desk::new();
+    desk.state(locked(running()));
+    desk.event(Event::Console(b"secret".to_vec()));
+    assert!(!desk.text().contains("secret"));
+    desk.did();
+    desk.keys("x\x1dgy");
+    assert_eq!((desk.did(), desk.app.view()), (vec![], View::Locked));
+    // And with the failures that there were.
+    let mut desk = Desk::new();
+    desk.state(State { failures: 5, ..locked(running()) });
+    desk.did();
+    desk.keys("guess");
+    desk.wait(31);
+    desk.keys("\r");
+    assert_eq!(desk.did(), []);
+    desk.wait(1);
+    desk.keys("\r");
+    assert_eq!(desk.did().len(), 1);
+}
+
+#[test]
+fn a_key_puts_the_lock_off_and_a_site_may_do_without() {
+    let mut desk = at_site(SITE);
+    for _ in 0..5 {
+        desk.wait(200);
+        desk.keys("x");
+    }
+    assert_eq!(desk.app.view(), View::Run);
+    let mut desk = at_site(kiosk::Session { lock_after_s: 0, suspend_after_s: 0 });
+    desk.wait(9000);
+    assert_eq!(desk.did(), []);
+    desk.keys("\x1dk");
+    assert_eq!((desk.did(), desk.app.view()), (vec![command(Command::Lock)], View::Locked));
+}
+
+#[test]
+fn failures_make_the_next_try_wait_longer() {
+    let mut desk = at_site(SITE);
+    desk.state(locked(running()));
+    for wait in [2, 4, 8, 16, 32, 64, 128, 256, 300, 300] {
+        desk.did();
+        desk.keys("guess\r");
+        assert_eq!(desk.world.0.len(), 1, "{wait}");
+        desk.keys("while it is checked\r");
+        answer(&mut desk, Err(OpenError::Wrong));
+        assert_eq!(desk.did(), [command(Command::WrongPassword)]);
+        if wait == 32 {
+            check("locked-wrong", &desk);
+        }
+        desk.keys("guess\r");
+        desk.wait(wait - 1);
+        desk.keys("\r");
+        assert_eq!(desk.did(), [], "{wait}");
+        desk.keys("\x1b");
+        desk.wait(1);
+    }
+    desk.keys("x\r");
+    answer(
+        &mut desk,
+        Err(OpenError::Trouble(kiosk_ui::trouble::Trouble::new("No.", parcel::wire::Code::CacheService))),
+    );
+    desk.keys("x\r");
+    assert_eq!(desk.did().len(), 1, "what is no guess costs nothing");
+    assert_eq!(desk.app.view(), View::Locked);
+}
+
+#[test]
+fn a_session_that_was_left_is_suspended() {
+    let mut desk = at_site(SITE);
+    desk.wait(300);
+    desk.state(locked(running()));
+    desk.did();
+    desk.wait(3000);
+    // Whoever presses keys at the locked screen keeps nothing running.
+    desk.keys("x");
+    desk.wait(299);
+    assert_eq!(desk.did(), []);
+    desk.wait(1);
+    assert_eq!(desk.did(), [command(Command::Suspend)]);
+    let mut desk = at_site(SITE);
+    desk.state(locked(running()));
+    desk.function(9);
+    assert_eq!(desk.did(), [command(Command::Suspend)]);
+}
+
+#[test]
+fn it_is_suspended_while_its_log_in_still_lasts() {
+    let mut desk = at_site(kiosk::Session { lock_after_s: 0, suspend_after_s: 0 });
+    desk.wait(1);
+    desk.event(Event::Tick(NOW + 36_000 - 700));
+    desk.wait(99);
+    assert_eq!(desk.did(), []);
+    desk.wait(1);
+    assert_eq!(desk.did(), [command(Command::Lock), command(Command::Suspend)]);
+    // Somebody who works is asked to log in again instead.
+    let mut desk = at_site(kiosk::Session { lock_after_s: 0, suspend_after_s: 0 });
+    desk.wait(1);
+    desk.event(Event::Tick(NOW + 36_000 - 700));
+    for _ in 0..12 {
+        desk.wait(50);
+        desk.keys("x");
+    }
+    assert!(!desk.did().contains(&command(Command::Suspend)));
+}
+
+#[test]
+fn giving_work_up_asks_for_the_password() {
+    for phase in [Phase::Run, Phase::Save, Phase::Commit, Phase::Rescue] {
+        let mut desk = Desk::new();
+        desk.state(State { locked: phase == Phase::Commit, ..long(state(phase)) });
+        desk.did();
+        desk.keys(if phase == Phase::Run { "\x1dg" } else { "c" });
+        desk.keys("yes\r");
+        answer(&mut desk, Err(OpenError::Wrong));
+        assert_eq!(desk.did(), [command(Command::WrongPassword)], "{phase:?}");
+        desk.wait(2);
+        desk.keys("\x1b\x1b");
+        assert_eq!(desk.app.dialog, None);
+        desk.keys(if phase == Phase::Run { "\x1dg" } else { "c" });
+        desk.keys(&format!("{PASSWORD}\r"));
+        answer(&mut desk, Ok(()));
+        let did = desk.did();
+        assert_eq!(did.last(), Some(&command(Command::GiveUp)), "{phase:?}");
+        // `init` takes it from nobody while the screen is locked.
+        assert_eq!(did.contains(&command(Command::Unlocked)), phase == Phase::Commit, "{phase:?}");
+    }
+}
+
+#[test]
+fn on_the_smallest_terminal() {
+    let mut desk = Desk::sized(60, 18);
+    desk.state(locked(running()));
+    check("small-locked", &desk);
+    desk.keys("x\r");
+    answer(&mut desk, Err(OpenError::Wrong));
+    check("small-locked-wrong", &desk);
+    let mut desk = Desk::sized(60, 18);
+    desk.state(long(running()));
+    desk.keys("\x1dg");
+    check("small-give-up", &desk);
+    let mut desk = Desk::sized(40, 12);
+    desk.event(Event::Console(b"secret".to_vec()));
+    desk.state(locked(running()));
+    assert!(desk.text().contains("too small") && !desk.text().contains("secret"), "{}", desk.text());
+}
