@@ -33,6 +33,7 @@ pub mod power;
 pub mod procs;
 pub mod service;
 pub mod session;
+pub mod switches;
 pub mod system;
 pub mod tty;
 pub mod uevent;

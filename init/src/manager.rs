@@ -10,6 +10,7 @@ use crate::{
     machine::Machine,
     modules, net,
     session::{Kiosk, Settings},
+    switches,
     system::{Event, Network, Power},
     uevent::Uevents,
     usb::Ports,
@@ -99,11 +100,14 @@ pub fn run() -> anyhow::Result<i32> {
     let _ = wipe::make_room();
     let control = Control::default();
     let cache = config.kiosk.cache.clone();
+    let low_battery = config.kiosk.session.low_battery_percent;
     let mut machine = Machine::new(config, log.clone(), control.clone(), Evidence::of_first_boot());
     let tell = machine.teller();
     control.serve(Path::new(kiosk::RUN), move |command| tell(Event::Command(command)))?;
     let tell = machine.teller();
     ports.tell_to(move |refused| tell(Event::Refused(refused)));
+    let tell = machine.teller();
+    switches::watch(low_battery, log.clone(), move |sign| tell(Event::Sign(sign)));
     let tell = machine.teller();
     net::Watch::start(hostname, log.clone(), move |network| tell(Event::Network(network)))?;
     find_cache(&cache, &log);

@@ -76,6 +76,19 @@ pub enum Event {
     Network(Network),
     /// What is plugged in and not used, one sentence each.
     Refused(Vec<String>),
+    /// The machine itself wants the session to end in good order.
+    Sign(Sign),
+}
+
+/// What the machine tells of its own power.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sign {
+    /// Its power button was pressed.
+    Button,
+    /// Its lid was closed.
+    Lid,
+    /// It lives on batteries with so many percent left, below the site's limit; told again as long as that is so.
+    Battery(u8),
 }
 
 /// What becomes of the session's changes if it ends now.

@@ -3,6 +3,7 @@
 //!
 //! `cargo test --workspace --test e2e -- WORD…` runs those whose names hold one of the words (and the walk).
 
+mod button;
 mod clock;
 mod demo;
 mod hardware;
@@ -30,6 +31,7 @@ const TESTS: &[(&str, Test)] = &[
     ("vmm_killed", kills::vmm),
     ("clock_a_week_away", clock::a_week_away),
     ("login_failures_are_named", login::failures_are_named),
+    ("power_button", button::suspends_and_powers_off),
     ("hardware_too_little_memory", hardware::too_little_memory),
     ("hardware_a_cpu_feature_less", hardware::a_cpu_feature_less),
     ("login_wrong_clock_is_named", login::a_wrong_clock_is_named),

@@ -126,6 +126,11 @@ impl Machine {
         dumped.with_context(|| format!("cannot dump the memory of {}", self.spec.name))
     }
 
+    /// Waits until it has switched itself off.
+    pub fn goes_off(mut self, timeout: Duration) -> Result<()> {
+        self.qemu.wait(timeout).map(drop)
+    }
+
     /// The power fails.
     pub fn cut_power(mut self) -> Result<()> {
         self.qemu.kill()

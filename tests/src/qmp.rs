@@ -71,6 +71,11 @@ impl Qmp {
         self.execute("send-key", json!({ "keys": keys })).map(drop)
     }
 
+    /// Presses the power button, as ACPI knows it.
+    pub fn press_power_button(&mut self) -> Result<()> {
+        self.execute("system_powerdown", json!({})).map(drop)
+    }
+
     /// Stops the machine's clock and processors, as for a dump that is of one moment.
     pub fn stop(&mut self) -> Result<()> {
         self.execute("stop", json!({})).map(drop)

@@ -64,7 +64,9 @@ pub(super) fn session(section: &Section<'_, '_>) -> Session {
             format!("is {suspend_after_s}, but the screen locks only after {lock_after_s}: write more, or 0 for never"),
         );
     }
-    Session { lock_after_s, suspend_after_s }
+    let low_battery = section.integer("low_battery_percent", 0..=50);
+    let low_battery_percent = low_battery.map_or(usual.low_battery_percent, |found| found.value as u8);
+    Session { lock_after_s, suspend_after_s, low_battery_percent }
 }
 
 pub(super) fn cache(section: &Section<'_, '_>, image: &Section<'_, '_>) -> Cache {

@@ -33,7 +33,7 @@ pub const KEYS: [(&str, &[&str]); 13] = [
     ("server", &["url", "ca"]),
     ("console", &["screen", "log", "keymap"]),
     ("clock", &["ntp"]),
-    ("session", &["lock_after_s", "suspend_after_s"]),
+    ("session", &["lock_after_s", "suspend_after_s", "low_battery_percent"]),
     ("cache", &["kind", "device", "size_mib", "zstd_level"]),
     ("wipe", &["discard", "power_off_on_failure"]),
     ("boot", &["cmdline_extra"]),

@@ -172,13 +172,14 @@ fn keyboard_clock_session_and_the_caches_disk_are_passed_on() {
     let text = GOOD.replace("log = \"ttyS1\"", "keymap = \"ch-fr\"").replace(
         "[cache]\n",
         "[clock]\nntp = [\"ntp.example.org\", \"10.0.0.1\", \"[2001:db8::1]:1123\"]\n\
-         [session]\nlock_after_s = 0\nsuspend_after_s = 7200\n\
+         [session]\nlock_after_s = 0\nsuspend_after_s = 7200\nlow_battery_percent = 15\n\
          [cache]\ndevice = \"PARTUUID=4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709\"\n",
     );
     let kiosk = parse(folder.path(), &text).unwrap().kiosk;
     assert_eq!(kiosk.keymap, "ch-fr");
     assert_eq!(kiosk.clock.ntp, ["ntp.example.org", "10.0.0.1", "[2001:db8::1]:1123"]);
     assert_eq!((kiosk.session.lock_after_s, kiosk.session.suspend_after_s), (0, 7200));
+    assert_eq!(kiosk.session.low_battery_percent, 15);
     let id = "4f68bce3-e8cd-4db1-96e7-fbcaf984b709".to_owned();
     assert_eq!(kiosk.cache.device, CacheDevice::Partuuid(id));
     let json = serde_json::to_string(&kiosk).unwrap();

@@ -362,6 +362,11 @@ fn each_mistake_has_its_sentence() {
             "kiosk.toml:17: session.suspend_after_s is 60, but the screen locks only after 600: write more, or 0 for never",
         ),
         (
+            "[cache]\n",
+            "[session]\nlow_battery_percent = 51\n[cache]\n",
+            "kiosk.toml:16: session.low_battery_percent is 51: write a number from 0 to 50",
+        ),
+        (
             "size_mib = 0",
             "device = \"/dev/sda3\"",
             "kiosk.toml:17: cache.device is \"/dev/sda3\": write \"boot-disk\", \"internal\" or \"PARTUUID=\" and a partition's id",

@@ -15,7 +15,7 @@ use console::ConsoleSize;
 
 use crate::{
     backoff::Backoff,
-    system::{Changes, Event, Live, Lock, Network, Power, Role, System, Ticket},
+    system::{Changes, Event, Live, Lock, Network, Power, Role, Sign, System, Ticket},
 };
 use parcel::{
     id::{BootId, Version},
@@ -98,6 +98,8 @@ pub struct Kiosk<'a> {
     console: ConsoleSize,
     live: Live,
     committed: Option<Version>,
+    /// What has begun the suspend, if it was not the user.
+    sign: Option<Sign>,
     /// Undos are being run on the way to login, not back to the running machine.
     walking: bool,
 }
@@ -148,6 +150,7 @@ impl<'a> Kiosk<'a> {
             console: ConsoleSize::default(),
             live: Live::NOTHING,
             committed: None,
+            sign: None,
             walking: false,
         }
     }
@@ -248,6 +251,7 @@ impl<'a> Kiosk<'a> {
         self.guest = None;
         self.live = Live::NOTHING;
         self.committed = None;
+        self.sign = None;
         self.state.phase = Phase::Boot;
         self.state.login = None;
         self.state.parcel = None;

@@ -2,9 +2,9 @@
 
 use super::{
     Kiosk, Stop,
-    words::{brief, for_log},
+    words::{brief, for_log, noticed, suspended_for},
 };
-use crate::system::{Changes, Event, Lock, Role};
+use crate::system::{Changes, Event, Lock, Role, Sign};
 use parcel::wire::{
     Code, Fate, Stake, WireError,
     daemon::{self, Policy, Waiting},
@@ -294,16 +294,28 @@ fn work(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
     kiosk.state.console = true;
     kiosk.publish();
     while kiosk.guest != Some(GuestState::PoweredOff) {
-        if let Some(Event::Command(Command::Suspend)) = kiosk.next(None)? {
-            kiosk.state.notice = None;
-            break;
+        match kiosk.next(None)? {
+            Some(Event::Command(Command::Suspend)) => kiosk.state.notice = None,
+            Some(Event::Sign(sign)) => {
+                // Shown when the session is over, to whoever finds it suspended.
+                kiosk.state.notice = match sign {
+                    Sign::Battery(percent) => Some(suspended_for(percent)),
+                    Sign::Button | Sign::Lid => None,
+                };
+                kiosk.sign = Some(sign);
+            }
+            _ => continue,
         }
+        break;
     }
     Ok(())
 }
 
 fn save(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
     kiosk.state.console = false;
+    if let Some(sign) = kiosk.sign.take() {
+        kiosk.state.doing = format!("{}. {}", noticed(sign), kiosk.state.doing);
+    }
     kiosk.publish();
     // A guest that powered itself off has told `cached` so: there is a disk to commit and no memory.
     if kiosk.guest != Some(GuestState::PoweredOff)

@@ -3,9 +3,9 @@
 
 use super::{
     Kiosk, Stop,
-    words::{brief, cached_died, vmm_died},
+    words::{brief, cached_died, noticed, too_low, vmm_died},
 };
-use crate::system::{Event, Power, Role};
+use crate::system::{Event, Power, Role, Sign};
 use parcel::wire::{
     Code, WireError, daemon,
     session::{Command, Login, Phase},
@@ -102,7 +102,26 @@ impl Kiosk<'_> {
                 Ok(None)
             }
             Event::Command(command) => self.command(command),
+            Event::Sign(sign) => self.sign(sign),
             other => Ok(Some(other)),
+        }
+    }
+
+    /// A running session is suspended; on the way to one nothing is lost yet, and it is left.
+    fn sign(&mut self, sign: Sign) -> Result<Option<Event>, Stop> {
+        let phase = self.state.phase;
+        let in_use = (Phase::Choose..=Phase::Run).contains(&phase);
+        // A low battery is told again and again.
+        if in_use || !matches!(sign, Sign::Battery(_)) {
+            self.sys.log(&format!("{} in phase {}", noticed(sign), super::name(phase)));
+        }
+        match (phase, sign) {
+            (Phase::Login, Sign::Button) => Err(Stop::Power(Power::Off)),
+            (Phase::Run, _) => Ok(Some(Event::Sign(sign))),
+            (_, Sign::Battery(percent)) if in_use => Err(Stop::Failed(too_low(percent))),
+            (Phase::Choose, _) => Err(Stop::LoggedOut),
+            _ if in_use => Err(Stop::GaveUp),
+            _ => Ok(None),
         }
     }
 

@@ -1,6 +1,6 @@
 //! What the traveller and the log are told when something goes wrong.
 
-use crate::system::{Changes, Live, Lock};
+use crate::system::{Changes, Live, Lock, Sign};
 use parcel::{
     id::Version,
     wire::{Code, WireError},
@@ -90,6 +90,31 @@ pub fn cached_died(how: &str) -> WireError {
         Code::CachedDied,
         format!("The part of this kiosk that keeps your machine's data stopped unexpectedly ({how})."),
     )
+}
+
+/// A sign in words.
+pub(super) fn noticed(sign: Sign) -> String {
+    match sign {
+        Sign::Button => "The power button was pressed".to_owned(),
+        Sign::Lid => "The lid was closed".to_owned(),
+        Sign::Battery(percent) => format!("The battery is down to {percent} %"),
+    }
+}
+
+/// The battery would not last for a session.
+pub(super) fn too_low(percent: u8) -> WireError {
+    let text = format!(
+        "This kiosk's battery is down to {percent} %, too little for a session. Connect the kiosk to power, and log in again."
+    );
+    WireError::new(Code::BatteryLow, text)
+}
+
+/// Why a user who was away finds the session ended.
+pub(super) fn suspended_for(percent: u8) -> WireError {
+    let text = format!(
+        "This kiosk's battery was down to {percent} %, so your computer was suspended. Connect the kiosk to power before you resume it."
+    );
+    WireError::new(Code::BatteryLow, text)
 }
 
 /// The VMM is gone.

@@ -5,6 +5,7 @@ mod fake;
 mod giving_up;
 mod log_in_again;
 mod random;
+mod signs;
 
 use fake::{Fake, Go, log_in, resume, wrong};
 use parcel::{

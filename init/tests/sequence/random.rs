@@ -13,7 +13,7 @@ use parcel::{
 use proptest::prelude::*;
 use waystation_init::{
     session::{Kiosk, Settings},
-    system::{Event, Network, Power, Role},
+    system::{Event, Network, Power, Role, Sign},
 };
 
 const ASKED: [&str; 15] = [
@@ -61,7 +61,7 @@ fn go() -> impl Strategy<Value = Go> {
 /// Events by number, because events cannot be cloned.
 fn event(number: u8) -> Event {
     let died = |role| Event::Exited { role, how: "signal 9".into() };
-    match number % 18 {
+    match number % 21 {
         0 | 14 => Event::Command(log_in(u64::from(number))),
         1 | 15 => Event::Command(resume()),
         2 | 16 | 17 => Event::Command(Command::Suspend),
@@ -75,6 +75,9 @@ fn event(number: u8) -> Event {
         10 => died(Role::Vmm),
         11 => Event::Guest(GuestState::PoweredOff),
         12 => Event::Status(Status::default()),
+        18 => Event::Sign(Sign::Button),
+        19 => Event::Sign(Sign::Lid),
+        20 => Event::Sign(Sign::Battery(3)),
         _ => Event::Network(Network::default()),
     }
 }

@@ -112,7 +112,7 @@ impl Desk {
             realm: "WAYSTATION.TEST".into(),
             server: "https://parcels.waystation.test:8443".into(),
             glyphs: Glyphs::Font,
-            session: parcel::wire::kiosk::Session { lock_after_s: 0, suspend_after_s: 0 },
+            session: parcel::wire::kiosk::Session { lock_after_s: 0, suspend_after_s: 0, low_battery_percent: 0 },
         };
         Self { app: App::new(about, (cols, rows), NOW), world: Fake::default() }
     }

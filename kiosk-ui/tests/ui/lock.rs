@@ -10,7 +10,7 @@ use parcel::wire::{
     session::{Command, Login, Phase, State},
 };
 
-const SITE: kiosk::Session = kiosk::Session { lock_after_s: 300, suspend_after_s: 3600 };
+const SITE: kiosk::Session = kiosk::Session { lock_after_s: 300, suspend_after_s: 3600, low_battery_percent: 10 };
 
 /// With the guest's console before the user, at a site that locks.
 fn at_site(session: kiosk::Session) -> Desk {
@@ -99,7 +99,7 @@ fn a_key_puts_the_lock_off_and_a_site_may_do_without() {
         desk.keys("x");
     }
     assert_eq!(desk.app.view(), View::Run);
-    let mut desk = at_site(kiosk::Session { lock_after_s: 0, suspend_after_s: 0 });
+    let mut desk = at_site(kiosk::Session { lock_after_s: 0, suspend_after_s: 0, ..SITE });
     desk.wait(9000);
     assert_eq!(desk.did(), []);
     desk.keys("\x1dk");
@@ -158,7 +158,7 @@ fn a_session_that_was_left_is_suspended() {
 
 #[test]
 fn it_is_suspended_while_its_log_in_still_lasts() {
-    let mut desk = at_site(kiosk::Session { lock_after_s: 0, suspend_after_s: 0 });
+    let mut desk = at_site(kiosk::Session { lock_after_s: 0, suspend_after_s: 0, ..SITE });
     desk.wait(1);
     desk.event(Event::Tick(NOW + 36_000 - 700));
     desk.wait(99);
@@ -166,7 +166,7 @@ fn it_is_suspended_while_its_log_in_still_lasts() {
     desk.wait(1);
     assert_eq!(desk.did(), [command(Command::Lock), command(Command::Suspend)]);
     // Somebody who works is asked to log in again instead.
-    let mut desk = at_site(kiosk::Session { lock_after_s: 0, suspend_after_s: 0 });
+    let mut desk = at_site(kiosk::Session { lock_after_s: 0, suspend_after_s: 0, ..SITE });
     desk.wait(1);
     desk.event(Event::Tick(NOW + 36_000 - 700));
     for _ in 0..12 {

@@ -108,7 +108,7 @@ pub struct Clock {
     pub ntp: Vec<String>,
 }
 
-/// What is to happen to a session that nobody sits at. Nothing reads it yet.
+/// What happens to a session that nobody sits at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Session {
@@ -116,11 +116,18 @@ pub struct Session {
     pub lock_after_s: u64,
     /// Seconds without a key after which the session is suspended; 0: only when its log-in ends.
     pub suspend_after_s: u64,
+    /// Charge in percent below which a session on batteries is suspended; 0: never.
+    #[serde(default = "low_battery")]
+    pub low_battery_percent: u8,
+}
+
+fn low_battery() -> u8 {
+    10
 }
 
 impl Default for Session {
     fn default() -> Self {
-        Self { lock_after_s: 300, suspend_after_s: 3600 }
+        Self { lock_after_s: 300, suspend_after_s: 3600, low_battery_percent: low_battery() }
     }
 }
 

@@ -400,6 +400,9 @@ codes! {
     Rescued "rescued" Never
         "The owner broke the lock elsewhere, so the changes were saved as a parcel of their own; the sentence names it."
         "Resume that one.";
+    BatteryLow "battery-low" Never
+        "The kiosk lives on its battery, whose charge is below `session.low_battery_percent`: a running session was suspended, one that had not begun to run was left."
+        "Connect the kiosk to power.";
     NoInventory "no-inventory" Work
         "`vmm inventory` failed or hung."
         "See the log; is KVM enabled in the firmware's set-up?";

@@ -1,0 +1,128 @@
+//! The power button, a closed lid and a low battery end a session in good order.
+
+use crate::{
+    cycle,
+    fake::{Fake, Go, log_in, wrong},
+    two,
+};
+use parcel::{
+    id::Version,
+    wire::{
+        Code,
+        session::{Command, Phase},
+    },
+};
+use waystation_init::system::{Event, Power, Sign};
+
+const SIGNS: [Sign; 3] = [Sign::Button, Sign::Lid, Sign::Battery(7)];
+
+/// A user whose session reaches `phase`, where this happens instead of what the user would do.
+fn at(phase: Phase, sign: Sign) -> Fake {
+    let mut fake = Fake::with_user();
+    fake.only(phase, vec![Event::Sign(sign)]);
+    fake
+}
+
+#[test]
+fn a_running_session_is_suspended_and_locked_or_not() {
+    for sign in SIGNS {
+        for locked in [false, true] {
+            let mut fake = Fake::with_user();
+            let mut events = vec![Event::Sign(sign)];
+            if locked {
+                events.insert(0, Event::Command(Command::Lock));
+            }
+            fake.only(Phase::Run, events);
+            let login = two(&mut fake);
+            assert_eq!(login.report.and_then(|report| report.committed), Some(Version(3)), "{sign:?}");
+            let told = login.notice.map(|notice| (notice.code, notice.message));
+            match sign {
+                Sign::Battery(_) => assert_eq!(
+                    told,
+                    Some((
+                        Code::BatteryLow,
+                        "This kiosk's battery was down to 7 %, so your computer was suspended. Connect the kiosk to \
+                         power before you resume it."
+                            .to_owned()
+                    ))
+                ),
+                Sign::Button | Sign::Lid => assert_eq!(told, None),
+            }
+            let saving = fake.states.iter().rfind(|state| state.phase == Phase::Save).expect("it was saved");
+            let why = match sign {
+                Sign::Button => "The power button was pressed. Pausing",
+                Sign::Lid => "The lid was closed. Pausing",
+                Sign::Battery(_) => "The battery is down to 7 %. Pausing",
+            };
+            assert!(saving.doing.starts_with(why), "{}", saving.doing);
+        }
+    }
+}
+
+#[test]
+fn on_the_way_into_a_session_it_is_left_and_nothing_is_lost() {
+    for phase in [Phase::Choose, Phase::Check, Phase::Lock, Phase::Open, Phase::Restore] {
+        for sign in SIGNS {
+            let mut fake = at(phase, sign);
+            for silent in ["inventory", "lock", "open", "start vmm"] {
+                fake.goes(silent, if silent == at_work(phase) { Go::Silent } else { Go::Well });
+            }
+            let login = two(&mut fake);
+            assert_eq!(fake.asked("save"), 0, "{phase:?} {sign:?}");
+            let told = login.notice.map(|notice| notice.code);
+            match sign {
+                Sign::Battery(_) => assert_eq!(told, Some(Code::BatteryLow), "{phase:?}"),
+                Sign::Button | Sign::Lid => assert_eq!(told, None, "{phase:?}"),
+            }
+            if phase > Phase::Lock {
+                assert_eq!(fake.asked("unlock"), 1, "{phase:?} {sign:?}");
+            }
+        }
+    }
+}
+
+/// What is asked in a phase on the way in.
+fn at_work(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Check => "inventory",
+        Phase::Lock => "lock",
+        Phase::Open => "open",
+        _ => "start vmm",
+    }
+}
+
+#[test]
+fn the_button_powers_off_when_nobody_is_logged_in_and_nothing_else_does() {
+    let mut fake = at(Phase::Login, Sign::Button);
+    assert_eq!(cycle(&mut fake), Some(Power::Off));
+    assert_eq!(fake.calls.last().map(String::as_str), Some("verify"), "not before the wipe");
+    let mut fake = Fake::with_user();
+    let others = [Sign::Lid, Sign::Battery(1)].map(Event::Sign);
+    fake.only(Phase::Login, others.into_iter().chain([Event::Command(log_in(1))]).collect());
+    assert_eq!(two(&mut fake).report.and_then(|report| report.committed), Some(Version(3)));
+}
+
+#[test]
+fn a_suspend_under_way_goes_on() {
+    for phase in [Phase::Save, Phase::Commit, Phase::Unlock] {
+        let mut fake = Fake::with_user();
+        fake.on(phase, SIGNS.map(Event::Sign).into());
+        let login = two(&mut fake);
+        assert_eq!(login.report.and_then(|report| report.committed), Some(Version(3)), "{phase:?}");
+        assert_eq!(login.notice, None, "{phase:?}");
+        assert_eq!(fake.asked("save"), 1);
+    }
+}
+
+/// A battery that is still low is told again: the suspend is tried again without anybody.
+#[test]
+fn a_suspend_that_did_not_work_out_is_tried_again() {
+    let mut fake = Fake::with_user();
+    fake.goes("save", wrong(Code::NoAnswer));
+    fake.only(Phase::Run, vec![Event::Sign(Sign::Battery(7))]);
+    fake.patience.push_back(Event::Sign(Sign::Battery(6)));
+    let login = two(&mut fake);
+    assert_eq!(fake.asked("save"), 2);
+    assert_eq!(login.report.and_then(|report| report.committed), Some(Version(3)));
+    assert!(login.notice.is_some_and(|notice| notice.message.contains("6 %")));
+}
