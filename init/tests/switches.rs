@@ -80,7 +80,9 @@ fn a_press_and_a_closing_lid_are_signs_and_nothing_else_is() {
     power.write_all(&report(1, 116, 1)).unwrap();
     assert_eq!(tree.told(), [Sign::Button]);
     // Held, released, another key; the lid opened; and what is typed on a keyboard.
-    for bytes in [report(1, 116, 2), report(1, 116, 0), report(1, 28, 1), report(5, 116, 1), report(4, 116, 1)] {
+    for bytes in
+        [report(1, 116, 2), report(1, 116, 0), report(1, 28, 1), report(5, 116, 1), report(4, 116, 1)]
+    {
         power.write_all(&bytes).unwrap();
     }
     lid.write_all(&report(5, 0, 0)).unwrap();

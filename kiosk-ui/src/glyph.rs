@@ -69,9 +69,31 @@ pub fn plain(text: &str, most: usize) -> String {
     line
 }
 
+/// A kiosk's name as it may be drawn: what tells it from others is at its end, so a long one is cut in the middle.
+pub fn name(text: &str, most: usize) -> String {
+    let length = text.chars().count();
+    if length <= most {
+        return plain(text, most);
+    }
+    let end = most / 2;
+    let begin: String = text.chars().take(most.saturating_sub(end + 1)).collect();
+    let end: String = text.chars().skip(length - end).collect();
+    plain(&format!("{begin}~{end}"), most)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_name_keeps_its_end() {
+        assert_eq!(name("kiosk-A", 24), "kiosk-A");
+        assert_eq!(name("0123456789abcdef01234567", 24), "0123456789abcdef01234567");
+        let long = name("the-riverside-library-second-floor-9k3fzt", 24);
+        assert_eq!((long.as_str(), long.chars().count()), ("the-riversi~floor-9k3fzt", 24));
+        assert_eq!(name("a\u{1b}b-long-9k3f", 9), "a?b-~9k3f");
+        assert_eq!(name("abc", 0), "");
+    }
 
     #[test]
     fn foreign_text_becomes_one_line_of_known_glyphs() {

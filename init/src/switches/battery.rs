@@ -99,18 +99,15 @@ mod tests {
     #[test]
     fn a_battery_without_percent_tells_by_its_energy() {
         let by = |now: &str, full: &str| {
-            let files = [
-                ("type", "Battery"),
-                ("status", "Discharging"),
-                (now, "3000000"),
-                (full, "60000000"),
-            ];
+            let files =
+                [("type", "Battery"), ("status", "Discharging"), (now, "3000000"), (full, "60000000")];
             low(tree(&[("BAT0", &files)]).path(), 10)
         };
         assert_eq!(by("energy_now", "energy_full"), Some(5));
         assert_eq!(by("charge_now", "charge_full"), Some(5));
         assert_eq!(by("energy_now", "charge_full"), None, "it does not tell");
-        let dead = [("type", "Battery"), ("status", "Discharging"), ("energy_now", "0"), ("energy_full", "0")];
+        let dead =
+            [("type", "Battery"), ("status", "Discharging"), ("energy_now", "0"), ("energy_full", "0")];
         assert_eq!(low(tree(&[("BAT0", &dead)]).path(), 10), None);
     }
 }

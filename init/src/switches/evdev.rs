@@ -41,8 +41,7 @@ fn has(bitmap: &str, bit: u16) -> bool {
 /// Whether the input device in this folder of `/sys` is one to listen to. A keyboard is none, even with a power key: what
 /// is typed on it is nobody's business here.
 fn is_switch(device: &Path) -> bool {
-    let bitmap =
-        |name: &str| fs::read_to_string(device.join("capabilities").join(name)).unwrap_or_default();
+    let bitmap = |name: &str| fs::read_to_string(device.join("capabilities").join(name)).unwrap_or_default();
     let keys = bitmap("key");
     has(&bitmap("sw"), SW_LID) || (has(&keys, KEY_POWER) && !has(&keys, KEY_A))
 }
@@ -92,15 +91,17 @@ impl Inputs {
     /// Everything that was pressed since the last call.
     pub fn read(&mut self) -> Vec<Sign> {
         let mut signs = Vec::new();
-        self.open.retain(|_, file| loop {
-            let mut event = [0; EVENT];
-            match file.read(&mut event) {
-                Ok(EVENT) => signs.extend(sign(&event)),
-                // The device went; its number may come again.
-                Ok(_) => return false,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return false,
+        self.open.retain(|_, file| {
+            loop {
+                let mut event = [0; EVENT];
+                match file.read(&mut event) {
+                    Ok(EVENT) => signs.extend(sign(&event)),
+                    // The device went; its number may come again.
+                    Ok(_) => return false,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(_) => return false,
+                }
             }
         });
         signs

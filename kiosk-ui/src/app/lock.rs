@@ -113,6 +113,7 @@ impl App {
             self.dialog = None;
         }
         self.guard.clear();
+        self.shown = 0;
         self.stray = 0;
     }
 
@@ -233,7 +234,8 @@ impl App {
         }
     }
 
-    /// `true` when nobody is there to renew the log-in, and there is just time left to send everything home with it.
+    /// `true` when nobody is there to renew the log-in, and there is just time left to send everything home with it; or when
+    /// it is over, nobody has renewed it, and the screen is locked: what can be done without it is done then.
     fn must_suspend(&mut self) -> bool {
         let Some(ends) = self.state.as_ref().and_then(|state| state.login.as_ref()).map(|login| login.ends)
         else {
@@ -245,6 +247,7 @@ impl App {
             _ => left,
         };
         self.guard.login = Some((ends, span));
-        left > 0 && left <= LAST.min(span / 4) && self.guard.away >= AWAY
+        let near = left <= LAST.min(span / 4) && (left > 0 || self.is_locked());
+        near && self.guard.away >= AWAY
     }
 }

@@ -145,6 +145,8 @@ impl App {
         match key.code {
             _ if is_enter(key) => self.submit_login(effects),
             _ if is_backspace(key) => self.login.erase(),
+            KeyCode::F(2) => self.choose_keyboard(),
+            KeyCode::Char('k') if control => self.choose_keyboard(),
             KeyCode::F(10) => self.dialog = Some(Dialog::Power),
             KeyCode::Char('o') if control => self.dialog = Some(Dialog::Power),
             KeyCode::Char('u') if control => self.login.empty_field(),

@@ -3,6 +3,8 @@
 
 mod again;
 mod choose;
+mod health;
+mod keyboard;
 mod keys;
 mod lock;
 mod login;
@@ -92,6 +94,10 @@ pub enum Dialog {
     GiveUp,
     /// The password, to log in again in mid-session.
     LogIn,
+    /// The keyboard's layouts; the one that the cursor is on.
+    Keyboard(usize),
+    /// What is unusual about this kiosk; the first sentence that is shown.
+    Kiosk(usize),
 }
 
 /// The screens' whole state.
@@ -126,6 +132,8 @@ pub struct App {
     pub guest_connected: bool,
     /// How `cached` is, as of the last answer.
     pub status: Option<Status>,
+    /// Seconds for which a password is still shown as it is typed.
+    shown: u32,
     /// The keyboard's Caps Lock is on, as far as the terminal tells.
     pub caps_lock: bool,
     /// The log-in password, until the parcel is open.
@@ -162,6 +170,7 @@ impl App {
             size,
             login: LoginForm::default(),
             trying: None,
+            shown: 0,
             again: Again::default(),
             guard: Guard::default(),
             list: List::default(),
@@ -295,6 +304,7 @@ impl App {
     fn tick(&mut self, now: u64, effects: &mut dyn Effects) {
         self.now = now;
         self.stray = self.stray.saturating_sub(1);
+        self.shown = self.shown.saturating_sub(1);
         if self.dialog == Some(Dialog::Details) {
             effects.status();
         }
@@ -366,6 +376,9 @@ impl App {
             }
             return;
         }
+        if self.show_key(key) || self.health_key(key) {
+            return;
+        }
         if let Some(dialog) = self.dialog {
             return self.dialog_key(dialog, key, effects);
         }
@@ -387,6 +400,9 @@ impl App {
         }
         if self.asks_before_giving_up() {
             return self.give_up_key(key, effects);
+        }
+        if let Dialog::Keyboard(at) = dialog {
+            return self.keyboard_key(at, key, effects);
         }
         if is_back(key) && !matches!(dialog, Dialog::Menu(_)) {
             self.dialog = None;
@@ -415,6 +431,7 @@ impl App {
             (Dialog::GiveUp, Some('n')) => self.dialog = None,
             (Dialog::Details, _) if key.code == KeyCode::Enter => self.dialog = None,
             (Dialog::Menu(at), _) => self.menu_key(at, key, effects),
+            (Dialog::Kiosk(at), _) => self.kiosk_key(at, key),
             _ => {}
         }
     }
@@ -461,6 +478,7 @@ impl App {
                 self.again = Again::default();
                 self.stray = 2;
             }
+            self.shown = 0;
             self.guard.clear();
             self.guard.seen(false);
             self.powering = false;

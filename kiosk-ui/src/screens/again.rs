@@ -25,10 +25,9 @@ pub(super) fn draw(app: &App, frame: &mut Frame) {
     kit::line(frame, inside, 1, kit::pair("Realm", format!(" {}", plain(realm, 48))));
     kit::line(frame, inside, 2, kit::pair("User", format!(" {}", plain(user, 48))));
     let idle = app.again.busy == Busy::No;
-    let stars = "*".repeat(app.again.password.chars());
-    kit::field(frame, inside, 4, "Password", &stars, idle);
-    if idle && app.caps_lock {
-        kit::line(frame, inside, 5, kit::caps_lock());
+    kit::field(frame, inside, 4, "Password", &app.masked(&app.again.password), idle);
+    if idle {
+        kit::line(frame, inside, 5, kit::below_password(app.caps_lock, app.shows_password()));
     }
     let (_, rest) = kit::cut_top(inside, 6);
     kit::text(frame, rest, message(app, realm));

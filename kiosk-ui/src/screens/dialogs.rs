@@ -1,6 +1,6 @@
 //! The windows over the screens.
 
-use super::{again, kit, list, notice, phase_name, progress};
+use super::{again, keyboard, kit, list, notice, phase_name, progress};
 use crate::{
     app::{App, Dialog, MENU},
     glyph::plain,
@@ -22,6 +22,8 @@ pub(super) fn draw(app: &App, dialog: Dialog, frame: &mut Frame) {
         Dialog::GiveUp if app.asks_before_giving_up() => return super::proof::give_up(app, frame),
         Dialog::GiveUp => ("Give up?", 66, give_up()),
         Dialog::LogIn => return again::draw(app, frame),
+        Dialog::Keyboard(at) => return keyboard::draw(app, at, frame),
+        Dialog::Kiosk(at) => ("This kiosk", 72, unusual(app, at)),
     };
     kit::card(frame, frame.area(), title, width, lines);
 }
@@ -108,6 +110,23 @@ fn give_up() -> Vec<Line<'static>> {
     vec![Line::raw(loss), Line::raw(""), choice("Y", "Yes, give up"), choice("N", "No, go on")]
 }
 
+/// The sentences from `at` on: as many as the window has room for, which are two on the smallest screen.
+fn unusual(app: &App, at: usize) -> Vec<Line<'static>> {
+    let sentences = app.unusual();
+    let all = sentences.len();
+    let mut keys = vec![choice("Esc", "Close")];
+    if all > 1 {
+        keys.push(choice("Up/Down", format!("{} of {all}", (at + 1).min(all))));
+    }
+    let room = if app.size.1 >= 24 { 3 } else { 1 };
+    let mut lines = Vec::new();
+    for sentence in sentences.iter().skip(at).take(room) {
+        lines.extend([Line::styled(plain(sentence, kit::SENTENCE), kit::WARN), Line::raw("")]);
+    }
+    lines.extend(keys);
+    lines
+}
+
 fn details(app: &App, height: u16) -> Vec<Line<'static>> {
     let mut lines = Vec::new();
     match &app.status {
@@ -132,6 +151,9 @@ fn details(app: &App, height: u16) -> Vec<Line<'static>> {
     }
     if state.clock_behind {
         lines.push(Line::styled(CLOCK_BEHIND, kit::WARN));
+    }
+    if let Some(unused) = super::not_used(state) {
+        lines.push(Line::styled(format!("{unused}: F8 at the login screen says more."), kit::WARN));
     }
     if !state.wishes_missed.is_empty() {
         let wishes: Vec<_> =

@@ -156,9 +156,14 @@ pub fn field(frame: &mut Frame, area: Rect, row: u16, label: &str, shown: &str, 
     }
 }
 
-/// What a masked field cannot show.
-pub fn caps_lock() -> Line<'static> {
-    Line::styled(format!("{:<11}Caps Lock is on.", ""), WARN)
+/// Below a password's field: what its stars cannot show, and the key that shows what is typed.
+pub fn below_password(caps_lock: bool, shown: bool) -> Line<'static> {
+    let mut spans = vec![Span::raw(format!("{:<11}", ""))];
+    if caps_lock {
+        spans.push(Span::styled("Caps Lock is on. ", WARN));
+    }
+    spans.push(Span::styled(if shown { "F3 hides it again." } else { "F3 shows what you type." }, DIM));
+    Line::from(spans)
 }
 
 /// `[#####.....]  42 %`, or what is done while the total is unknown.

@@ -3,7 +3,7 @@
 use super::kit::{self, Hint};
 use crate::{
     app::{App, Opening, Step},
-    glyph::plain,
+    glyph::{name, plain},
     text,
 };
 use parcel::{tag::Tag, wire::http::ParcelInfo};
@@ -77,7 +77,7 @@ fn rows(app: &App, parcels: &[ParcelInfo], frame: &mut Frame, area: Rect) {
             if here { ">" } else { " " },
             plain(&parcel.name, NAME - 1),
             parcel.suspended_at.map_or("never".to_owned(), text::minute),
-            parcel.suspended_on.as_ref().map_or(String::new(), |kiosk| plain(kiosk, WHERE - 1)),
+            parcel.suspended_on.as_ref().map_or(String::new(), |kiosk| name(kiosk, WHERE - 1)),
         );
         let style = if here { kit::CURSOR } else { Style::new() };
         let width = usize::from(area.width);
@@ -116,7 +116,7 @@ pub(super) fn holder(app: &App, kiosk: &str) -> String {
     if app.state.as_ref().is_some_and(|state| state.kiosk == kiosk) {
         "on this kiosk".to_owned()
     } else {
-        format!("on {}", plain(kiosk, 30))
+        format!("on {}", name(kiosk, 30))
     }
 }
 
@@ -180,10 +180,8 @@ pub(super) fn opening(app: &App, frame: &mut Frame, area: Rect) {
             };
             kit::text(frame, inside, lines);
             let (_, lower) = kit::cut_top(inside, 5);
-            kit::field(frame, lower, 0, "Password", &"*".repeat(typed.chars()), app.dialog.is_none());
-            if app.caps_lock {
-                kit::line(frame, lower, 1, kit::caps_lock());
-            }
+            kit::field(frame, lower, 0, "Password", &app.masked(typed), app.dialog.is_none());
+            kit::line(frame, lower, 1, kit::below_password(app.caps_lock, app.shows_password()));
             let (_, lower) = kit::cut_top(lower, 2);
             kit::text(frame, lower, wrong.map(|words| Line::styled(words, kit::BAD)).into_iter().collect());
         }

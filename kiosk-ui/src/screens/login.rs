@@ -3,19 +3,21 @@
 use super::kit::{self, Hint};
 use crate::{
     app::{App, Busy, Field},
-    glyph::{Glyphs, plain},
+    glyph::plain,
 };
 use ratatui::{Frame, layout::Rect, text::Line};
 
 pub(super) fn keys(app: &App) -> Vec<Hint> {
     match app.login.busy {
         Busy::No if !app.powering() => {
-            vec![
-                ("Enter", "Log in"),
-                ("Tab", "Next field"),
-                ("Esc", "Clear"),
-                ("F10", "Power off or restart"),
-            ]
+            let mut keys = vec![("Enter", "Log in"), ("Tab", "Next field"), ("Esc", "Clear")];
+            if !app.layouts().is_empty() {
+                keys.push(("F2", "Keyboard"));
+            }
+            keys.push(("F10", "Power"));
+            // On a narrow terminal there is no room for what every form has.
+            keys.retain(|(key, _)| app.size.0 >= 80 || *key != "Tab");
+            keys
         }
         Busy::No | Busy::Adopting(_) => Vec::new(),
         Busy::Asking(_) | Busy::Told => vec![("Esc", "Cancel")],
@@ -31,19 +33,20 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect) {
     let focus = |field| idle && app.login.focus == field;
     kit::line(frame, inside, 1, kit::pair("Realm", format!(" {}", plain(&app.about.realm, 48))));
     kit::field(frame, inside, 3, "User", &plain(&app.login.user, 200), focus(Field::User));
-    let stars = "*".repeat(app.login.password.chars());
-    kit::field(frame, inside, 5, "Password", &stars, focus(Field::Password));
-    if idle && app.caps_lock {
-        kit::line(frame, inside, 6, kit::caps_lock());
+    kit::field(frame, inside, 5, "Password", &app.masked(&app.login.password), focus(Field::Password));
+    if idle {
+        kit::line(frame, inside, 6, kit::below_password(app.caps_lock, app.shows_password()));
     }
     let (_, rest) = kit::cut_top(inside, 7);
     kit::text(frame, rest, message(app));
 
     let mut lines = vec![kit::pair("Server", plain(&app.about.server, 66))];
     lines.extend(app.state.as_ref().map(super::network_line));
-    if app.about.glyphs == Glyphs::Font {
-        // The kernel's own, and the password does not show which key was which.
-        lines.push(kit::pair("Keyboard", "US English"));
+    if let Some(keyboard) = app.state.as_ref().and_then(|state| state.keyboard.as_ref()) {
+        // Without one of the image's, the kernel has its own.
+        let title = app.layout().map_or("English (US)", |layout| &layout.title);
+        let title = if keyboard.layout.is_empty() { "English (US)" } else { title };
+        lines.push(kit::pair("Keyboard", plain(title, 60)));
     }
     if let Some(state) = app.state.as_ref().filter(|state| !state.image.is_empty()) {
         lines.push(kit::pair("Version", plain(&state.image, 60)));

@@ -2,6 +2,7 @@
 
 mod again;
 mod dialogs;
+mod keyboard;
 mod kit;
 mod list;
 mod login;
@@ -13,11 +14,11 @@ mod run;
 
 use crate::{
     app::{App, Dialog, LogInIs, View},
-    glyph::{Glyphs, plain},
+    glyph::{Glyphs, name, plain},
     text,
 };
 use kit::{BAR, Hint, WARN, cut_bottom, cut_top};
-use parcel::wire::session::Phase;
+use parcel::wire::session::{Phase, State};
 use ratatui::{
     Frame,
     buffer::Cell,
@@ -111,7 +112,7 @@ fn chrome(app: &App, frame: &mut Frame, keys: &[Hint]) -> Rect {
     let (top, rest) = cut_top(frame.area(), 1);
     let (rest, bottom) = cut_bottom(rest, 1);
     let (rest, below) = cut_bottom(rest, 1);
-    let kiosk = app.state.as_ref().map_or(String::new(), |state| plain(&state.kiosk, 24));
+    let kiosk = app.state.as_ref().map_or(String::new(), |state| name(&state.kiosk, 24));
     let right = format!("{kiosk}   {} UTC ", text::minute(app.now));
     let room = usize::from(top.width).saturating_sub(right.chars().count() + 2);
     let title = plain(&app.about.title, room);
@@ -137,8 +138,21 @@ fn chrome(app: &App, frame: &mut Frame, keys: &[Hint]) -> Rect {
             });
             // The login screen has a line of its own for that.
             let offline = state.network.is_none() && !matches!(app.view(), View::Login | View::Starting);
-            let offline = || offline.then(|| format!("No network: {}", plain(&state.network_detail, 120)));
-            leaving.or_else(offline).or_else(log_in)
+            // A network card that is not used may be the reason.
+            let unused = not_used(state);
+            let offline = || {
+                offline.then(|| match &unused {
+                    None => format!("No network: {}", plain(&state.network_detail, 120)),
+                    Some(unused) => format!("No network, and {unused}: F8 says more."),
+                })
+            };
+            let passing = state.health.passing_name.then_some("This kiosk has a new name after each start");
+            let unusual = || {
+                let unusual = unused.as_deref().or(passing)?;
+                Some(format!("{unusual}: F8 says more."))
+            };
+            let unusual = || unusual().filter(|_| app.view() == View::Login);
+            leaving.or_else(offline).or_else(log_in).or_else(unusual)
         }
         None => None,
     };
@@ -146,6 +160,15 @@ fn chrome(app: &App, frame: &mut Frame, keys: &[Hint]) -> Rect {
         frame.render_widget(Line::from(Span::styled(format!(" {lost}"), WARN)), below);
     }
     rest
+}
+
+/// How many devices are plugged in and not used, if any.
+fn not_used(state: &State) -> Option<String> {
+    match state.health.refused.len() {
+        0 => None,
+        1 => Some("1 USB device is not used".to_owned()),
+        more => Some(format!("{more} USB devices are not used")),
+    }
 }
 
 /// Better no form than one whose fields or warnings are out of sight.
@@ -175,7 +198,7 @@ fn starting(app: &App, frame: &mut Frame, area: Rect) {
 }
 
 /// Server and network, as the login screen and the notices show them.
-fn network_line(state: &parcel::wire::session::State) -> Line<'static> {
+fn network_line(state: &State) -> Line<'static> {
     let (word, style) = match &state.network {
         Some(network) => (plain(network, 30), kit::GOOD),
         None => ("none".to_owned(), kit::BAD),

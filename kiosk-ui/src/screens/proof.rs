@@ -53,9 +53,9 @@ pub(super) fn give_up(app: &App, frame: &mut Frame) {
 
 fn form(app: &App, frame: &mut Frame, inside: Rect, row: u16) {
     let free = app.guard.asking.is_none();
-    kit::field(frame, inside, row, "Password", &"*".repeat(app.guard.password.chars()), free);
-    if free && app.caps_lock {
-        kit::line(frame, inside, row + 1, kit::caps_lock());
+    kit::field(frame, inside, row, "Password", &app.masked(&app.guard.password), free);
+    if free {
+        kit::line(frame, inside, row + 1, kit::below_password(app.caps_lock, app.shows_password()));
     }
 }
 

@@ -17,7 +17,9 @@ use parcel::{
     wire::{
         hold::{ClaimTag, StoreIdentity},
         http::{LockInfo, ParcelInfo},
-        session::{Command, Login, Phase, PhaseRecord, State, WipeCheck, WipeReport},
+        session::{
+            Command, Keyboard, KeyboardLayout, Login, Phase, PhaseRecord, State, WipeCheck, WipeReport,
+        },
     },
 };
 use ratatui::{
@@ -112,7 +114,11 @@ impl Desk {
             realm: "WAYSTATION.TEST".into(),
             server: "https://parcels.waystation.test:8443".into(),
             glyphs: Glyphs::Font,
-            session: parcel::wire::kiosk::Session { lock_after_s: 0, suspend_after_s: 0, low_battery_percent: 0 },
+            session: parcel::wire::kiosk::Session {
+                lock_after_s: 0,
+                suspend_after_s: 0,
+                low_battery_percent: 0,
+            },
         };
         Self { app: App::new(about, (cols, rows), NOW), world: Fake::default() }
     }
@@ -257,6 +263,36 @@ pub fn session() -> Session {
     Session { token: Zeroizing::new("token".into()), login: login() }
 }
 
+/// Some of an image's layouts.
+pub fn keyboard() -> Keyboard {
+    let layout = |(name, title): (&str, &str)| KeyboardLayout { name: name.into(), title: title.into() };
+    let layouts = [
+        ("at", "German (Austria)"),
+        ("be", "Belgian"),
+        ("br", "Portuguese (Brazil)"),
+        ("ch-fr", "French (Switzerland)"),
+        ("cz", "Czech"),
+        ("de", "German"),
+        ("de-nodeadkeys", "German (no dead keys)"),
+        ("dk", "Danish"),
+        ("es", "Spanish"),
+        ("fi", "Finnish"),
+        ("fr", "French"),
+        ("gb", "English (UK)"),
+        ("gr", "Greek and English (US)"),
+        ("hu", "Hungarian"),
+        ("it", "Italian"),
+        ("no", "Norwegian"),
+        ("pl", "Polish"),
+        ("ro", "Romanian"),
+        ("se", "Swedish"),
+        ("tr", "Turkish"),
+        ("ua", "Ukrainian and English (US)"),
+        ("us", "English (US)"),
+    ];
+    Keyboard { layout: "us".into(), layouts: layouts.map(layout).into() }
+}
+
 /// A healthy kiosk in a phase.
 pub fn state(phase: Phase) -> State {
     State {
@@ -277,7 +313,7 @@ pub fn state(phase: Phase) -> State {
         waiting: None,
         clock_behind: false,
         report: None,
-        keyboard: None,
+        keyboard: Some(keyboard()),
         health: parcel::wire::health::Health::default(),
         console: false,
         timeline: Vec::new(),

@@ -10,7 +10,8 @@ use parcel::wire::{
     session::{Command, Login, Phase, State},
 };
 
-const SITE: kiosk::Session = kiosk::Session { lock_after_s: 300, suspend_after_s: 3600, low_battery_percent: 10 };
+const SITE: kiosk::Session =
+    kiosk::Session { lock_after_s: 300, suspend_after_s: 3600, low_battery_percent: 10 };
 
 /// With the guest's console before the user, at a site that locks.
 fn at_site(session: kiosk::Session) -> Desk {
@@ -165,6 +166,16 @@ fn it_is_suspended_while_its_log_in_still_lasts() {
     assert_eq!(desk.did(), []);
     desk.wait(1);
     assert_eq!(desk.did(), [command(Command::Lock), command(Command::Suspend)]);
+    // It ended while somebody was there, who then left.
+    let mut desk = at_site(SITE);
+    desk.event(Event::Tick(NOW + 36_000 - 2));
+    desk.keys("x");
+    desk.wait(299);
+    desk.did();
+    desk.wait(1);
+    assert_eq!(desk.did(), [command(Command::Lock)]);
+    desk.wait(1);
+    assert_eq!(desk.did(), [command(Command::Suspend)]);
     // Somebody who works is asked to log in again instead.
     let mut desk = at_site(kiosk::Session { lock_after_s: 0, suspend_after_s: 0, ..SITE });
     desk.wait(1);

@@ -5,6 +5,7 @@ mod again;
 mod desk;
 mod flow;
 mod kerberos;
+mod keyboard;
 mod kiosk;
 mod lock;
 mod peers;

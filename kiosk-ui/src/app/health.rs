@@ -1,0 +1,40 @@
+//! What is unusual about the kiosk itself.
+
+use super::{App, Dialog, View, keys::is_enter};
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+
+/// Said of a kiosk whose machine has nothing of its own to be known by.
+const PASSING: &str = "Nothing tells this machine from others, so this kiosk has a new name after each start. Should its power fail in a \
+session, it asks before it takes over the lock that it held itself.";
+
+impl App {
+    /// Sentences on what is unusual about this kiosk; none, as a rule.
+    pub fn unusual(&self) -> Vec<String> {
+        let Some(health) = self.state.as_ref().map(|state| &state.health) else { return Vec::new() };
+        let passing = health.passing_name.then(|| PASSING.to_owned());
+        health.refused.iter().cloned().chain(passing).collect()
+    }
+
+    /// Opens the window with those sentences.
+    pub(super) fn health_key(&mut self, key: KeyEvent) -> bool {
+        let asked = key.code == KeyCode::F(8)
+            || (key.code == KeyCode::Char('n') && key.modifiers == KeyModifiers::CONTROL);
+        let here = self.dialog.is_none()
+            && matches!(self.view(), View::Login | View::List | View::Opening | View::Progress);
+        let opens = asked && here && !self.unusual().is_empty();
+        if opens {
+            self.dialog = Some(Dialog::Kiosk(0));
+        }
+        opens
+    }
+
+    pub(super) fn kiosk_key(&mut self, at: usize, key: KeyEvent) {
+        let last = self.unusual().len().saturating_sub(1);
+        match key.code {
+            KeyCode::Up => self.dialog = Some(Dialog::Kiosk(at.saturating_sub(1))),
+            KeyCode::Down => self.dialog = Some(Dialog::Kiosk((at + 1).min(last))),
+            _ if is_enter(key) => self.dialog = None,
+            _ => {}
+        }
+    }
+}
