@@ -5,6 +5,7 @@
 //! share one fetch, and a prefetch that somebody now waits for is moved to the front.
 
 use crate::{
+    budget::Budget,
     ram::RamCache,
     remote::{PAUSES, watched},
     status::{Board, lock},
@@ -24,6 +25,7 @@ use parcel::{
 };
 use std::{
     collections::HashMap,
+    io,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -129,7 +131,10 @@ pub struct Engine {
     store: Arc<Store>,
     source: Arc<dyn Source>,
     board: Arc<Board>,
-    ram: Mutex<RamCache>,
+    budget: Arc<Budget>,
+    ram: Mutex<RamCache<ChunkName>>,
+    /// The most bytes of opened chunks, if the budget allows for them.
+    ram_bytes: usize,
     flights: Mutex<HashMap<ChunkName, Flight>>,
     demands: Semaphore,
     prefetches: Semaphore,
@@ -139,13 +144,21 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// An engine that keeps at most `ram_bytes` of opened chunks.
-    pub fn new(store: Arc<Store>, source: Arc<dyn Source>, board: Arc<Board>, ram_bytes: usize) -> Arc<Self> {
+    /// An engine that keeps at most `ram_bytes` of opened chunks, and pieces as the `budget` allows.
+    pub fn new(
+        store: Arc<Store>,
+        source: Arc<dyn Source>,
+        board: Arc<Board>,
+        budget: Arc<Budget>,
+        ram_bytes: usize,
+    ) -> Arc<Self> {
         Arc::new(Self {
             store,
             source,
             board,
-            ram: Mutex::new(RamCache::new(ram_bytes)),
+            budget,
+            ram: Mutex::default(),
+            ram_bytes,
             flights: Mutex::default(),
             demands: Semaphore::new(DEMANDS),
             prefetches: Semaphore::new(PREFETCHES),
@@ -162,6 +175,28 @@ impl Engine {
     /// The status board.
     pub fn board(&self) -> &Arc<Board> {
         &self.board
+    }
+
+    /// The budget of memory.
+    pub fn budget(&self) -> &Arc<Budget> {
+        &self.budget
+    }
+
+    /// What opened chunks may take, and what the store may if its medium is memory.
+    fn shares(&self) -> (usize, u64) {
+        let pieces = self.budget.pieces();
+        let opened = if self.store.in_memory() { pieces / 4 } else { pieces };
+        let opened = (opened as usize).min(self.ram_bytes);
+        (opened, pieces - opened as u64)
+    }
+
+    /// Lets pieces go until they leave the room that the budget needs for changes.
+    pub fn fit(&self) {
+        let (opened, stored) = self.shares();
+        lock(&self.ram).fit(opened);
+        if self.store.in_memory() {
+            self.store.fit(stored);
+        }
     }
 
     /// Forgets all plaintext.
@@ -217,7 +252,8 @@ impl Engine {
             };
             let plain = Arc::new(engine.object(&name, watched, keep, open).await);
             if keep == Keep::Ram {
-                lock(&engine.ram).put(name, plain.clone());
+                let (opened, _) = engine.shares();
+                lock(&engine.ram).put(name, plain.clone(), opened);
             }
             lock(&engine.flights).remove(&name);
             plain
@@ -330,6 +366,20 @@ impl Engine {
                 None
             }
         }
+    }
+
+    /// Does `work` on the local medium however long that takes, on one of the few threads that wait for it.
+    pub async fn on_medium<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let permit = self.locals.clone().acquire_owned().await.map_err(io::Error::other)?;
+        let doing = tokio::task::spawn_blocking(move || {
+            let done = work();
+            drop(permit);
+            done
+        });
+        doing.await.unwrap_or_else(|panic| Err(io::Error::other(panic)))
     }
 
     async fn sourced<T: Send + 'static>(

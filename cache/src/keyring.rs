@@ -9,7 +9,13 @@ use parcel::{
     record::ImageInfo,
     secret::{ParcelKey, Secret},
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
 use tokio::sync::OnceCell;
 use zeroize::Zeroizing;
 
@@ -47,13 +53,21 @@ pub fn open_leaf(
     Leaf::open(bytes, key, parcel, image, index)
 }
 
-/// The images of one version.
+/// The images of one version. Its leaves stay in memory once they are loaded.
 pub struct Keyring {
     engine: Arc<Engine>,
     parcel: ParcelId,
     key: ParcelKey,
     secrets: Arc<Vec<Secret>>,
     images: BTreeMap<ImageKind, Image>,
+    /// Bytes of the loaded leaves.
+    loaded: AtomicU64,
+}
+
+impl Drop for Keyring {
+    fn drop(&mut self) {
+        self.engine.budget().remove_leaves(self.loaded.load(Relaxed));
+    }
 }
 
 impl Keyring {
@@ -77,7 +91,7 @@ impl Keyring {
                 return Err(bad("it is there twice"));
             }
         }
-        Ok(Self { engine, parcel, key, secrets, images: found })
+        Ok(Self { engine, parcel, key, secrets, images: found, loaded: AtomicU64::new(0) })
     }
 
     /// The engine beneath.
@@ -107,7 +121,11 @@ impl Keyring {
             let (key, parcel) = (self.key.clone(), self.parcel);
             let open =
                 move |bytes: &[u8]| Ok(Arc::new(open_leaf(bytes, &name, &key, &parcel, image, index)?));
-            self.engine.demand(&name, open).await
+            let leaf = self.engine.demand(&name, open).await;
+            let bytes = (leaf.refs.len() * size_of::<Option<ChunkRef>>()) as u64;
+            self.loaded.fetch_add(bytes, Relaxed);
+            self.engine.budget().add_leaves(bytes);
+            leaf
         };
         slot.leaf.get_or_init(load).await.clone()
     }

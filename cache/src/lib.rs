@@ -1,6 +1,7 @@
 //! The client engine: fetches pieces of a parcel, keeps sealed copies and changed pieces, serves a guest's disk and
 //! memory, and commits what changed. `cached` runs it on a kiosk; `waystation` uses it on an administrator's machine.
 
+pub mod budget;
 pub mod commit;
 pub mod control;
 pub mod daemon;

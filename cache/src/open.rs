@@ -1,7 +1,7 @@
 //! An open parcel: one version of it, its disk, and what the VMM has of it.
 
 use crate::{
-    disk::{Disk, dirty::Dirty},
+    disk::{Disk, changes::Changes},
     fetch::{Class, Engine, Keep, Plain},
     harden,
     keyring::Keyring,
@@ -77,7 +77,7 @@ pub struct Opening<'a> {
     pub cold_boot: bool,
     /// The cache folder.
     pub cache: &'a Path,
-    /// Changed chunks kept in memory, at most.
+    /// Changed chunks beyond so many leave memory for the cache folder.
     pub dirty_in_ram: usize,
 }
 
@@ -109,15 +109,14 @@ impl OpenParcel {
         let keyring = Keyring::new(engine.clone(), how.parcel, key.clone(), secrets, &record.public.images)
             .map_err(|e| WireError::new(Code::RecordDamaged, e.to_string()))?;
         let keyring = Arc::new(keyring);
-        let dirty = Dirty::new(how.cache, engine.store().clone(), engine.board().clone(), how.dirty_in_ram)
-            .map_err(|e| {
+        let changes = Changes::new(how.cache, engine.clone(), how.dirty_in_ram).map_err(|e| {
             let folder = how.cache.display();
             let text = format!(
                 "the kiosk's cache folder {folder} cannot be written ({e}); restart the kiosk, or use another"
             );
             WireError::new(Code::CacheMedium, text)
         })?;
-        let disk = Disk::new(keyring.clone(), dirty);
+        let disk = Disk::new(keyring.clone(), changes);
         let restored = record.public.suspended() && !how.cold_boot;
         Ok(Arc::new(Self { record, key, keyring, disk, restored, saved: Mutex::new(None) }))
     }

@@ -1,29 +1,29 @@
 //! A bounded cache of opened chunks, least recently used out first.
 
 use crate::fetch::Plain;
-use parcel::id::ChunkName;
 use std::{
     collections::{BTreeMap, HashMap},
+    hash::Hash,
     sync::Arc,
 };
 
 /// Opened chunks in memory.
-pub struct RamCache {
-    most: usize,
+pub struct RamCache<Name> {
     bytes: usize,
     tick: u64,
-    chunks: HashMap<ChunkName, (u64, Arc<Plain>)>,
-    order: BTreeMap<u64, ChunkName>,
+    chunks: HashMap<Name, (u64, Arc<Plain>)>,
+    order: BTreeMap<u64, Name>,
 }
 
-impl RamCache {
-    /// A cache of at most `most` bytes.
-    pub fn new(most: usize) -> Self {
-        Self { most, bytes: 0, tick: 0, chunks: HashMap::new(), order: BTreeMap::new() }
+impl<Name> Default for RamCache<Name> {
+    fn default() -> Self {
+        Self { bytes: 0, tick: 0, chunks: HashMap::new(), order: BTreeMap::new() }
     }
+}
 
+impl<Name: Copy + Eq + Hash> RamCache<Name> {
     /// The chunk, if it is here.
-    pub fn get(&mut self, name: &ChunkName) -> Option<Arc<Plain>> {
+    pub fn get(&mut self, name: &Name) -> Option<Arc<Plain>> {
         let (tick, plain) = self.chunks.get_mut(name)?;
         self.order.remove(tick);
         self.tick += 1;
@@ -32,16 +32,20 @@ impl RamCache {
         Some(plain.clone())
     }
 
-    /// Takes a chunk in, and others out if need be.
-    pub fn put(&mut self, name: ChunkName, plain: Arc<Plain>) {
-        if self.get(&name).is_some() || plain.len() > self.most {
-            return;
+    /// Takes a chunk in, and others out, so that it keeps at most `most` bytes.
+    pub fn put(&mut self, name: Name, plain: Arc<Plain>, most: usize) {
+        if self.get(&name).is_none() && plain.len() <= most {
+            self.bytes += plain.len();
+            self.tick += 1;
+            self.order.insert(self.tick, name);
+            self.chunks.insert(name, (self.tick, plain));
         }
-        self.bytes += plain.len();
-        self.tick += 1;
-        self.order.insert(self.tick, name);
-        self.chunks.insert(name, (self.tick, plain));
-        while self.bytes > self.most
+        self.fit(most);
+    }
+
+    /// Lets chunks go until it keeps at most `most` bytes.
+    pub fn fit(&mut self, most: usize) {
+        while self.bytes > most
             && let Some((_, oldest)) = self.order.pop_first()
         {
             if let Some((_, plain)) = self.chunks.remove(&oldest) {
@@ -52,7 +56,7 @@ impl RamCache {
 
     /// Forgets all.
     pub fn clear(&mut self) {
-        *self = Self::new(self.most);
+        *self = Self::default();
     }
 }
 
@@ -63,16 +67,20 @@ mod tests {
 
     #[test]
     fn the_least_recently_used_goes_first() {
-        let mut cache = RamCache::new(30);
-        let name = |i: u8| ChunkName([i; 20]);
+        let mut cache = RamCache::default();
+        let put = |cache: &mut RamCache<u8>, i: u8, bytes: usize| {
+            cache.put(i, Arc::new(Zeroizing::new(vec![i; bytes])), 30);
+        };
         for i in 0..3 {
-            cache.put(name(i), Arc::new(Zeroizing::new(vec![i; 10])));
+            put(&mut cache, i, 10);
         }
-        assert!(cache.get(&name(0)).is_some());
-        cache.put(name(3), Arc::new(Zeroizing::new(vec![3; 10])));
-        assert!(cache.get(&name(1)).is_none());
-        assert!([0, 2, 3].iter().all(|i| cache.get(&name(*i)).is_some_and(|plain| plain[0] == *i)));
-        cache.put(name(9), Arc::new(Zeroizing::new(vec![0; 31])));
-        assert!(cache.get(&name(9)).is_none());
+        assert!(cache.get(&0).is_some());
+        put(&mut cache, 3, 10);
+        assert!(cache.get(&1).is_none());
+        assert!([0, 2, 3].iter().all(|i| cache.get(i).is_some_and(|plain| plain[0] == *i)));
+        put(&mut cache, 9, 31);
+        assert!(cache.get(&9).is_none());
+        cache.fit(15);
+        assert!(cache.get(&3).is_some() && cache.get(&0).is_none() && cache.get(&2).is_none());
     }
 }

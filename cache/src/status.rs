@@ -4,6 +4,7 @@ use client::traffic::Traffic;
 use parcel::wire::{
     Code, Progress,
     daemon::{Status, Waiting},
+    memory::Room,
 };
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -79,6 +80,7 @@ struct Inner {
     waits: BTreeMap<u64, Wait>,
     next: u64,
     dirty: u64,
+    room: Room,
 }
 
 /// The board on which every part of the engine writes, and that [`Status`] is read from.
@@ -124,6 +126,12 @@ impl Board {
         self.touch();
     }
 
+    /// How much room there is for changes.
+    pub fn set_room(&self, room: Room) {
+        lock(&self.inner).room = room;
+        self.touch();
+    }
+
     /// How things are.
     pub fn status(&self) -> Status {
         let now = Instant::now();
@@ -137,7 +145,7 @@ impl Board {
             code: wait.code,
         });
         let progress = inner.meter.as_ref().map(|(_, meter)| meter.progress(now));
-        Status { bytes_in, bytes_out, progress, waiting, dirty_chunks: inner.dirty }
+        Status { bytes_in, bytes_out, progress, waiting, dirty_chunks: inner.dirty, room: inner.room }
     }
 
     /// A place to say why something waits; empty until [`WaitGuard::set`].

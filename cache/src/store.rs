@@ -3,14 +3,17 @@
 //! Nothing in it is trusted or needed: an object that fails to open is thrown away and fetched again, and objects
 //! make room for others (and for dirty chunks) when the medium is nearly full. Only ciphertext is ever written.
 
-use crate::status::lock;
+use crate::{disk::spill, status::lock};
 use parcel::{MAX_OBJECT, id::ChunkName};
 use std::{
     collections::{HashMap, VecDeque},
     fs::{self, File},
     io::{self, Read as _},
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 /// Folder of the objects below the cache folder.
@@ -26,9 +29,16 @@ struct Index {
     bytes: u64,
 }
 
+/// What a file takes beside its bytes where the medium is memory, about.
+const FILE: u64 = 4096;
+
 /// Sealed objects on the local medium.
 pub struct Store {
     root: PathBuf,
+    /// The medium is the machine's memory.
+    in_memory: bool,
+    /// The most memory that they may take there.
+    most: AtomicU64,
     index: Mutex<Index>,
 }
 
@@ -49,7 +59,24 @@ impl Store {
                 }
             }
         }
-        Ok(Self { root, index: Mutex::new(index) })
+        let in_memory = spill::in_memory(File::open(&root)?);
+        Ok(Self { root, in_memory, most: AtomicU64::new(u64::MAX), index: Mutex::new(index) })
+    }
+
+    /// Whether what is kept here takes the machine's memory.
+    pub fn in_memory(&self) -> bool {
+        self.in_memory
+    }
+
+    /// On a medium that is memory: takes at most `most` bytes of it from now on, and lets old objects go for that.
+    pub fn fit(&self, most: u64) {
+        self.most.store(most, Relaxed);
+        loop {
+            let takes = lock(&self.index).takes();
+            if takes <= most || self.give_up(takes - most) == 0 {
+                return;
+            }
+        }
     }
 
     fn path(&self, name: &ChunkName) -> PathBuf {
@@ -127,6 +154,13 @@ impl Store {
     }
 
     fn make_room(&self, bytes: u64) -> bool {
+        if self.in_memory {
+            let most = self.most.load(Relaxed);
+            let takes = lock(&self.index).takes() + bytes + FILE;
+            if takes > most && self.give_up(takes - most) < takes - most {
+                return false;
+            }
+        }
         let Ok(medium) = nix::sys::statvfs::statvfs(&self.root) else { return false };
         let block = medium.fragment_size();
         let (free, all) = (medium.blocks_available() * block, medium.blocks() * block);
@@ -136,6 +170,11 @@ impl Store {
 }
 
 impl Index {
+    /// Memory that they take, where the medium is memory.
+    fn takes(&self) -> u64 {
+        self.bytes + self.sizes.len() as u64 * FILE
+    }
+
     fn insert(&mut self, name: ChunkName, size: u64) {
         if self.sizes.insert(name, size).is_none() {
             self.bytes += size;

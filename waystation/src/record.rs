@@ -68,7 +68,7 @@ pub(super) async fn send_file(
             let bytes = input.read(at, len as usize)?;
             Ok(bytes.iter().any(|byte| *byte != 0).then_some(bytes))
         };
-        Job { index, bytes: len, load: Box::new(load) }
+        Job::new(index, len, load)
     });
     let sending = async {
         let changes = uploader.pieces(jobs.collect(), step).await?;

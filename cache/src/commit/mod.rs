@@ -6,6 +6,7 @@
 pub mod upload;
 
 use crate::{
+    disk::changes::Changed,
     fetch::Plain,
     keyring::Keyring,
     memory::SharedMemory,
@@ -14,6 +15,7 @@ use crate::{
     status::Step,
 };
 use bytes::Bytes;
+use futures::FutureExt as _;
 use parcel::{
     chunk::CHUNK_SIZE,
     id::{ChunkName, ParcelId, RecordHash, Version},
@@ -22,8 +24,15 @@ use parcel::{
     record::{ImageInfo, MAX_WORKING_SET, Private, Public, Record},
     wire::{Code, WireError},
 };
-use std::{collections::BTreeMap, io, sync::Arc};
-use upload::{Job, Uploader};
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+use upload::{Job, Load, Uploader};
 use zeroize::Zeroizing;
 
 /// Who commits, for the record.
@@ -125,8 +134,8 @@ async fn attempt(
     let writer = Writer { open, uploader: &uploader, step: &step, target };
 
     // What there is to do is known before it is begun, so that the traveller sees how far it is.
-    let chunks = open.disk.dirty_chunks();
-    step.grow((chunks.len() * CHUNK_SIZE) as u64);
+    let changes = open.disk.changes();
+    step.grow((changes.len() * CHUNK_SIZE) as u64);
     let memory = match &saved {
         Saved::PoweredOff => None,
         Saved::Suspended { memory, state, dirty, .. } => {
@@ -138,7 +147,7 @@ async fn attempt(
         }
     };
 
-    let mut images = vec![writer.disk(chunks).await?];
+    let mut images = vec![writer.disk(changes).await?];
     let mut working_set = Vec::new();
     if let Some((memory, state, plan)) = memory {
         working_set = plan.packs.iter().map(|pack| pack.index).take(MAX_WORKING_SET).collect();
@@ -214,13 +223,29 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    async fn disk(&self, chunks: Vec<u64>) -> Result<ImageInfo, WireError> {
+    /// What needs the medium comes last: everything else is home by then.
+    async fn disk(&self, changes: Vec<Changed>) -> Result<ImageInfo, WireError> {
         let bytes = self.open.disk.bytes();
-        let jobs = chunks.into_iter().map(|index| {
-            let disk = self.open.disk.clone();
-            Job { index, bytes: CHUNK_SIZE as u64, load: Box::new(move || disk.dirty_bytes(index)) }
-        });
-        let changes = self.send(jobs.collect()).await?;
+        let job = |changed: Changed| {
+            let (index, disk) = (changed.chunk, self.open.disk.clone());
+            let (noted, seen) = (disk.clone(), Arc::new(AtomicU64::new(0)));
+            let read = seen.clone();
+            let load = async move {
+                let (tick, plain) = disk.changed(index).await;
+                read.store(tick, Relaxed);
+                Ok(plain)
+            };
+            Job {
+                index,
+                bytes: CHUNK_SIZE as u64,
+                load: Load::Waits(load.boxed()),
+                sent: changed.sent,
+                done: Some(Box::new(move |name| noted.sent(index, seen.load(Relaxed), name))),
+            }
+        };
+        let (on_medium, here): (Vec<_>, Vec<_>) = changes.into_iter().partition(|changed| changed.spilled);
+        let mut changes = self.send(here.into_iter().map(job).collect()).await?;
+        changes.extend(self.send(on_medium.into_iter().map(job).collect()).await?);
         self.image(ImageKind::Disk, bytes, changes, Some(&self.open.keyring)).await
     }
 
@@ -233,7 +258,7 @@ impl Writer<'_> {
             let memory = memory.clone();
             let bytes = (pack.pages.len() * PAGE_SIZE) as u64;
             let load = move || -> io::Result<_> { Ok(Some(memory.pack(&pack.pages))) };
-            Job { index: u64::from(pack.index), bytes, load: Box::new(load) }
+            Job::new(u64::from(pack.index), bytes, load)
         });
         let mut packs = self.send(jobs.collect()).await?;
         packs.extend(plan.freed.iter().map(|index| (u64::from(*index), None)));
@@ -242,7 +267,7 @@ impl Writer<'_> {
 
         let jobs = plan.map_chunks.iter().map(|chunk| {
             let bytes = plan.map.chunk_bytes(*chunk).map(Zeroizing::new);
-            Job { index: *chunk as u64, bytes: 0, load: Box::new(move || Ok(bytes)) }
+            Job::new(*chunk as u64, 0, move || Ok(bytes))
         });
         let changes = self.send(jobs.collect()).await?;
         let map_image = self.image(ImageKind::PageMap, plan.map.len() * 4, changes, old).await?;
@@ -255,7 +280,7 @@ impl Writer<'_> {
             let range = chunk * CHUNK_SIZE..state.len().min((chunk + 1) * CHUNK_SIZE);
             let bytes = range.len() as u64;
             let load = move || Ok(Some(Zeroizing::new(state[range].to_vec())));
-            Job { index: chunk as u64, bytes, load: Box::new(load) }
+            Job::new(chunk as u64, bytes, load)
         });
         let changes = self.send(jobs.collect()).await?;
         self.image(ImageKind::State, state.len() as u64, changes, None).await

@@ -27,18 +27,50 @@ const BATCH: usize = 32;
 /// Pieces being sent at once.
 const SENDING: usize = 4;
 
+/// How the bytes of a piece are had; `None`: they are all zeros.
+pub enum Load {
+    /// They are here. Runs on a thread that may block.
+    Here(Box<dyn FnOnce() -> io::Result<Option<Plain>> + Send>),
+    /// They may have to be waited for.
+    Waits(BoxFuture<'static, io::Result<Option<Plain>>>),
+}
+
 /// One piece to be stored.
 pub struct Job {
     /// Index of the chunk in its image.
     pub index: u64,
     /// Its size in memory, for the progress.
     pub bytes: u64,
-    /// Gets its bytes; `None`: they are all zeros. Runs on a thread that may block.
-    pub load: Box<dyn FnOnce() -> io::Result<Option<Plain>> + Send>,
+    /// Its bytes.
+    pub load: Load,
+    /// What it is called if it was sent before: its bytes are not needed unless it got lost there.
+    pub sent: Option<ChunkRef>,
+    /// Told once it is there.
+    pub done: Option<Done>,
 }
 
-/// A job's index and size, and its piece unless that is all zeros.
-type SealedJob = (u64, u64, Option<(ChunkRef, Bytes)>);
+/// Takes the name of a piece that was stored.
+pub type Done = Box<dyn FnOnce(&ChunkRef) + Send>;
+
+impl Job {
+    /// A piece that is here.
+    pub fn new(
+        index: u64,
+        bytes: u64,
+        load: impl FnOnce() -> io::Result<Option<Plain>> + Send + 'static,
+    ) -> Self {
+        Self { index, bytes, load: Load::Here(Box::new(load)), sent: None, done: None }
+    }
+}
+
+/// A job after sealing.
+struct SealedJob {
+    index: u64,
+    bytes: u64,
+    /// Its piece, unless that is all zeros.
+    piece: Option<(ChunkRef, Bytes)>,
+    done: Option<Done>,
+}
 /// What chunks are called now; `None` is a hole.
 pub type Refs = Vec<(u64, Option<ChunkRef>)>;
 
@@ -69,45 +101,81 @@ impl Uploader {
         &self.sink
     }
 
-    /// Stores every job's piece; answers what each chunk is called now, `None` for a hole, in the jobs' order.
+    /// Stores every job's piece; answers what each chunk is called now, `None` for a hole.
     pub async fn pieces(&self, jobs: Vec<Job>, step: &Step) -> Result<Refs, WireError> {
+        let (sent, mut jobs): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| job.sent.is_some());
+        let (mut refs, lost) = self.still_there(sent, step).await?;
+        jobs.extend(lost);
         let sealed = stream::iter(jobs).map(|job| self.seal(job).boxed()).buffered(2 * self.cores);
         let batches = sealed.chunks(BATCH).map(|batch| self.batch(batch, step).boxed());
-        let refs: Vec<Vec<_>> = batches.buffered(2).try_collect().await?;
-        Ok(refs.into_iter().flatten().collect())
+        let sent: Vec<Vec<_>> = batches.buffered(2).try_collect().await?;
+        refs.extend(sent.into_iter().flatten());
+        Ok(refs)
+    }
+
+    /// Which jobs that were sent before need not be sent again, and which must.
+    async fn still_there(&self, sent: Vec<Job>, step: &Step) -> Result<(Refs, Vec<Job>), WireError> {
+        let (mut refs, mut lost) = (Vec::new(), Vec::new());
+        let mut sent = sent.into_iter().peekable();
+        while sent.peek().is_some() {
+            let batch: Vec<_> = sent.by_ref().take(BATCH).collect();
+            let names: Vec<_> =
+                batch.iter().filter_map(|job| job.sent.as_ref().map(|one| one.name)).collect();
+            let have = self.again(|| self.sink.have(&names)).await.map_err(|e| e.error)?;
+            for (job, have) in batch.into_iter().zip(have) {
+                match have {
+                    true => {
+                        step.add(job.bytes);
+                        refs.push((job.index, job.sent));
+                    }
+                    false => lost.push(job),
+                }
+            }
+        }
+        Ok((refs, lost))
     }
 
     async fn batch(&self, batch: Vec<Result<SealedJob, WireError>>, step: &Step) -> Result<Refs, WireError> {
         let mut refs = Vec::with_capacity(batch.len());
         let mut objects = Vec::with_capacity(batch.len());
         let mut plain = Vec::with_capacity(batch.len());
+        let mut told = Vec::new();
         for job in batch {
-            let (index, bytes, sealed) = job?;
-            refs.push((index, sealed.as_ref().map(|(one, _)| one.clone())));
-            match sealed {
+            let SealedJob { index, bytes, piece, done } = job?;
+            refs.push((index, piece.as_ref().map(|(one, _)| one.clone())));
+            match piece {
                 Some((one, object)) => {
                     plain.push(bytes);
                     objects.push((one.name, object));
+                    told.extend(done.map(|done| (one, done)));
                 }
                 None => step.add(bytes),
             }
         }
         self.objects(objects, |i| step.add(plain[i])).await?;
+        told.into_iter().for_each(|(one, done)| done(&one));
         Ok(refs)
     }
 
     async fn seal(&self, job: Job) -> Result<SealedJob, WireError> {
         let (secret, level) = (self.secret.clone(), self.level);
+        let Job { index, bytes, load, done, .. } = job;
+        let load = match load {
+            Load::Here(load) => load,
+            Load::Waits(load) => {
+                let loaded = load.await;
+                Box::new(move || loaded)
+            }
+        };
         let work = tokio::task::spawn_blocking(move || {
-            let Some(plain) = (job.load)().map_err(|e| WireError::new(Code::CacheMedium, e.to_string()))?
-            else {
-                return Ok((job.index, job.bytes, None));
+            let Some(plain) = load().map_err(|e| WireError::new(Code::CacheMedium, e.to_string()))? else {
+                return Ok(SealedJob { index, bytes, piece: None, done });
             };
             let sealed = chunk::seal(&secret, &plain, level).map_err(|e| {
                 WireError::new(Code::InternalError, format!("a piece could not be sealed: {e}"))
             })?;
             let one = ChunkRef { name: sealed.name, key: sealed.key, secret: 0 };
-            Ok((job.index, job.bytes, Some((one, Bytes::from(sealed.bytes)))))
+            Ok(SealedJob { index, bytes, piece: Some((one, Bytes::from(sealed.bytes))), done })
         });
         work.await.map_err(|e| WireError::new(Code::InternalError, e.to_string()))?
     }

@@ -6,6 +6,7 @@ mod serve;
 pub use serve::run;
 
 use crate::{
+    budget::Budget,
     commit::{self, Author, Committed},
     disk::serve::DiskServer,
     fetch::Engine,
@@ -28,6 +29,7 @@ use parcel::{
         daemon::{Policy, Reply, Request},
         hold::Claim,
         http::{LockReply, LockRequest},
+        memory,
     },
 };
 use std::{
@@ -51,9 +53,11 @@ pub struct Settings {
     pub cache_dir: PathBuf,
     /// zstd level of what is sealed.
     pub zstd_level: i32,
-    /// Memory for opened chunks, in bytes.
+    /// Memory for changed chunks and cached pieces, in bytes, until a parcel is opened with another.
+    pub budget: u64,
+    /// The most of it that opened chunks take, in bytes.
     pub ram_bytes: usize,
-    /// Changed chunks kept in memory, at most.
+    /// Changed chunks beyond so many leave memory for the cache folder.
     pub dirty_in_ram: usize,
 }
 
@@ -66,7 +70,8 @@ impl Settings {
         let bytes = total.and_then(|kib| kib.trim().parse::<usize>().ok()).unwrap_or(1 << 20) << 10;
         let ram_bytes = (bytes / 64).clamp(16 << 20, 128 << 20);
         let dirty_in_ram = (bytes / 32 / parcel::chunk::CHUNK_SIZE).clamp(128, 2048);
-        Self { run_dir, cache_dir, zstd_level, ram_bytes, dirty_in_ram }
+        let budget = bytes as u64 / 4;
+        Self { run_dir, cache_dir, zstd_level, budget, ram_bytes, dirty_in_ram }
     }
 }
 
@@ -129,7 +134,8 @@ impl Daemon {
     pub fn new(settings: Settings, api: Api, board: Arc<Board>) -> io::Result<Arc<Self>> {
         let store = Arc::new(Store::open(&settings.cache_dir)?);
         let source = Arc::new(ServerSource(api.clone()));
-        let engine = Engine::new(store, source, board.clone(), settings.ram_bytes);
+        let budget = Budget::new(settings.budget, board.clone());
+        let engine = Engine::new(store, source, board.clone(), budget, settings.ram_bytes);
         let sockets = Sockets::within(&settings.run_dir);
         Ok(Arc::new(Self {
             settings,
@@ -195,7 +201,9 @@ impl Daemon {
             Request::Lock { parcel, kiosk, boot, inventory, break_lock, cold_boot } => {
                 self.lock(parcel, kiosk, boot, inventory, break_lock, cold_boot).await
             }
-            Request::Open { parcel, policy, cold_boot } => self.open(parcel, policy, cold_boot).await,
+            Request::Open { parcel, policy, cold_boot, memory_mib } => {
+                self.open(parcel, policy, cold_boot, memory_mib).await
+            }
             Request::Commit => self.commit().await,
             Request::Rescue => self.rescue().await,
             Request::Learn => self.learn().await,
@@ -294,7 +302,13 @@ impl Daemon {
         taking.await.map_err(|e| WireError::new(Code::InternalError, e.to_string()))?
     }
 
-    async fn open(&self, parcel: ParcelId, policy: Policy, cold_boot: bool) -> Result<Reply, WireError> {
+    async fn open(
+        &self,
+        parcel: ParcelId,
+        policy: Policy,
+        cold_boot: bool,
+        memory_mib: Option<u64>,
+    ) -> Result<Reply, WireError> {
         let mut work = self.working()?;
         let held = work.held.as_ref().filter(|held| held.parcel == parcel);
         let Given { reply, tenure } = held.and_then(|held| held.given.clone()).ok_or_else(not_locked)?;
@@ -320,6 +334,10 @@ impl Daemon {
             dirty_in_ram: self.settings.dirty_in_ram,
         };
         let open = OpenParcel::new(&self.engine, key, &record, &opening)?;
+        let guest = open.record.public.machine.memory_mib;
+        let budget = memory_mib.map_or(self.settings.budget, |most| memory::engine_bytes(most, guest));
+        self.engine.budget().set(budget);
+        tracing::info!(guest_mib = guest, budget_mib = budget >> 20, "memory is shared out");
         open.prepare(policy).await;
         let socket = |error: io::Error| {
             WireError::new(Code::Socket, format!("a socket cannot be made ({error}); restart the kiosk"))

@@ -1,24 +1,28 @@
 //! The virtual disk of an open parcel: what it holds ([`Disk`]), and the vhost-user device that shows it to a guest.
 
+pub mod changes;
 pub mod device;
-pub mod dirty;
 mod queue;
 pub mod serve;
+pub mod spill;
 
 use crate::{
+    budget::To,
     fetch::{Class, Keep, Plain},
     keyring::Keyring,
-    remote::PAUSES,
     status::lock,
 };
-use dirty::{Dirty, Held};
-use parcel::{chunk::CHUNK_SIZE, keyring::ImageKind, wire::Code};
+use changes::{Changed, Changes, Held};
+use parcel::{
+    chunk::CHUNK_SIZE,
+    keyring::{ChunkRef, ImageKind},
+};
 use std::{
     collections::HashMap,
     io,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst},
+        atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst},
     },
 };
 use tokio::{
@@ -44,36 +48,40 @@ enum Rest {
 pub struct Disk {
     bytes: u64,
     keyring: Arc<Keyring>,
-    dirty: Mutex<Dirty>,
+    changes: Arc<Changes>,
+    /// Moves changes to the medium.
+    spilling: AbortHandle,
     busy: Mutex<HashMap<u64, Arc<AsyncMutex<()>>>>,
     next: AtomicU64,
     /// Chunks that are being fetched ahead of a reader.
     ahead: Mutex<HashMap<u64, AbortHandle>>,
     requests: AtomicU64,
-    /// Changed chunks may be on the medium.
-    spilling: AtomicBool,
 }
 
 impl Drop for Disk {
     fn drop(&mut self) {
+        self.spilling.abort();
+        self.changes.budget().set_changes(0);
         // They hold the keys of the version.
         lock(&self.ahead).values().for_each(AbortHandle::abort);
     }
 }
 
 impl Disk {
-    /// The disk of `keyring`'s version, with no changes yet; `dirty` will hold them.
-    pub fn new(keyring: Arc<Keyring>, dirty: Dirty) -> Arc<Self> {
+    /// The disk of `keyring`'s version, with no changes yet; `changes` will hold them.
+    pub fn new(keyring: Arc<Keyring>, changes: Changes) -> Arc<Self> {
         let bytes = keyring.bytes(ImageKind::Disk).unwrap_or(0);
+        let changes = Arc::new(changes);
+        let spilling = tokio::spawn(changes.clone().spill()).abort_handle();
         Arc::new(Self {
             bytes,
             keyring,
-            dirty: Mutex::new(dirty),
+            changes,
+            spilling,
             busy: Mutex::default(),
             next: AtomicU64::new(u64::MAX),
             ahead: Mutex::default(),
             requests: AtomicU64::new(0),
-            spilling: AtomicBool::new(false),
         })
     }
 
@@ -92,17 +100,32 @@ impl Disk {
         self.requests.fetch_add(1, SeqCst);
     }
 
-    /// Numbers of the changed chunks, ascending.
-    pub fn dirty_chunks(&self) -> Vec<u64> {
-        lock(&self.dirty).chunks()
+    /// The changed chunks.
+    pub fn changes(&self) -> Vec<Changed> {
+        self.changes.list()
     }
 
-    /// What a changed chunk holds now: its bytes up to the end of the disk, or `None` when it is all zeros.
-    pub fn dirty_bytes(&self, chunk: u64) -> io::Result<Option<Plain>> {
-        let read = lock(&self.dirty).read(chunk).map_err(|error| io::Error::other(not_back(&error)));
-        let Some(mut plain) = read? else { return Ok(None) };
-        plain.truncate(self.chunk_len(chunk));
-        Ok(plain.iter().any(|byte| *byte != 0).then_some(plain))
+    /// What a changed chunk holds now: its bytes up to the end of the disk, or `None` when it is all zeros; and its tick, for
+    /// [`Disk::sent`]. Waits for a medium that does not give them back.
+    pub async fn changed(&self, chunk: u64) -> (u64, Option<Plain>) {
+        loop {
+            let Some((held, tick)) = self.changes.find(chunk) else { return (0, None) };
+            let plain = match held {
+                Held::Zero => return (tick, None),
+                Held::Ram(plain) => plain,
+                Held::Spilled(at) => match self.changes.bring(chunk, at).await {
+                    Some(plain) => plain,
+                    None => continue,
+                },
+            };
+            let plain = Zeroizing::new(plain[..self.chunk_len(chunk)].to_vec());
+            return (tick, plain.iter().any(|byte| *byte != 0).then_some(plain));
+        }
+    }
+
+    /// A changed chunk is home under this name, as it was at `tick`.
+    pub fn sent(&self, chunk: u64, tick: u64, name: &ChunkRef) {
+        self.changes.sent(chunk, tick, name);
     }
 
     /// Reads `into.len()` bytes at `offset`; the caller has checked that they are within the disk.
@@ -123,7 +146,19 @@ impl Disk {
 
     async fn read_part(&self, chunk: u64, from: usize, into: &mut [u8]) -> io::Result<()> {
         let _alone = self.alone(chunk).await;
-        if self.held(|dirty| dirty.read_into(chunk, from, into)).await {
+        while let Some((held, _)) = self.changes.find(chunk) {
+            let plain = match held {
+                Held::Zero => {
+                    into.fill(0);
+                    return Ok(());
+                }
+                Held::Ram(plain) => plain,
+                Held::Spilled(at) => match self.changes.bring(chunk, at).await {
+                    Some(plain) => plain,
+                    None => continue,
+                },
+            };
+            into.copy_from_slice(&plain[from..from + into.len()]);
             return Ok(());
         }
         match self.keyring.chunk(ImageKind::Disk, chunk, Class::Demand, Keep::Ram).await {
@@ -143,7 +178,7 @@ impl Disk {
         let mut ahead = lock(&self.ahead);
         ahead.retain(|_, task| !task.is_finished());
         for chunk in (to / CHUNK..last).take(AHEAD as usize) {
-            if self.dirty(|dirty| dirty.has(chunk)) || ahead.contains_key(&chunk) {
+            if self.changes.has(chunk) || ahead.contains_key(&chunk) {
                 continue;
             }
             let keyring = self.keyring.clone();
@@ -160,8 +195,7 @@ impl Disk {
         while !rest.is_empty() {
             let room = (CHUNK - at % CHUNK).min(rest.len() as u64) as usize;
             let (part, later) = rest.split_at(room);
-            let alone = self.alone(at / CHUNK).await;
-            self.change(&alone, (at % CHUNK) as usize, room, |bytes| bytes.copy_from_slice(part)).await;
+            self.change(at / CHUNK, (at % CHUNK) as usize, room, |bytes| bytes.copy_from_slice(part)).await;
             (at, rest) = (at + room as u64, later);
         }
         Ok(())
@@ -190,14 +224,15 @@ impl Disk {
 
     async fn clear_part(&self, chunk: u64, from: usize, len: usize, rest: Rest) {
         let alone = self.alone(chunk).await;
-        let held = self.dirty(|dirty| dirty.has(chunk));
+        let held = self.changes.has(chunk);
         if !held && self.keyring.reference(ImageKind::Disk, chunk).await.is_none() {
             return;
         }
         if from == 0 && len == self.chunk_len(chunk) {
-            self.dirty(|dirty| dirty.put(chunk, Held::Zero));
+            self.changes.put(chunk, Held::Zero);
         } else if held || rest == Rest::Fetch {
-            self.change(&alone, from, len, |bytes| bytes.fill(0)).await;
+            drop(alone);
+            self.change(chunk, from, len, |bytes| bytes.fill(0)).await;
         }
     }
 
@@ -206,56 +241,38 @@ impl Disk {
         (self.bytes - chunk * CHUNK).min(CHUNK) as usize
     }
 
-    /// Changes `len` bytes of a chunk; the rest of it is fetched first unless it is overwritten or held already.
-    async fn change(&self, alone: &Alone<'_>, from: usize, len: usize, with: impl Fn(&mut [u8])) {
-        let chunk = alone.chunk;
-        let end = self.chunk_len(chunk);
-        if !self.dirty(|dirty| dirty.has(chunk)) {
+    /// Changes `len` bytes of a chunk; the rest of it is fetched first unless it is overwritten or held already. What takes more
+    /// memory waits until there is room; reads of the chunk go on meanwhile.
+    async fn change(&self, chunk: u64, from: usize, len: usize, with: impl Fn(&mut [u8])) {
+        let mut room = None;
+        loop {
+            let alone = self.alone(chunk).await;
+            if self.changes.change(chunk, |bytes| with(&mut bytes[from..from + len])) {
+                return;
+            }
+            let found = self.changes.find(chunk);
+            if room.is_none() {
+                drop(alone);
+                let to = if found.is_some() { To::Again } else { To::New };
+                room = Some(self.changes.budget().chunk(to).await);
+                continue;
+            }
+            let old = match found {
+                Some((Held::Zero, _)) => None,
+                Some((Held::Spilled(at), _)) => match self.changes.bring(chunk, at).await {
+                    Some(old) => Some(old),
+                    None => continue,
+                },
+                Some((Held::Ram(_), _)) => continue,
+                None if from == 0 && len == self.chunk_len(chunk) => None,
+                None => self.keyring.chunk(ImageKind::Disk, chunk, Class::Demand, Keep::No).await,
+            };
             let mut whole = Zeroizing::new(vec![0; CHUNK_SIZE]);
-            if from != 0 || len != end {
-                let old = self.keyring.chunk(ImageKind::Disk, chunk, Class::Demand, Keep::No).await;
-                if let Some(old) = old {
-                    copy_padded(&old, 0, &mut whole);
-                }
+            if let Some(old) = old {
+                copy_padded(&old, 0, &mut whole);
             }
             with(&mut whole[from..from + len]);
-            return self.dirty(|dirty| dirty.put(chunk, Held::Ram(whole)));
-        }
-        self.held(|dirty| dirty.change(chunk, |bytes| with(&mut bytes[from..from + len]))).await;
-    }
-
-    /// Works on what the guest has written. When that may be on the medium, which may be slow, the runtime's other work goes
-    /// on elsewhere meanwhile.
-    fn dirty<T>(&self, work: impl FnOnce(&mut Dirty) -> T) -> T {
-        let work = || {
-            let mut dirty = lock(&self.dirty);
-            let done = work(&mut dirty);
-            self.spilling.store(dirty.may_spill(), Relaxed);
-            done
-        };
-        match self.spilling.load(Relaxed) {
-            true => tokio::task::block_in_place(work),
-            false => work(),
-        }
-    }
-
-    /// Works on what the guest has written. A medium that does not give it back is asked until it does: the guest sees a
-    /// slow disk, and the screen says why.
-    async fn held<T>(&self, mut work: impl FnMut(&mut Dirty) -> io::Result<T>) -> T {
-        let mut wait = None;
-        let mut pause = PAUSES.0;
-        loop {
-            let error = match self.dirty(&mut work) {
-                Ok(done) => return done,
-                Err(error) => error,
-            };
-            let wait = wait.get_or_insert_with(|| {
-                tracing::warn!(%error, "the cache medium does not give a changed chunk back");
-                self.keyring.engine().board().waiter()
-            });
-            wait.set(Code::CacheMedium, &not_back(&error));
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(PAUSES.1);
+            return self.changes.put(chunk, Held::Ram(Arc::new(whole)));
         }
     }
 
@@ -292,10 +309,6 @@ impl Drop for Alone<'_> {
             busy.remove(&self.chunk);
         }
     }
-}
-
-fn not_back(error: &io::Error) -> String {
-    format!("what was written lately does not come back from this kiosk's disk ({error}); it is tried again")
 }
 
 /// Copies from a chunk that may be shorter than a full one: beyond its end are zeros.

@@ -34,9 +34,12 @@ pub const SECTOR: u64 = 512;
 pub const MAX_DATA: usize = 4 << 20;
 /// The most segments of a discard or write-zeroes request.
 pub const MAX_RANGES: usize = 16;
-/// Memory for data under way, in units of [`UNIT`].
-const BUDGET: usize = 4096;
+/// Memory for data under way, in units of [`UNIT`], of requests that read and of those that change something: these may have to
+/// wait for room, and reads go on meanwhile.
+const BUDGET: usize = 2048;
 const UNIT: usize = 8192;
+/// Bytes of a request before its data (`struct virtio_blk_req`, virtio 1.2, section 5.2.6).
+const HEADER: usize = 16;
 /// How long requests may go on finishing after the ring was stopped.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -67,7 +70,8 @@ pub struct Queue {
     disk: Arc<Disk>,
     id: [u8; VIRTIO_BLK_ID_BYTES as usize],
     runtime: Handle,
-    budget: Arc<Semaphore>,
+    reads: Semaphore,
+    writes: Semaphore,
     flights: Mutex<Flights>,
     landed: Condvar,
 }
@@ -75,8 +79,8 @@ pub struct Queue {
 impl Queue {
     /// A queue over `disk`; `id` is the disk's serial number.
     pub fn new(disk: Arc<Disk>, id: [u8; VIRTIO_BLK_ID_BYTES as usize], runtime: Handle) -> Arc<Self> {
-        let budget = Arc::new(Semaphore::new(BUDGET));
-        Arc::new(Self { disk, id, runtime, budget, flights: Mutex::default(), landed: Condvar::new() })
+        let [reads, writes] = [Semaphore::new(BUDGET), Semaphore::new(BUDGET)];
+        Arc::new(Self { disk, id, runtime, reads, writes, flights: Mutex::default(), landed: Condvar::new() })
     }
 
     /// Takes all that is on the ring and starts work on it.
@@ -108,8 +112,12 @@ impl Queue {
     }
 
     async fn work(self: Arc<Self>, number: u64, ring: Ring, memory: Arc<Memory>, chain: Chain) {
-        let units = data_bytes(&chain).min(MAX_DATA).div_ceil(UNIT) as u32;
-        let Ok(_room) = self.budget.acquire_many(units).await else { return };
+        let (sent, asked) = data_bytes(&chain);
+        let units = |bytes: usize| bytes.min(MAX_DATA).div_ceil(UNIT) as u32;
+        let Ok(_data) = self.reads.acquire_many(units(asked)).await else { return };
+        // A header alone changes nothing.
+        let sent = if sent > HEADER { sent } else { 0 };
+        let Ok(_data) = self.writes.acquire_many(units(sent)).await else { return };
         let ask = parse(&chain, &memory);
         let (status, data) = self.answer(ask).await;
         self.finish(number, &ring, &memory, chain, status, &data);
@@ -220,9 +228,15 @@ fn put_back(ring: &Ring, memory: &Memory, heads: &[u16]) -> io::Result<()> {
     Ok(())
 }
 
-/// Bytes that the chain moves either way.
-fn data_bytes(chain: &Chain) -> usize {
-    chain.clone().map(|descriptor| descriptor.len() as usize).fold(0, usize::saturating_add)
+/// Bytes that the chain moves out of the guest and into it.
+fn data_bytes(chain: &Chain) -> (usize, usize) {
+    chain.clone().fold((0, 0), |(sent, asked): (usize, usize), descriptor| {
+        let bytes = descriptor.len() as usize;
+        match descriptor.is_write_only() {
+            true => (sent, asked.saturating_add(bytes)),
+            false => (sent.saturating_add(bytes), asked),
+        }
+    })
 }
 
 fn parse(chain: &Chain, memory: &Memory) -> Ask {
@@ -232,7 +246,7 @@ fn parse(chain: &Chain, memory: &Memory) -> Ask {
 fn try_parse(chain: &Chain, memory: &Memory) -> io::Result<Ask> {
     let mut reader: Reader<'_, _> = chain.clone().reader(memory).map_err(io::Error::other)?;
     let writer: Writer<'_, _> = chain.clone().writer(memory).map_err(io::Error::other)?;
-    let mut header = [0; 16];
+    let mut header = [0; HEADER];
     reader.read_exact(&mut header)?;
     let kind = u32::from_le_bytes([header[0], header[1], header[2], header[3]]);
     let sector = u64::from_le_bytes([

@@ -103,7 +103,7 @@ fn every_step_is_answered_in_its_place() {
     assert_eq!(code(client.ask(&Request::Slots { parcel: PARCEL })), "server-unreachable");
     assert_eq!(code(client.ask(&Request::Key { parcel: PARCEL, key: KEY.into() })), "ok");
     assert_eq!(code(client.ask(&Request::Key { parcel: PARCEL, key: "short".into() })), "bad-key");
-    let open = Request::Open { parcel: PARCEL, policy: Policy::Demand, cold_boot: false };
+    let open = Request::Open { parcel: PARCEL, policy: Policy::Demand, cold_boot: false, memory_mib: None };
     assert_eq!(code(client.ask(&open)), "not-locked");
     assert_eq!(code(client.ask(&Request::Commit)), "not-locked");
     assert_eq!(code(client.ask(&Request::Unlock)), "ok");

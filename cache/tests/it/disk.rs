@@ -1,7 +1,7 @@
 //! The disk overlay against a naive oracle, through evictions, commits and other kiosks; and the fetch engine's faults.
 
 use crate::support::{Rng, World, until, whole};
-use cache::open::Saved;
+use cache::open::{OpenParcel, Saved};
 use client::traffic::Traffic;
 use parcel::{chunk::CHUNK_SIZE, keyring::ImageKind, wire::Code};
 use proptest::prelude::*;
@@ -328,18 +328,28 @@ fn spill_file(world: &World) -> std::fs::File {
     std::fs::OpenOptions::new().read(true).write(true).open(found).unwrap()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_changed_chunk_that_the_medium_does_not_give_back_is_waited_for() {
-    let disk = first_disk();
-    let world = World::new(&disk, 64).await;
-    let open = world.try_open(1, false, 1).await.unwrap();
-    for chunk in 0..4 {
+/// Writes `chunks` chunks, each with bytes of its own, of which all but one go to the medium; then the medium loses what
+/// it has. Gives back the file, and what it held.
+async fn lost_by_the_medium(world: &World, open: &Arc<OpenParcel>, chunks: u64) -> (std::fs::File, Vec<u8>) {
+    for chunk in 0..chunks {
         open.disk.write(chunk * CHUNK_SIZE as u64, &vec![chunk as u8 + 1; CHUNK_SIZE]).await.unwrap();
     }
-    let file = spill_file(&world);
+    until("all but one are on the medium", || {
+        open.disk.changes().iter().filter(|changed| changed.spilled).count() as u64 == chunks - 1
+    })
+    .await;
+    let file = spill_file(world);
     let mut good = vec![0; file.metadata().unwrap().len() as usize];
     file.read_exact_at(&mut good, 0).unwrap();
     file.write_all_at(&vec![0; good.len()], 0).unwrap();
+    (file, good)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_chunk_that_the_medium_does_not_give_back_is_waited_for() {
+    let world = World::new(&first_disk(), 64).await;
+    let open = world.try_open(1, false, 1).await.unwrap();
+    let (file, good) = lost_by_the_medium(&world, &open, 4).await;
     let (reader, writer) = (open.clone(), open.clone());
     let reading = tokio::spawn(async move {
         let mut bytes = vec![0; 512];
@@ -351,8 +361,6 @@ async fn a_changed_chunk_that_the_medium_does_not_give_back_is_waited_for() {
     let told = || board.status().waiting.is_some_and(|w| w.code == Code::CacheMedium && w.pieces == 2);
     until("both are waited for", told).await;
     assert!(!reading.is_finished() && !writing.is_finished());
-    open.save(Saved::PoweredOff);
-    assert_eq!(world.commit(&open).await.unwrap_err().code, Code::CacheMedium);
     file.write_all_at(&good, 0).unwrap();
     assert_eq!(reading.await.unwrap(), [1; 512]);
     writing.await.unwrap();
@@ -360,6 +368,72 @@ async fn a_changed_chunk_that_the_medium_does_not_give_back_is_waited_for() {
     open.disk.read(CHUNK_SIZE as u64, &mut bytes).await.unwrap();
     assert_eq!(bytes, [[9; 512], [2; 512]].concat());
     assert_eq!(board.status().waiting, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_waits_for_what_only_the_medium_has_and_sends_the_rest() {
+    let world = World::new(&first_disk(), 64).await;
+    let open = world.try_open(1, false, 1).await.unwrap();
+    let (file, good) = lost_by_the_medium(&world, &open, 4).await;
+    open.save(Saved::PoweredOff);
+    let before = world.server.puts.load(SeqCst);
+    let committing = world.commit(&open);
+    tokio::pin!(committing);
+    let (board, server) = (world.board.clone(), world.server.clone());
+    tokio::select! {
+        done = &mut committing => panic!("a version without all changes: {done:?}"),
+        () = until("it waits for the medium", || {
+            let told = board.status().waiting.is_some_and(|waiting| waiting.code == Code::CacheMedium);
+            told && server.puts.load(SeqCst) == before + 1
+        }) => {}
+    }
+    assert!(!world.server.versions().contains(&2));
+    file.write_all_at(&good, 0).unwrap();
+    assert_eq!(committing.await.unwrap().0, 2);
+    let found = whole(&world.open(2, false).await).await;
+    assert!(
+        (0..4).all(|chunk| found[chunk * CHUNK_SIZE..][..CHUNK_SIZE].iter().all(|b| *b == chunk as u8 + 1))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_sent_before_is_not_asked_of_the_medium_again() {
+    let world = World::new(&first_disk(), 64).await;
+    let open = world.try_open(1, false, 1).await.unwrap();
+    let (file, good) = lost_by_the_medium(&world, &open, 4).await;
+    file.write_all_at(&good, 0).unwrap();
+    open.save(Saved::PoweredOff);
+    world.server.lose_answers.store(1, SeqCst);
+    world.server.down_after_commit.store(true, SeqCst);
+    let server = world.server.clone();
+    tokio::select! {
+        done = world.commit(&open) => panic!("the answer is lost and the server is away: {done:?}"),
+        () = until("the server has made it", || server.down.load(SeqCst)) => {}
+    }
+    file.write_all_at(&vec![0; good.len()], 0).unwrap();
+    world.server.down.store(false, SeqCst);
+    assert_eq!(world.commit(&open).await.unwrap().0, 2);
+    assert_eq!(world.board.status().waiting, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_sent_before_and_is_lost_there_is_sent_again() {
+    let world = World::new(&first_disk(), 64).await;
+    let open = world.try_open(1, false, 1).await.unwrap();
+    let (file, good) = lost_by_the_medium(&world, &open, 4).await;
+    file.write_all_at(&good, 0).unwrap();
+    open.save(Saved::PoweredOff);
+    let known = world.server.names();
+    world.server.refuse_commits.store(true, SeqCst);
+    assert!(world.commit(&open).await.is_err());
+    world.server.refuse_commits.store(false, SeqCst);
+    // What was sent is collected as garbage meanwhile, and one chunk has changed.
+    world.server.forget_all_but(&known);
+    open.disk.write(0, &[77; 512]).await.unwrap();
+    assert_eq!(world.commit(&open).await.unwrap().0, 2);
+    let found = whole(&world.open(2, false).await).await;
+    assert!(found[..512] == [77; 512] && found[512..CHUNK_SIZE].iter().all(|byte| *byte == 1));
+    assert!(found[CHUNK_SIZE..2 * CHUNK_SIZE].iter().all(|byte| *byte == 2));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use cache::{
+    budget::Budget,
     commit::{
         Author, Place, commit, move_head,
         upload::{Job, Uploader},
@@ -64,6 +65,8 @@ pub struct Memory {
     pub flaky: AtomicU64,
     /// Answers of a commit that are lost after it was made.
     pub lose_answers: AtomicU64,
+    /// No record is taken.
+    pub refuse_commits: AtomicBool,
     /// The next commit that is made is the last thing that the server does.
     pub down_after_commit: AtomicBool,
     pub gets: AtomicU64,
@@ -82,6 +85,16 @@ impl Memory {
         let mut names: Vec<_> = self.objects.lock().unwrap().keys().copied().collect();
         names.sort();
         names
+    }
+
+    /// Numbers of the versions that are there.
+    pub fn versions(&self) -> Vec<u64> {
+        self.records.lock().unwrap().keys().map(|version| version.0).collect()
+    }
+
+    /// Loses all other objects.
+    pub fn forget_all_but(&self, names: &[ChunkName]) {
+        self.objects.lock().unwrap().retain(|name, _| names.contains(name));
     }
 
     fn fails(&self) -> bool {
@@ -160,6 +173,10 @@ impl Sink for Memory {
     fn commit<'a>(&'a self, version: Version, record: Bytes) -> BoxFuture<'a, Result<(), SinkError>> {
         async move {
             self.put_error()?;
+            if self.refuse_commits.load(SeqCst) {
+                let error = WireError::new(Code::StaleEpoch, "as the test wants");
+                return Err(SinkError { error, transient: false, conflict: false });
+            }
             let public = Public::read(&record).unwrap();
             let objects = self.objects.lock().unwrap();
             for leaf in public.leaf_names() {
@@ -296,7 +313,8 @@ impl World {
 fn client(server: &Arc<Memory>, board: &Arc<Board>) -> (tempfile::TempDir, Arc<Engine>) {
     let cache = tempfile::tempdir().unwrap();
     let store = Arc::new(Store::open(cache.path()).unwrap());
-    let engine = Engine::new(store, server.clone(), board.clone(), 4 * CHUNK_SIZE);
+    let budget = Budget::new(64 << 20, board.clone());
+    let engine = Engine::new(store, server.clone(), board.clone(), budget, 4 * CHUNK_SIZE);
     (cache, engine)
 }
 
@@ -312,7 +330,7 @@ async fn image(
         let from = index as usize * CHUNK_SIZE;
         let part = bytes[from..bytes.len().min(from + CHUNK_SIZE)].to_vec();
         let load = move || Ok(part.iter().any(|byte| *byte != 0).then(|| Zeroizing::new(part)));
-        Job { index, bytes: CHUNK_SIZE as u64, load: Box::new(load) }
+        Job::new(index, CHUNK_SIZE as u64, load)
     });
     let changes = uploader.pieces(jobs.collect(), &step).await.unwrap();
     let (info, leaves) = place.image(kind, bytes.len() as u64, changes, None).await.unwrap();

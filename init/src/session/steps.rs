@@ -268,7 +268,7 @@ fn learn(kiosk: &mut Kiosk<'_>) -> Result<(), WireError> {
 fn open(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
     let Some(parcel) = kiosk.parcel else { return Err(out_of_order("open")) };
     let policy = Policy::default();
-    kiosk.cached(daemon::Request::Open { parcel, policy, cold_boot: kiosk.cold_boot })?;
+    kiosk.cached(daemon::Request::Open { parcel, policy, cold_boot: kiosk.cold_boot, memory_mib: None })?;
     Ok(())
 }
 

@@ -187,7 +187,14 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let status =
         (any::<u64>(), option::of(progress()), option::of(waiting())).prop_map(|(n, progress, waiting)| {
-            Step::Status(Status { bytes_in: n, bytes_out: n, progress, waiting, dirty_chunks: n })
+            Step::Status(Status {
+                bytes_in: n,
+                bytes_out: n,
+                progress,
+                waiting,
+                dirty_chunks: n,
+                ..Status::default()
+            })
         });
     prop_oneof![
         3 => prop::collection::vec(any::<u8>(), 0..20).prop_map(Step::Keys),

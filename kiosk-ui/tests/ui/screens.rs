@@ -314,6 +314,7 @@ fn run() {
         progress: None,
         waiting: None,
         dirty_chunks: 37,
+        room: parcel::wire::memory::Room::Enough,
     }));
     check("run-details", &desk);
     desk.keys("\x1b");

@@ -4,6 +4,7 @@
 use super::{
     Code, Progress, WireError,
     http::{LockReply, ParcelInfo},
+    memory::Room,
 };
 use crate::{
     id::{BootId, ParcelId},
@@ -76,6 +77,10 @@ pub enum Request {
         /// Boot from the disk even though memory was saved.
         #[serde(default)]
         cold_boot: bool,
+        /// The largest memory that a guest could have had on this kiosk, in MiB: what this one leaves of it is for changes and
+        /// cached pieces. `None`: a share of the machine's memory is.
+        #[serde(default)]
+        memory_mib: Option<u64>,
     },
     /// After the VMM was told to save: uploads what changed and commits it. Answer: [`Reply::Committed`].
     Commit,
@@ -165,6 +170,9 @@ pub struct Status {
     pub waiting: Option<Waiting>,
     /// Disk chunks changed since the last commit.
     pub dirty_chunks: u64,
+    /// How much room there is for more of them.
+    #[serde(default)]
+    pub room: Room,
 }
 
 /// Why the guest waits.

@@ -11,6 +11,7 @@ pub mod health;
 pub mod hold;
 pub mod http;
 pub mod kiosk;
+pub mod memory;
 pub mod session;
 pub mod users;
 pub mod vmm;

@@ -130,6 +130,7 @@ fn status() -> Status {
         progress: Some(progress()),
         waiting: Some(waiting()),
         dirty_chunks: 3,
+        room: parcel::wire::memory::Room::Little,
     }
 }
 
@@ -192,7 +193,7 @@ fn local() -> Vec<Message> {
             Key { parcel, key },
             Prove { parcel, key: sample::parcel_key().to_hex().into() },
             Lock { parcel, kiosk, boot: BootId([2; 16]), inventory, break_lock: true, cold_boot: true },
-            Open { parcel, policy: Policy::Baseline, cold_boot: true },
+            Open { parcel, policy: Policy::Baseline, cold_boot: true, memory_mib: Some(512) },
             Commit,
             Rescue,
             Learn,

@@ -139,7 +139,9 @@ impl Kiosk {
         let parcel = machine.id;
         self.lock(parcel, break_lock).await.unwrap();
         self.ask(Request::Key { parcel, key: machine.key().to_hex().into() }).await.unwrap();
-        self.ask(Request::Open { parcel, policy: Policy::Demand, cold_boot: false }).await.unwrap();
+        self.ask(Request::Open { parcel, policy: Policy::Demand, cold_boot: false, memory_mib: None })
+            .await
+            .unwrap();
         let socket = self.dir.path().join("guest.sock");
         tokio::task::spawn_blocking(move || powered_off(&socket)).await.unwrap();
     }

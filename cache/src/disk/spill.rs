@@ -1,0 +1,131 @@
+//! The file on the local medium for changed chunks that memory is not to hold: sealed under a key of this session alone. It has
+//! no name and is gone with the process.
+
+use crate::{fetch::Plain, harden};
+use aes_gcm::{
+    Aes256Gcm, KeyInit as _, Nonce,
+    aead::{AeadInOut as _, inout::InOutBuf},
+};
+use nix::sys::statfs::{FsType, TMPFS_MAGIC, fstatfs};
+use parcel::chunk::CHUNK_SIZE;
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    os::{
+        fd::AsFd,
+        unix::fs::{FileExt as _, OpenOptionsExt as _},
+    },
+    path::Path,
+};
+use zeroize::Zeroizing;
+
+/// Bytes of a spilled chunk: its bytes and their tag.
+pub const SPILLED: usize = CHUNK_SIZE + 16;
+/// `RAMFS_MAGIC` of `linux/magic.h`.
+const RAMFS: FsType = FsType(0x8584_58f6);
+
+/// Where a chunk is in the file, and the nonce it was sealed with. A place is written over only after what was in it is no
+/// longer needed, under a new nonce.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Which place.
+    pub place: u64,
+    /// Which nonce.
+    pub nonce: u64,
+}
+
+/// The file.
+pub struct Spill {
+    file: File,
+    cipher: Aes256Gcm,
+}
+
+impl Spill {
+    /// A file below `cache`, under a new key.
+    pub fn new(cache: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(nix::libc::O_TMPFILE)
+            .mode(0o600)
+            .open(cache)?;
+        let mut key = Zeroizing::new([0; 32]);
+        harden::keep_in_ram(&*key);
+        getrandom::fill(&mut *key).map_err(io::Error::other)?;
+        let cipher = Aes256Gcm::new((&*key).into());
+        Ok(Self { file, cipher })
+    }
+
+    /// Whether what is in the file is in the machine's memory all the same.
+    pub fn in_memory(&self) -> bool {
+        in_memory(&self.file)
+    }
+
+    fn nonce(number: u64) -> [u8; 12] {
+        let mut nonce = [0; 12];
+        nonce[..8].copy_from_slice(&number.to_le_bytes());
+        nonce
+    }
+
+    /// Seals a chunk into its place.
+    pub fn write(&self, chunk: u64, plain: &[u8], at: Place) -> io::Result<()> {
+        let mut bytes = plain.to_vec();
+        let buffer = InOutBuf::from(bytes.as_mut_slice());
+        let tag = self
+            .cipher
+            .encrypt_inout_detached(&Nonce::from(Self::nonce(at.nonce)), &chunk.to_le_bytes(), buffer)
+            .map_err(|_| io::Error::other("a chunk could not be sealed"))?;
+        bytes.extend_from_slice(&tag);
+        self.file.write_all_at(&bytes, at.place * SPILLED as u64)
+    }
+
+    /// Opens the chunk in a place.
+    pub fn read(&self, chunk: u64, at: Place) -> io::Result<Plain> {
+        let mut bytes = Zeroizing::new(vec![0; SPILLED]);
+        self.file.read_exact_at(&mut bytes, at.place * SPILLED as u64)?;
+        let tag: [u8; 16] = bytes[CHUNK_SIZE..].try_into().map_err(io::Error::other)?;
+        bytes.truncate(CHUNK_SIZE);
+        let buffer = InOutBuf::from(bytes.as_mut_slice());
+        self.cipher
+            .decrypt_inout_detached(
+                &Nonce::from(Self::nonce(at.nonce)),
+                &chunk.to_le_bytes(),
+                buffer,
+                &tag.into(),
+            )
+            .map_err(|_| io::Error::other("the cache medium has changed a spilled chunk"))?;
+        Ok(bytes)
+    }
+}
+
+/// Whether a file's medium is the machine's memory.
+pub fn in_memory(file: impl AsFd) -> bool {
+    fstatfs(file).is_ok_and(|medium| [TMPFS_MAGIC, RAMFS].contains(&medium.filesystem_type()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_plaintext_is_on_the_medium_and_a_change_of_it_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let spill = Spill::new(folder.path()).unwrap();
+        let plain = vec![5; CHUNK_SIZE];
+        let at = Place { place: 1, nonce: 7 };
+        spill.write(3, &plain, at).unwrap();
+        assert!(*spill.read(3, at).unwrap() == plain);
+        let mut raw = vec![0; SPILLED];
+        spill.file.read_exact_at(&mut raw, SPILLED as u64).unwrap();
+        assert!(!raw.windows(32).any(|window| window.iter().all(|byte| *byte == window[0])));
+        assert!(spill.read(4, at).is_err() && spill.read(3, Place { nonce: 8, ..at }).is_err());
+        spill.file.write_all_at(&[1, 2, 3], SPILLED as u64 + 500).unwrap();
+        assert!(spill.read(3, at).is_err());
+    }
+
+    #[test]
+    fn memory_is_told_from_a_disk() {
+        assert!(in_memory(File::open("/dev/shm").unwrap()));
+        assert!(!in_memory(File::open("/proc/self").unwrap()));
+    }
+}
