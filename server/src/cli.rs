@@ -45,13 +45,13 @@ struct Args {
 enum Command {
     /// Makes an empty store in the directory that the configuration names, once.
     #[command(after_help = "Run it as the user that runs the server.\n\n\
-        Example:\n  parcel-server --config /etc/parcel-server/server.toml init-store")]
+        Example:\n  parcel-server --config /etc/waystation/server.toml init-store")]
     InitStore,
     /// Says that the store was restored from a backup, or brought from another machine: it begins a new generation.
     #[command(
         after_help = "Run it as the user that runs the server, which must be stopped. A session that works on a parcel \
         then learns that the store is an earlier one, and waits where its work would not fit.\n\n\
-        Example:\n  parcel-server --config /etc/parcel-server/server.toml restored"
+        Example:\n  parcel-server --config /etc/waystation/server.toml restored"
     )]
     Restored,
 }

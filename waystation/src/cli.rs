@@ -29,7 +29,7 @@ use tokio::task::{JoinError, JoinHandle};
 #[derive(Parser)]
 #[command(
     version,
-    after_help = "Example:\n  kinit it && waystation --server https://parcels.example.org --ca ca.pem ls"
+    after_help = "Example:\n  kinit it && waystation --server https://parcels.example.org:8443 ls"
 )]
 struct Arguments {
     #[command(flatten)]

@@ -27,6 +27,21 @@ fn the_example_is_right_and_its_comments_are_too() {
     assert!(config.secure_boot.is_some());
 }
 
+/// Every kiosk.toml in the documentation is right, and names the server as the example does.
+#[test]
+fn the_configurations_in_the_documentation_are_right() {
+    let folder = folder();
+    let example = parse(folder.path(), include_str!("../../examples/kiosk.toml")).unwrap();
+    let operations = include_str!("../../../docs/operations.md");
+    let images = include_str!("../../../docs/images.md");
+    for (page, at) in [(operations, "Write `kiosk.toml`"), (images, "Write `kiosk.toml`")] {
+        let text = page.split(at).nth(1).unwrap().split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+        let config = parse(folder.path(), &text.replace("/etc/waystation/ca.pem", "ca.pem")).unwrap();
+        assert_eq!(config.kiosk.server_url, example.kiosk.server_url);
+        assert_eq!(config.kiosk.realm.name, example.kiosk.realm.name);
+    }
+}
+
 /// Every key in the code is in the example and in the documentation's table, and the other way round.
 #[test]
 fn keys_of_code_example_and_documentation_are_the_same() {

@@ -16,9 +16,9 @@ pub const EXAMPLE: &str = r#"# Address and port of HTTPS. Port 0: any free one, 
 listen = "0.0.0.0:8443"
 # Kerberos service that tickets must be for, and its keys (mode 600).
 service = "HTTP/parcels.example.org"
-keytab = "/etc/parcel-server/krb5.keytab"
+keytab = "/etc/waystation/http.keytab"
 # Directory of the parcels; made once by parcel-server --config FILE init-store.
-store = "/var/lib/parcel-server/store"
+store = "/var/lib/waystation/store"
 # Who may make parcels for others.
 admins = ["it@EXAMPLE.ORG"]
 # Realms in which capital letters make no difference in names (Active Directory). May be left out.
@@ -26,10 +26,10 @@ case_insensitive_realms = []
 
 [tls]
 # Certificate chain and key (not readable by others), PEM.
-cert = "/etc/parcel-server/cert.pem"
-key = "/etc/parcel-server/key.pem"
+cert = "/etc/waystation/server.pem"
+key = "/etc/waystation/server.key"
 # What kiosks trust, so that --check verifies as they do. May be left out.
-ca = "/etc/parcel-server/ca.pem"
+ca = "/etc/waystation/ca.pem"
 
 # Everything below may be left out.
 # Who may own parcels, how many, and whether they may make them; the first that fits counts, and who fits none owns

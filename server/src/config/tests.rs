@@ -17,21 +17,38 @@ fn swapped(from: &'static str, to: &'static str) -> String {
 fn the_example_is_right_and_its_defaults_are_true() {
     let config = Config::parse(Path::new("/etc/server.toml"), EXAMPLE).unwrap();
     assert_eq!(config.limits, Limits::default());
-    assert_eq!(config.token_key_file, Path::new("/var/lib/parcel-server/store.token-key"));
-    assert_eq!(config.replay_cache, Path::new("/var/lib/parcel-server/store.replay-cache"));
-    assert_eq!(config.witness, Path::new("/var/lib/parcel-server/store.witness"));
+    assert_eq!(config.token_key_file, Path::new("/var/lib/waystation/store.token-key"));
+    assert_eq!(config.replay_cache, Path::new("/var/lib/waystation/store.replay-cache"));
+    assert_eq!(config.witness, Path::new("/var/lib/waystation/store.witness"));
     let without = EXAMPLE.split("[limits]").next().unwrap();
     assert_eq!(Config::parse(Path::new("x"), without).unwrap().limits, Limits::default());
+}
+
+/// The guide of docs/operations.md and the example of `--help` use the same files, ports and names.
+#[test]
+fn the_guide_and_the_example_agree() {
+    let page = include_str!("../../../docs/operations.md");
+    let text = page.split("server.toml <<'END'\n").nth(1).unwrap().split("\nEND").next().unwrap();
+    let guide = Config::parse(Path::new("/etc/waystation/server.toml"), text).unwrap();
+    let example = Config::parse(Path::new("/etc/waystation/server.toml"), EXAMPLE).unwrap();
+    let files = |config: &Config| {
+        let ca = config.tls_ca.clone().unwrap();
+        let own = [&config.keytab, &config.tls_cert, &config.tls_key, &config.store, &config.witness];
+        (own.map(Clone::clone), ca, config.listen, config.service.clone(), config.admins.clone())
+    };
+    assert_eq!(files(&guide), files(&example));
+    let unit = include_str!("../../parcel-server.service");
+    assert!(unit.contains("ExecStart=/usr/local/bin/parcel-server --config /etc/waystation/server.toml\n"));
 }
 
 #[test]
 fn relative_paths_start_at_the_files_folder() {
     let text =
-        EXAMPLE.replace("/var/lib/parcel-server/store", "data/store/").replace("/etc/parcel-server/", "");
+        EXAMPLE.replace("/var/lib/waystation/store", "data/store/").replace("/etc/waystation/", "");
     let config = Config::parse(Path::new("/srv/server.toml"), &text).unwrap();
     assert_eq!(config.store, Path::new("/srv/data/store"));
     assert_eq!(config.token_key_file, Path::new("/srv/data/store.token-key"));
-    assert_eq!(config.keytab, Path::new("/srv/krb5.keytab"));
+    assert_eq!(config.keytab, Path::new("/srv/http.keytab"));
 }
 
 #[test]
@@ -67,7 +84,7 @@ fn each_mistake_is_one_sentence_with_file_place_and_remedy() {
         (swapped("36000", "-1"), line("token_lifetime_s"), "write the value as in the example"),
         (swapped("36000", "\"10h\""), line("token_lifetime_s"), "invalid type"),
         (
-            swapped("\"/etc/parcel-server/krb5.keytab\"", "\"\""),
+            swapped("\"/etc/waystation/http.keytab\"", "\"\""),
             line("keytab"),
             "keytab: the path is empty; write a path",
         ),
