@@ -35,7 +35,8 @@ fn the_configurations_in_the_documentation_are_right() {
     let operations = include_str!("../../../docs/operations.md");
     let images = include_str!("../../../docs/images.md");
     for (page, at) in [(operations, "Write `kiosk.toml`"), (images, "Write `kiosk.toml`")] {
-        let text = page.split(at).nth(1).unwrap().split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+        let text =
+            page.split(at).nth(1).unwrap().split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
         let config = parse(folder.path(), &text.replace("/etc/waystation/ca.pem", "ca.pem")).unwrap();
         assert_eq!(config.kiosk.server_url, example.kiosk.server_url);
         assert_eq!(config.kiosk.realm.name, example.kiosk.realm.name);

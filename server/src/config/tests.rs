@@ -43,8 +43,7 @@ fn the_guide_and_the_example_agree() {
 
 #[test]
 fn relative_paths_start_at_the_files_folder() {
-    let text =
-        EXAMPLE.replace("/var/lib/waystation/store", "data/store/").replace("/etc/waystation/", "");
+    let text = EXAMPLE.replace("/var/lib/waystation/store", "data/store/").replace("/etc/waystation/", "");
     let config = Config::parse(Path::new("/srv/server.toml"), &text).unwrap();
     assert_eq!(config.store, Path::new("/srv/data/store"));
     assert_eq!(config.token_key_file, Path::new("/srv/data/store.token-key"));
