@@ -51,26 +51,57 @@ async fn told_after<T>(
     attempt.await
 }
 
-/// Tries until it succeeds or fails for good; meanwhile the board says why it waits. A change of `hints` ends a pause.
-pub async fn again<'a, T>(
-    board: Arc<Board>,
-    mut hints: watch::Receiver<u64>,
-    mut attempt: impl FnMut() -> BoxFuture<'a, Result<T, SinkError>>,
-) -> Result<T, SinkError> {
-    let mut wait = board.waiter();
-    let mut pause = PAUSES.0;
-    loop {
-        let error = match watched(&mut wait, std::future::ready(()), attempt()).await {
-            Ok(value) => return Ok(value),
-            Err(error) if !error.transient => return Err(error),
-            Err(error) => error,
-        };
-        wait.set(error.error.code, &error.error.message);
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            Ok(()) = hints.changed() => {}
+/// The one place that decides whether a step which failed is tried again, and when.
+pub struct Patience {
+    stake: Stake,
+    hints: watch::Receiver<u64>,
+    pause: Duration,
+}
+
+impl Patience {
+    /// For a step while `stake` is at stake. A change of `hints` ends a pause.
+    pub fn new(stake: Stake, hints: watch::Receiver<u64>) -> Self {
+        Self { stake, hints, pause: PAUSES.0 }
+    }
+
+    /// Says on `wait` why the step is to be tried again, and pauses.
+    ///
+    /// # Errors
+    /// Gives `error` back when trying again is of no use.
+    pub async fn pause(&mut self, wait: &mut WaitGuard, error: WireError) -> Result<(), WireError> {
+        match error.code.fate(self.stake) {
+            Fate::Retry => wait.set(error.code, &error.message),
+            Fate::NeedsLogin if self.stake > Stake::Nothing => {
+                let text = "the log-in to the parcel server has ended; log in again to go on";
+                wait.set(Code::SessionExpired, text);
+            }
+            // Who has nothing to lose logs in and asks anew.
+            Fate::NeedsLogin | Fate::Final => return Err(error),
         }
-        pause = (pause * 2).min(PAUSES.1);
+        tokio::select! {
+            () = tokio::time::sleep(self.pause) => {}
+            Ok(()) = self.hints.changed() => {}
+        }
+        self.pause = (self.pause * 2).min(PAUSES.1);
+        Ok(())
+    }
+}
+
+/// Makes a request until it succeeds or its error is final at `stake`; meanwhile the board says why it waits. Whoever loses
+/// patience drops it.
+pub async fn again<'a, T>(
+    board: &Arc<Board>,
+    hints: watch::Receiver<u64>,
+    stake: Stake,
+    mut attempt: impl FnMut() -> BoxFuture<'a, Result<T, WireError>>,
+) -> Result<T, WireError> {
+    let mut wait = board.waiter();
+    let mut patience = Patience::new(stake, hints);
+    loop {
+        match watched(&mut wait, std::future::ready(()), attempt()).await {
+            Ok(value) => return Ok(value),
+            Err(error) => patience.pause(&mut wait, error).await?,
+        }
     }
 }
 
@@ -102,56 +133,16 @@ fn source_error(error: &ApiError) -> SourceError {
     SourceError { code, reason }
 }
 
-/// Why an attempt to store something did not succeed.
-#[derive(Debug, Clone)]
-pub struct SinkError {
-    /// As it travels.
-    pub error: WireError,
-    /// Worth trying again as it is.
-    pub transient: bool,
-    /// The version to be committed is there already, or the lock is no longer ours.
-    pub conflict: bool,
-}
-
-impl SinkError {
-    /// While a session has nothing to lose yet: a new log-in, and space on the server, are waited for too.
-    pub fn patient(error: ApiError) -> Self {
-        let transient = error.code().fate(Stake::Lock) != Fate::Final;
-        Self { transient, conflict: error.conflict(), error: told(&error) }
-    }
-
-    /// While work is at stake, which only its owner gives up, here or by breaking the lock: whatever the server says is
-    /// waited out, but for what the commit itself mends by sending again.
-    pub fn at_stake(error: ApiError) -> Self {
-        let transient = error.code().fate(Stake::Work) != Fate::Final && error.code() != Code::MissingObjects;
-        Self { transient, conflict: error.conflict(), error: told(&error) }
-    }
-
-    /// For a command, whose user reads the error and starts it again.
-    pub fn hasty(error: ApiError) -> Self {
-        Self { transient: error.transient(), conflict: error.conflict(), error: error.to_wire() }
-    }
-}
-
-fn told(error: &ApiError) -> WireError {
-    match error.session_ended() {
-        true => {
-            WireError::new(Code::SessionExpired, "the log-in to the parcel server has ended; log in again")
-        }
-        false => error.to_wire(),
-    }
-}
-
 /// Where a commit goes. Every call may be made again.
 pub trait Sink: Send + Sync + 'static {
     /// Which of these objects are there already?
-    fn have<'a>(&'a self, names: &'a [ChunkName]) -> BoxFuture<'a, Result<Vec<bool>, SinkError>>;
+    fn have<'a>(&'a self, names: &'a [ChunkName]) -> BoxFuture<'a, Result<Vec<bool>, WireError>>;
     /// Stores an object.
-    fn put<'a>(&'a self, name: &'a ChunkName, bytes: Bytes) -> BoxFuture<'a, Result<(), SinkError>>;
+    fn put<'a>(&'a self, name: &'a ChunkName, bytes: Bytes) -> BoxFuture<'a, Result<(), WireError>>;
     /// Moves the head to `version`.
-    fn commit<'a>(&'a self, version: Version, record: Bytes) -> BoxFuture<'a, Result<(), SinkError>>;
+    fn commit<'a>(&'a self, version: Version, record: Bytes) -> BoxFuture<'a, Result<(), WireError>>;
     /// The record of a version, to see whether a commit whose answer was lost has happened.
-    fn record<'a>(&'a self, version: Version) -> BoxFuture<'a, Result<Bytes, SinkError>>;
+    fn record<'a>(&'a self, version: Version) -> BoxFuture<'a, Result<Bytes, WireError>>;
     /// Changes when it is worth trying again at once.
     fn hints(&self) -> watch::Receiver<u64>;
 }
@@ -162,48 +153,39 @@ pub struct ServerSink {
     pub api: Api,
     /// The lock.
     pub tenure: Arc<Tenure>,
-    /// Which errors are waited out: [`SinkError::at_stake`] or [`SinkError::hasty`].
-    pub judge: fn(ApiError) -> SinkError,
 }
 
 impl Sink for ServerSink {
-    fn have<'a>(&'a self, names: &'a [ChunkName]) -> BoxFuture<'a, Result<Vec<bool>, SinkError>> {
+    fn have<'a>(&'a self, names: &'a [ChunkName]) -> BoxFuture<'a, Result<Vec<bool>, WireError>> {
         let (api, id) = (&self.api, self.tenure.parcel);
         let asking = self.tenure.under(api, move |hold| async move { api.have(&id, &hold, names).await });
-        async move { asking.await.map_err(self.judge) }.boxed()
+        async move { asking.await.map_err(|e| e.to_wire()) }.boxed()
     }
 
-    fn put<'a>(&'a self, name: &'a ChunkName, bytes: Bytes) -> BoxFuture<'a, Result<(), SinkError>> {
+    fn put<'a>(&'a self, name: &'a ChunkName, bytes: Bytes) -> BoxFuture<'a, Result<(), WireError>> {
         let (api, id) = (&self.api, self.tenure.parcel);
         let putting = self.tenure.under(api, move |hold| {
             let bytes = bytes.clone();
             async move { api.put_chunk(&id, &hold, name, bytes).await }
         });
-        async move { putting.await.map_err(self.judge) }.boxed()
+        async move { putting.await.map_err(|e| e.to_wire()) }.boxed()
     }
 
-    fn commit<'a>(&'a self, version: Version, record: Bytes) -> BoxFuture<'a, Result<(), SinkError>> {
+    fn commit<'a>(&'a self, version: Version, record: Bytes) -> BoxFuture<'a, Result<(), WireError>> {
         let (api, id) = (&self.api, self.tenure.parcel);
         self.tenure.sends(version, &record);
         let committing = self.tenure.under(api, move |hold| {
             let record = record.clone();
             async move { api.commit(&id, version, &hold, record).await.map(drop) }
         });
-        async move { committing.await.map_err(self.judge) }.boxed()
+        async move { committing.await.map_err(|e| e.to_wire()) }.boxed()
     }
 
-    fn record<'a>(&'a self, version: Version) -> BoxFuture<'a, Result<Bytes, SinkError>> {
+    fn record<'a>(&'a self, version: Version) -> BoxFuture<'a, Result<Bytes, WireError>> {
         let (api, id) = (&self.api, self.tenure.parcel);
         let reading =
             self.tenure.under(api, move |hold| async move { api.held_version(&id, &hold, version).await });
-        async move {
-            reading.await.map_err(|error| match error.code() {
-                // That it is not there is the answer.
-                Code::NoSuchVersion => SinkError::hasty(error),
-                _ => (self.judge)(error),
-            })
-        }
-        .boxed()
+        async move { reading.await.map_err(|e| e.to_wire()) }.boxed()
     }
 
     fn hints(&self) -> watch::Receiver<u64> {

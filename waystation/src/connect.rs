@@ -3,7 +3,7 @@
 use super::{AdminError, Exit, Result, begun::Begun, claims::Claims, cli::Common, list::date};
 use cache::{
     commit::upload::Uploader,
-    remote::{ServerSink, SinkError, again},
+    remote::{ServerSink, again},
     status::{Board, Step},
     tenure::Tenure,
 };
@@ -16,7 +16,7 @@ use parcel::{
     id::{ParcelId, Version},
     secret::Secret,
     wire::{
-        Code,
+        Code, Stake,
         http::{CreateParcel, LockReply, ParcelInfo},
     },
 };
@@ -163,16 +163,16 @@ impl Connection {
                 match self.api.unlock(&parcel.id, &tenure.hold()).await {
                     // Somebody else's is out of sight once it is unlocked, so an earlier try has come through.
                     Err(error) if error.not_found() => Ok(()),
-                    released => released.map_err(SinkError::hasty),
+                    released => released.map_err(|e| e.to_wire()),
                 }
             }
             .boxed()
         };
-        match again(self.board.clone(), self.api.token_renewals(), release).await {
+        match again(&self.board, self.api.token_renewals(), Stake::Nothing, release).await {
             Ok(()) => self.claims.forget(&parcel.id),
             Err(error) => eprintln!(
                 "waystation: the lock of the parcel {:?} could not be given back ({}); run waystation unlock {} later",
-                parcel.name, error.error, parcel.id
+                parcel.name, error, parcel.id
             ),
         }
     }
@@ -192,20 +192,20 @@ impl Connection {
 
     /// An uploader for a parcel whose lock we have.
     pub fn uploader(&self, tenure: Arc<Tenure>, secret: Secret, level: i32) -> Uploader {
-        let sink = ServerSink { api: self.api.clone(), tenure, judge: SinkError::hasty };
-        Uploader::new(Arc::new(sink), self.board.clone(), secret, level)
+        let sink = ServerSink { api: self.api.clone(), tenure };
+        Uploader::new(Arc::new(sink), self.board.clone(), Stake::Nothing, secret, level)
     }
 
     /// A sealed version record.
     pub async fn record(&self, parcel: &ParcelId, version: Version) -> Result<bytes::Bytes> {
-        let reading = || async { self.api.version(parcel, version).await.map_err(SinkError::hasty) }.boxed();
-        Ok(again(self.board.clone(), self.api.token_renewals(), reading).await.map_err(|e| e.error)?)
+        let reading = || async { self.api.version(parcel, version).await.map_err(|e| e.to_wire()) }.boxed();
+        Ok(again(&self.board, self.api.token_renewals(), Stake::Nothing, reading).await?)
     }
 
     /// A sealed object.
     pub async fn object(&self, name: &parcel::id::ChunkName) -> Result<bytes::Bytes> {
-        let reading = || async { self.api.chunk(name).await.map_err(SinkError::hasty) }.boxed();
-        Ok(again(self.board.clone(), self.api.token_renewals(), reading).await.map_err(|e| e.error)?)
+        let reading = || async { self.api.chunk(name).await.map_err(|e| e.to_wire()) }.boxed();
+        Ok(again(&self.board, self.api.token_renewals(), Stake::Nothing, reading).await?)
     }
 
     /// Starts a long step, and shows it on the standard error: a line that is written over on a terminal, and elsewhere

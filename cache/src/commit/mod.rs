@@ -11,7 +11,7 @@ use crate::{
     keyring::Keyring,
     memory::SharedMemory,
     open::{HandedOver, OpenParcel, Saved},
-    remote::Sink,
+    remote::{Patience, Sink},
     status::Step,
 };
 use bytes::Bytes;
@@ -22,7 +22,7 @@ use parcel::{
     keyring::{ChunkRef, ImageKind, LEAF_REFS, Leaf, leaves_for, locate},
     pages::{PAGE_SIZE, Plan},
     record::{ImageInfo, MAX_WORKING_SET, Private, Public, Record},
-    wire::{Code, WireError},
+    wire::{Code, Stake, WireError},
 };
 use std::{
     collections::BTreeMap,
@@ -57,9 +57,6 @@ pub struct Committed {
 
 /// What changes in an image: chunk index → its new reference.
 type Changes = upload::Refs;
-
-/// How often a commit is made anew because the server lost what it said it has.
-const ATTEMPTS: usize = 3;
 
 /// Where a commit goes.
 #[derive(Debug, Clone, Copy)]
@@ -96,6 +93,8 @@ pub async fn rescue(
     attempts(open, author, level, sink, target).await
 }
 
+/// The user's work is at stake, so whatever fails is tried again, unless that proves to be of no use: not only what the
+/// server says, but also a medium that does not give back what was written, and objects that the server lost meanwhile.
 async fn attempts(
     open: &Arc<OpenParcel>,
     author: &Author,
@@ -103,14 +102,14 @@ async fn attempts(
     sink: Arc<dyn Sink>,
     target: Target,
 ) -> Result<Committed, WireError> {
-    let mut last = None;
-    for _ in 0..ATTEMPTS {
+    let board = open.keyring.engine().board();
+    let mut patience = Patience::new(Stake::Work, sink.hints());
+    loop {
         match attempt(open, author, level, sink.clone(), target).await {
-            Err(error) if error.code == Code::MissingObjects => last = Some(error),
-            done => return done,
+            Ok(done) => return Ok(done),
+            Err(error) => patience.pause(&mut board.waiter(), error).await?,
         }
     }
-    Err(last.unwrap_or_else(|| internal("it was not tried")))
 }
 
 async fn attempt(
@@ -130,7 +129,7 @@ async fn attempt(
     let base = &open.record;
     let secret = base.private.secrets.first().cloned().ok_or_else(|| internal("the record has no secret"))?;
     let step = board.step(0);
-    let uploader = Uploader::new(sink, board.clone(), secret, level);
+    let uploader = Uploader::new(sink, board.clone(), Stake::Work, secret, level);
     let writer = Writer { open, uploader: &uploader, step: &step, target };
 
     // What there is to do is known before it is begun, so that the traveller sees how far it is.
@@ -197,15 +196,29 @@ async fn attempt(
 
 /// Puts the record. An answer that was lost is no failure: if the version is there and is ours, it is committed.
 pub async fn move_head(uploader: &Uploader, version: Version, record: Bytes) -> Result<(), WireError> {
-    let put = uploader.again(|| uploader.sink().commit(version, record.clone())).await;
-    let Err(failed) = put else { return Ok(()) };
-    if failed.conflict {
-        let there = uploader.again(|| uploader.sink().record(version)).await;
-        if there.is_ok_and(|there| there == record) {
-            return Ok(());
+    let put = uploader.again(|| {
+        let (sink, record) = (uploader.sink().clone(), record.clone());
+        async move {
+            let failed = match sink.commit(version, record.clone()).await {
+                Ok(()) => return Ok(Ok(())),
+                // Only sending them again helps.
+                Err(failed) if failed.code == Code::MissingObjects => return Ok(Err(failed)),
+                Err(failed) => failed,
+            };
+            if !matches!(failed.code, Code::StaleEpoch | Code::WrongParent) {
+                return Err(failed);
+            }
+            match sink.record(version).await {
+                Ok(there) if there == record => Ok(Ok(())),
+                Ok(_) => Err(failed),
+                Err(none) if matches!(none.code, Code::NoSuchVersion | Code::StaleEpoch) => Err(failed),
+                // Whether it is there is not known before this is answered.
+                Err(unknown) => Err(unknown),
+            }
         }
-    }
-    Err(failed.error)
+        .boxed()
+    });
+    put.await?
 }
 
 fn internal(why: impl ToString) -> WireError {

@@ -2,7 +2,7 @@
 
 use crate::{
     fetch::Plain,
-    remote::{self, Sink, SinkError},
+    remote::{self, Sink},
     status::{Board, Step},
 };
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use parcel::{
     id::ChunkName,
     keyring::ChunkRef,
     secret::Secret,
-    wire::{Code, WireError},
+    wire::{Code, Stake, WireError},
 };
 use std::{
     io,
@@ -78,6 +78,7 @@ pub type Refs = Vec<(u64, Option<ChunkRef>)>;
 pub struct Uploader {
     sink: Arc<dyn Sink>,
     board: Arc<Board>,
+    stake: Stake,
     secret: Secret,
     level: i32,
     sent: AtomicU64,
@@ -85,10 +86,10 @@ pub struct Uploader {
 }
 
 impl Uploader {
-    /// Seals under `secret` at zstd `level` and sends to `sink`.
-    pub fn new(sink: Arc<dyn Sink>, board: Arc<Board>, secret: Secret, level: i32) -> Self {
+    /// Seals under `secret` at zstd `level` and sends to `sink`, for as long as `stake` says.
+    pub fn new(sink: Arc<dyn Sink>, board: Arc<Board>, stake: Stake, secret: Secret, level: i32) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { sink, board, secret, level, sent: AtomicU64::new(0), cores }
+        Self { sink, board, stake, secret, level, sent: AtomicU64::new(0), cores }
     }
 
     /// Bytes of objects sent so far.
@@ -188,7 +189,7 @@ impl Uploader {
     ) -> Result<(), WireError> {
         for (start, batch) in objects.chunks(BATCH).enumerate().map(|(i, batch)| (i * BATCH, batch)) {
             let names: Vec<_> = batch.iter().map(|(name, _)| *name).collect();
-            let have = self.again(|| self.sink.have(&names)).await.map_err(|e| e.error)?;
+            let have = self.again(|| self.sink.have(&names)).await?;
             let mut missing = Vec::new();
             for (i, (object, have)) in batch.iter().cloned().zip(have).enumerate() {
                 match have {
@@ -212,7 +213,7 @@ impl Uploader {
 
     async fn object(&self, name: ChunkName, bytes: Bytes) -> Result<(), WireError> {
         let size = bytes.len() as u64;
-        self.again(|| self.sink.put(&name, bytes.clone())).await.map_err(|e| e.error)?;
+        self.again(|| self.sink.put(&name, bytes.clone())).await?;
         self.sent.fetch_add(size, Relaxed);
         Ok(())
     }
@@ -220,8 +221,8 @@ impl Uploader {
     /// Tries until it succeeds or fails for good; meanwhile the board says why it waits.
     pub async fn again<'a, T>(
         &self,
-        attempt: impl FnMut() -> BoxFuture<'a, Result<T, SinkError>>,
-    ) -> Result<T, SinkError> {
-        remote::again(self.board.clone(), self.sink.hints(), attempt).await
+        attempt: impl FnMut() -> BoxFuture<'a, Result<T, WireError>>,
+    ) -> Result<T, WireError> {
+        remote::again(&self.board, self.sink.hints(), self.stake, attempt).await
     }
 }

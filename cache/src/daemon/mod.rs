@@ -13,7 +13,7 @@ use crate::{
     guest::GuestServer,
     harden::{self, Sockets},
     open::{OpenParcel, Opening},
-    remote::{ServerSink, ServerSource, SinkError, again},
+    remote::{ServerSink, ServerSource, again},
     status::{Board, lock},
     store::Store,
     tenure::Tenure,
@@ -25,7 +25,7 @@ use parcel::{
     secret::ParcelKey,
     tag::Inventory,
     wire::{
-        Code, WireError,
+        Code, Stake, WireError,
         daemon::{Policy, Reply, Request},
         hold::Claim,
         http::{LockReply, LockRequest},
@@ -37,12 +37,8 @@ use std::{
     io,
     path::PathBuf,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
-
-/// How long an unlock is tried before the caller hears of it.
-const UNLOCKING: Duration = Duration::from_secs(30);
 
 /// How the daemon is set up.
 #[derive(Debug, Clone)]
@@ -321,10 +317,10 @@ impl Daemon {
         let key =
             key.ok_or_else(|| WireError::new(Code::NoKey, "the parcel's key is not here; log in again"))?;
         work.running = None;
-        let record = again(self.board.clone(), self.api.token_renewals(), || {
-            async { self.api.version(&parcel, version).await.map_err(SinkError::patient) }.boxed()
+        let record = again(&self.board, self.api.token_renewals(), Stake::Lock, || {
+            async { self.api.version(&parcel, version).await.map_err(|e| e.to_wire()) }.boxed()
         });
-        let record = record.await.map_err(|e| e.error)?;
+        let record = record.await?;
         tenure.based_on(version, RecordHash::of(&record));
         let opening = Opening {
             parcel,
@@ -375,7 +371,7 @@ impl Daemon {
     }
 
     fn sink(&self, tenure: Arc<Tenure>) -> Arc<ServerSink> {
-        Arc::new(ServerSink { api: self.api.clone(), tenure, judge: SinkError::at_stake })
+        Arc::new(ServerSink { api: self.api.clone(), tenure })
     }
 
     async fn learn(&self) -> Result<Reply, WireError> {
@@ -391,30 +387,18 @@ impl Daemon {
         work.running = None;
         self.give_up_rescue(&mut work).await;
         let Some(held) = work.held.as_mut() else { return Ok(Reply::Ok) };
-        // When only a new log-in was missing, whoever asked must hear that.
-        let log_in = Mutex::new(None);
-        let unlocking = again(self.board.clone(), self.api.token_renewals(), || {
+        let unlocking = again(&self.board, self.api.token_renewals(), Stake::Lock, || {
             let tried = self.unlock_once(held.parcel, held.ask.clone(), held.given.clone());
-            let log_in = &log_in;
             async move {
-                let tried = tried.await.map_err(SinkError::patient);
-                let error = tried.as_ref().err().map(|tried| tried.error.clone());
-                *lock(log_in) = error.filter(|error| error.code.needs_login());
-                tried
+                match tried.await {
+                    // The lock of the store that is served now is somebody else's, which is what unlocking is for.
+                    Err(error) if error.conflict() && error.code() != Code::OtherStore => Ok(()),
+                    tried => tried.map_err(|e| e.to_wire()),
+                }
             }
             .boxed()
         });
-        match tokio::time::timeout(UNLOCKING, unlocking).await {
-            Ok(Ok(())) => {}
-            // The lock of the store that is served now is somebody else's, which is what unlocking is for.
-            Ok(Err(error)) if error.conflict && error.error.code != Code::OtherStore => {}
-            Ok(Err(error)) => return Err(error.error),
-            Err(_) => {
-                let text = "the parcel server does not answer, so the parcel stays locked; break the lock at the next log-in";
-                let log_in = lock(&log_in).take();
-                return Err(log_in.unwrap_or_else(|| WireError::new(Code::StillLocked, text)));
-            }
-        }
+        unlocking.await?;
         work.past = work.held.take().and_then(|held| held.given).map(|given| given.tenure);
         Ok(Reply::Ok)
     }

@@ -6,7 +6,7 @@
 use super::{Daemon, Given, Work, author, claim, not_locked, not_open, random};
 use crate::{
     commit::{self, Committed},
-    remote::{SinkError, again},
+    remote::{Patience, again},
     tenure::Tenure,
 };
 use client::api::ApiError;
@@ -15,7 +15,7 @@ use parcel::{
     id::ParcelId,
     slot::Slots,
     wire::{
-        Code, WireError,
+        Code, Stake, WireError,
         daemon::Reply,
         hold::Claim,
         http::{CreateParcel, LockReply, LockRequest, Rescue as Rescues},
@@ -42,8 +42,19 @@ pub(super) struct Rescue {
 }
 
 impl Daemon {
+    /// The user's work is at stake: only what proves that it cannot be done ends it.
     pub(super) async fn rescue(&self) -> Result<Reply, WireError> {
         let mut work = self.working()?;
+        let mut patience = Patience::new(Stake::Work, self.api.token_renewals());
+        loop {
+            match self.rescue_once(&mut work).await {
+                Ok(reply) => return Ok(reply),
+                Err(error) => patience.pause(&mut self.board.waiter(), error).await?,
+            }
+        }
+    }
+
+    async fn rescue_once(&self, work: &mut Work) -> Result<Reply, WireError> {
         let held = work.held.clone().ok_or_else(not_locked)?;
         let Given { tenure: old, .. } = held.given.clone().ok_or_else(not_locked)?;
         if work.rescue.is_none() {
@@ -160,11 +171,11 @@ impl Daemon {
         &self,
         request: impl Fn() -> F + Sync,
     ) -> Result<T, WireError> {
-        let attempt = || -> BoxFuture<'_, Result<T, SinkError>> {
+        let attempt = || -> BoxFuture<'_, Result<T, WireError>> {
             let asking = request();
-            async move { asking.await.map_err(SinkError::at_stake) }.boxed()
+            async move { asking.await.map_err(|e| e.to_wire()) }.boxed()
         };
-        again(self.board.clone(), self.api.token_renewals(), attempt).await.map_err(|e| e.error)
+        again(&self.board, self.api.token_renewals(), Stake::Work, attempt).await
     }
 }
 

@@ -3,7 +3,11 @@
 use crate::support::{Rng, World, until, whole};
 use cache::open::{OpenParcel, Saved};
 use client::traffic::Traffic;
-use parcel::{chunk::CHUNK_SIZE, keyring::ImageKind, wire::Code};
+use parcel::{
+    chunk::CHUNK_SIZE,
+    keyring::ImageKind,
+    wire::{Code, Fate, Stake},
+};
 use proptest::prelude::*;
 use std::{
     os::unix::fs::FileExt as _,
@@ -601,4 +605,41 @@ async fn writers_of_one_chunk_take_nothing_from_each_other() {
     open.save(Saved::PoweredOff);
     world.commit(&open).await.unwrap();
     assert!(whole(&world.open(2, false).await).await == found);
+}
+
+/// A server that is wrong, restored, of another version or losing objects holds a user's work up and ends nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_waits_out_whatever_a_server_says() {
+    let world = World::new(&first_disk(), 64).await;
+    let open = world.open(1, false).await;
+    open.disk.write(0, &[1; 512]).await.unwrap();
+    open.save(Saved::PoweredOff);
+    let waited = Code::ALL.iter().copied().chain([Code::from("what-is-this")]);
+    let waited = waited.filter(|code| code.fate(Stake::Work) != Fate::Final);
+    // More often than any fixed number of tries.
+    world.server.refusals.lock().unwrap().extend(waited.chain([Code::MissingObjects; 10]));
+    world.commit(&open).await.unwrap();
+    assert!(world.server.refusals.lock().unwrap().is_empty());
+}
+
+/// What proves that the work can never be committed under this lock is told at once, unless it is there already.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_under_a_broken_lock_ends() {
+    let world = World::new(&first_disk(), 64).await;
+    let open = world.open(1, false).await;
+    open.disk.write(0, &[1; 512]).await.unwrap();
+    open.save(Saved::PoweredOff);
+    world.server.refusals.lock().unwrap().push_back(Code::StaleEpoch);
+    assert_eq!(world.commit(&open).await.unwrap_err().code, Code::StaleEpoch);
+    // Its answer was lost, and the lock was broken before it was sent again.
+    world.server.lose_answers.store(1, SeqCst);
+    let server = world.server.clone();
+    let breaking = async {
+        while server.lose_answers.load(SeqCst) > 0 {
+            tokio::task::yield_now().await;
+        }
+        server.refusals.lock().unwrap().push_back(Code::StaleEpoch);
+    };
+    let (done, ()) = tokio::join!(world.commit(&open), breaking);
+    done.unwrap();
 }

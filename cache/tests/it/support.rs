@@ -9,7 +9,7 @@ use cache::{
     },
     fetch::{Engine, Source, SourceError},
     open::{OpenParcel, Opening},
-    remote::{Sink, SinkError},
+    remote::Sink,
     status::Board,
     store::Store,
 };
@@ -22,10 +22,10 @@ use parcel::{
     record::{FORMAT, ImageInfo, Private, Public, Record},
     secret::{ParcelKey, Secret},
     tag::{CpuTag, Tag, Wishes},
-    wire::{Code, WireError, guest::Machine},
+    wire::{Code, Stake, WireError, guest::Machine},
 };
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
@@ -73,6 +73,8 @@ pub struct Memory {
     pub puts: AtomicU64,
     pub put_bytes: AtomicU64,
     requests: AtomicU64,
+    /// What the next commits are answered with, before any succeeds.
+    pub refusals: Mutex<VecDeque<Code>>,
     hints: watch::Sender<u64>,
 }
 
@@ -108,10 +110,10 @@ impl Memory {
         self.down.load(SeqCst) || failed
     }
 
-    fn put_error(&self) -> Result<(), SinkError> {
+    fn put_error(&self) -> Result<(), WireError> {
         if self.fails() {
             let error = WireError::new(Code::ServerUnreachable, "the server is down");
-            return Err(SinkError { error, transient: true, conflict: false });
+            return Err(error);
         }
         Ok(())
     }
@@ -149,7 +151,7 @@ impl Source for Memory {
 }
 
 impl Sink for Memory {
-    fn have<'a>(&'a self, names: &'a [ChunkName]) -> BoxFuture<'a, Result<Vec<bool>, SinkError>> {
+    fn have<'a>(&'a self, names: &'a [ChunkName]) -> BoxFuture<'a, Result<Vec<bool>, WireError>> {
         async move {
             self.put_error()?;
             let objects = self.objects.lock().unwrap();
@@ -158,7 +160,7 @@ impl Sink for Memory {
         .boxed()
     }
 
-    fn put<'a>(&'a self, name: &'a ChunkName, bytes: Bytes) -> BoxFuture<'a, Result<(), SinkError>> {
+    fn put<'a>(&'a self, name: &'a ChunkName, bytes: Bytes) -> BoxFuture<'a, Result<(), WireError>> {
         async move {
             self.put_error()?;
             assert_eq!(parcel::chunk::name_of(&bytes), *name, "an object is sent under its name");
@@ -170,12 +172,15 @@ impl Sink for Memory {
         .boxed()
     }
 
-    fn commit<'a>(&'a self, version: Version, record: Bytes) -> BoxFuture<'a, Result<(), SinkError>> {
+    fn commit<'a>(&'a self, version: Version, record: Bytes) -> BoxFuture<'a, Result<(), WireError>> {
         async move {
             self.put_error()?;
             if self.refuse_commits.load(SeqCst) {
-                let error = WireError::new(Code::StaleEpoch, "as the test wants");
-                return Err(SinkError { error, transient: false, conflict: false });
+                return Err(WireError::new(Code::StaleEpoch, "as the test wants"));
+            }
+            if let Some(code) = self.refusals.lock().unwrap().pop_front() {
+                self.hints.send_modify(|n| *n += 1);
+                return Err(WireError::new(code, "as the test wants"));
             }
             let public = Public::read(&record).unwrap();
             let objects = self.objects.lock().unwrap();
@@ -192,7 +197,7 @@ impl Sink for Memory {
             }
             if records.contains_key(&version) {
                 let error = WireError::new(Code::WrongParent, "there is one");
-                return Err(SinkError { error, transient: false, conflict: true });
+                return Err(error);
             }
             records.insert(version, record);
             if self.down_after_commit.swap(false, SeqCst) {
@@ -201,18 +206,18 @@ impl Sink for Memory {
             if self.lose_answers.load(SeqCst) > 0 {
                 self.lose_answers.fetch_sub(1, SeqCst);
                 let error = WireError::new(Code::ServerUnreachable, "the answer is lost");
-                return Err(SinkError { error, transient: true, conflict: false });
+                return Err(error);
             }
             Ok(())
         }
         .boxed()
     }
 
-    fn record<'a>(&'a self, version: Version) -> BoxFuture<'a, Result<Bytes, SinkError>> {
+    fn record<'a>(&'a self, version: Version) -> BoxFuture<'a, Result<Bytes, WireError>> {
         async move {
             let record = self.records.lock().unwrap().get(&version).cloned();
             let error = WireError::new(Code::NoSuchVersion, "there is none");
-            record.ok_or(SinkError { error, transient: false, conflict: false })
+            record.ok_or(error)
         }
         .boxed()
     }
@@ -239,7 +244,7 @@ impl World {
         let (parcel, key) = (ParcelId([7; 16]), ParcelKey::from_bytes([8; 32]));
         let secret = Secret::from_bytes([9; 32]);
         let board = Board::new(Arc::new(Traffic::default()));
-        let uploader = Uploader::new(server.clone(), board.clone(), secret.clone(), 1);
+        let uploader = Uploader::new(server.clone(), board.clone(), Stake::Work, secret.clone(), 1);
         let place = Place { key: &key, parcel, moved: false };
         let mut images = Vec::new();
         for (kind, bytes) in
@@ -292,7 +297,7 @@ impl World {
         cold_boot: bool,
         dirty_in_ram: usize,
     ) -> Result<Arc<OpenParcel>, WireError> {
-        let record = self.server.record(Version(version)).await.map_err(|e| e.error)?;
+        let record = self.server.record(Version(version)).await?;
         let how = Opening {
             parcel: self.parcel,
             version: Version(version),

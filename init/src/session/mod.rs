@@ -88,8 +88,8 @@ pub struct Kiosk<'a> {
     held: VecDeque<Event>,
     /// The last that `cached` told.
     status: daemon::Status,
-    /// Why a step is tried again, shown as the reason for waiting.
-    retrying: Option<daemon::Waiting>,
+    /// Why a step cannot go on until the user gives it up, shown as the reason for waiting.
+    stuck: Option<daemon::Waiting>,
     parcel: Option<parcel::id::ParcelId>,
     inventory: Option<Inventory>,
     cold_boot: bool,
@@ -141,7 +141,7 @@ impl<'a> Kiosk<'a> {
             prepare_backoff: Backoff::default(),
             held: VecDeque::new(),
             status: daemon::Status::default(),
-            retrying: None,
+            stuck: None,
             parcel: None,
             inventory: None,
             cold_boot: false,
@@ -242,7 +242,7 @@ impl<'a> Kiosk<'a> {
         self.held.clear();
         self.prepare_due = None;
         self.status = daemon::Status::default();
-        self.retrying = None;
+        self.stuck = None;
         self.parcel = None;
         self.inventory = None;
         self.console = ConsoleSize::default();
@@ -281,7 +281,7 @@ impl<'a> Kiosk<'a> {
         self.sys.log(&format!("phase {}", name(step.phase)));
         self.publish();
         let went = (step.run)(self);
-        self.retrying = None;
+        self.stuck = None;
         if step.phase != Phase::Login {
             // So that each phase's bytes are its own.
             self.ask_status();
@@ -478,9 +478,7 @@ impl<'a> Kiosk<'a> {
     }
 
     fn publish(&mut self) {
-        let now = self.status.waiting.as_ref();
-        // That the user can end the waiting is more than how a try before went.
-        let waiting = now.filter(|now| now.needs_login()).or(self.retrying.as_ref()).or(now);
+        let waiting = self.stuck.as_ref().or(self.status.waiting.as_ref());
         self.state.waiting = waiting.cloned();
         self.sys.publish(&self.state);
     }

@@ -114,8 +114,6 @@ const LEARN_LIMIT: Duration = Duration::from_secs(5);
 /// Longest name of a parcel that is shown, in characters.
 const LONGEST_NAME: usize = 100;
 const BUSY_PAUSE: Duration = Duration::from_millis(200);
-const RETRY_FIRST: Duration = Duration::from_secs(2);
-const RETRY_MOST: Duration = Duration::from_secs(15);
 
 fn nothing(_: &mut Kiosk<'_>) -> Result<(), WireError> {
     Ok(())
@@ -342,7 +340,7 @@ fn go_on(kiosk: &mut Kiosk<'_>) -> Result<(), WireError> {
 fn commit(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
     kiosk.live.changes = Changes::InDoubt;
     kiosk.sys.remember(Some(&kiosk.live));
-    match until_it_works(kiosk, || daemon::Request::Commit, None) {
+    match send_home(kiosk, daemon::Request::Commit) {
         Ok(daemon::Reply::Committed { version, bytes }) => {
             kiosk.sys.log(&format!("version {version} committed, {bytes} bytes sent"));
             kiosk.home(version);
@@ -370,7 +368,7 @@ fn commit(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
 }
 
 fn rescue(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
-    match until_it_works(kiosk, || daemon::Request::Rescue, None)? {
+    match send_home(kiosk, daemon::Request::Rescue)? {
         daemon::Reply::Rescued { name, bytes, .. } => {
             kiosk.sys.log(&format!("the changes are home as a parcel of their own, {bytes} bytes sent"));
             kiosk.live.changes = Changes::None;
@@ -390,51 +388,34 @@ fn unlock(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
     kiosk.live.lock = Lock::Returned;
     kiosk.sys.remember(Some(&kiosk.live));
     let until = kiosk.sys.now() + UNLOCK_LIMIT;
-    until_it_works(kiosk, || daemon::Request::Unlock, Some(until))?;
-    kiosk.live.lock = Lock::None;
-    kiosk.sys.remember(Some(&kiosk.live));
-    Ok(())
-}
-
-/// Asks again while the server is away, with the reason on the screen. Without `until`, only the user gives up.
-fn until_it_works(
-    kiosk: &mut Kiosk<'_>,
-    request: impl Fn() -> daemon::Request,
-    until: Option<Duration>,
-) -> Result<daemon::Reply, Stop> {
-    let began = kiosk.sys.now();
-    let mut delay = RETRY_FIRST;
-    loop {
-        let error = match kiosk.try_cached(request())? {
-            Ok(reply) => return Ok(reply),
-            // Even a lock that is only given back is tried for as long: somebody may mend what is wrong.
-            Err(error) if error.code.fate(Stake::Work) == Fate::Final => return Err(Stop::Failed(error)),
-            Err(error) => error,
-        };
-        if until.is_some_and(|until| kiosk.sys.now() >= until) {
-            kiosk.sys.log(&format!("not tried any longer: {}", for_log(&error)));
-            let why = match error.code.needs_login() {
+    match kiosk.try_cached_until(daemon::Request::Unlock, Some(until))? {
+        Some(answer) => answer.map_err(Stop::Failed)?,
+        None => {
+            let why = match kiosk.status.waiting.as_ref().is_some_and(Waiting::needs_login) {
                 true => "Your log-in had run out, and nobody logged in again.",
                 false => "The parcel server does not answer any more.",
             };
             return Err(Stop::Failed(WireError::new(Code::StillLocked, why)));
         }
-        kiosk.sys.log(&format!("trying again in {} s: {}", delay.as_secs(), for_log(&error)));
-        let now = kiosk.sys.now();
-        kiosk.retrying = Some(Waiting {
-            pieces: 1,
-            seconds: now.saturating_sub(began).as_secs(),
-            reason: error.message,
-            code: error.code,
-        });
-        kiosk.publish();
-        let again = now + delay;
-        while kiosk.sys.now() < again {
-            if let Some(Event::Command(Command::LoggedIn(_))) = kiosk.next(Some(again))? {
-                break;
-            }
-        }
-        delay = (delay * 2).min(RETRY_MOST);
+    };
+    kiosk.live.lock = Lock::None;
+    kiosk.sys.remember(Some(&kiosk.live));
+    Ok(())
+}
+
+/// Has `cached` send a user's work home. It asks the server until that is done, so what it answers is its last word. An
+/// error that does not prove that it never can be done is a fault of the kiosk; even then only the user ends the session.
+fn send_home(kiosk: &mut Kiosk<'_>, request: daemon::Request) -> Result<daemon::Reply, Stop> {
+    let error = match kiosk.try_cached(request)? {
+        Ok(reply) => return Ok(reply),
+        Err(error) if error.code.fate(Stake::Work) == Fate::Final => return Err(Stop::Failed(error)),
+        Err(error) => error,
+    };
+    kiosk.sys.log(&format!("waiting for the user to give up: {}", for_log(&error)));
+    kiosk.stuck = Some(Waiting { pieces: 1, seconds: 0, reason: error.message, code: error.code });
+    kiosk.publish();
+    loop {
+        kiosk.next(None)?;
     }
 }
 

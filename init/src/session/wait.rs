@@ -3,7 +3,7 @@
 
 use super::{
     Kiosk, Stop,
-    words::{brief, cached_died, noticed, too_low, vmm_died},
+    words::{brief, cached_died, for_log, noticed, too_low, vmm_died},
 };
 use crate::system::{Event, Power, Role, Sign};
 use parcel::wire::{
@@ -68,6 +68,7 @@ impl Kiosk<'_> {
                     }
                     _ => None,
                 };
+                self.log_waiting(status.waiting.as_ref());
                 self.status = status;
             }
             other => return Some(other),
@@ -221,9 +222,17 @@ impl Kiosk<'_> {
         }
         self.sys.log("the user logged in again");
         self.state.login = Some(login.clone());
-        self.retrying.take_if(|waiting| waiting.needs_login());
         self.publish();
         Some(Event::Command(Command::LoggedIn(login)))
+    }
+
+    /// Writes down what the engine waits for when that changes, so that IT finds it in the log.
+    fn log_waiting(&mut self, waiting: Option<&daemon::Waiting>) {
+        let before = self.status.waiting.as_ref().map(|before| before.code);
+        if let Some(now) = waiting.filter(|now| before != Some(now.code)) {
+            let error = WireError::new(now.code, now.reason.clone());
+            self.sys.log(&format!("waiting: {}", for_log(&error)));
+        }
     }
 
     /// Asks `cached` and waits as long as it takes; its own errors are the inner result.
@@ -231,19 +240,34 @@ impl Kiosk<'_> {
         &mut self,
         request: daemon::Request,
     ) -> Result<Result<daemon::Reply, WireError>, Stop> {
+        loop {
+            if let Some(answer) = self.try_cached_until(request.clone(), None)? {
+                return Ok(answer);
+            }
+        }
+    }
+
+    /// Asks `cached` and waits until then; `None`: it has not answered.
+    pub(super) fn try_cached_until(
+        &mut self,
+        request: daemon::Request,
+        until: Option<Duration>,
+    ) -> Result<Option<Result<daemon::Reply, WireError>>, Stop> {
         if !self.alive.contains(&Role::Cached) {
             return Err(Stop::Failed(cached_died("before it was asked")));
         }
         let ticket = self.sys.ask_cached(request);
         loop {
-            if let Some(Event::Cached(got, reply)) = self.next(None)?
-                && got == ticket
-            {
-                return match reply {
-                    Ok(daemon::Reply::Error(error)) => Ok(Err(brief(error))),
-                    Ok(reply) => Ok(Ok(reply)),
-                    Err(error) => Err(Stop::Failed(error)),
-                };
+            match self.next(until)? {
+                Some(Event::Cached(got, reply)) if got == ticket => {
+                    return match reply {
+                        Ok(daemon::Reply::Error(error)) => Ok(Some(Err(brief(error)))),
+                        Ok(reply) => Ok(Some(Ok(reply))),
+                        Err(error) => Err(Stop::Failed(error)),
+                    };
+                }
+                None if until.is_some() => return Ok(None),
+                _ => {}
             }
         }
     }

@@ -42,6 +42,12 @@ pub struct Learned {
     pub committed: Option<bool>,
 }
 
+/// What `cached` tells while it waits for that.
+pub fn waiting(code: Code) -> daemon::Status {
+    let waiting = daemon::Waiting { pieces: 1, seconds: 3, reason: "it waits".into(), code };
+    daemon::Status { waiting: Some(waiting), ..daemon::Status::default() }
+}
+
 #[derive(Default)]
 pub struct Fake {
     pub clock: Duration,

@@ -1,7 +1,7 @@
 //! What is given up, and what nobody answers: it ends soon, and the user is told what is known of it.
 
 use crate::{
-    fake::{Fake, Go, Learned, wrong},
+    fake::{Fake, Go, Learned, waiting, wrong},
     two,
 };
 use parcel::{
@@ -17,10 +17,8 @@ use waystation_init::system::{Event, Role};
 #[test]
 fn only_the_user_gives_a_commit_up() {
     let mut fake = Fake::with_user();
-    for _ in 0..4 {
-        fake.goes("commit", wrong(Code::ServerUnreachable));
-    }
     fake.goes("commit", Go::Silent);
+    fake.follows.insert("commit", Event::Status(waiting(Code::ServerUnreachable)));
     fake.goes("unlock", wrong(Code::ServerUnreachable));
     fake.patience.push_back(Event::Command(Command::GiveUp));
     let notice = two(&mut fake).notice.expect("the user is told");
@@ -111,9 +109,11 @@ fn a_lock_that_was_asked_for_in_vain_is_given_back() {
 #[test]
 fn when_all_is_home_the_kiosk_does_not_wait_for_the_unlock_for_ever() {
     let mut fake = Fake::with_user();
-    for _ in 0..40 {
-        fake.goes("unlock", wrong(Code::StillLocked));
+    // Once for the phase, and once more on the way out.
+    for _ in 0..2 {
+        fake.goes("unlock", Go::Silent);
     }
+    fake.follows.insert("unlock", Event::Status(waiting(Code::ServerUnreachable)));
     let login = two(&mut fake);
     let notice = login.notice.expect("the user is told");
     assert_eq!(notice.code, Code::StillLocked);
@@ -123,7 +123,7 @@ fn when_all_is_home_the_kiosk_does_not_wait_for_the_unlock_for_ever() {
     assert_eq!(login.report.and_then(|report| report.committed), Some(Version(3)));
     assert!(fake.states.iter().any(|state| {
         state.phase == Phase::Unlock
-            && state.waiting.as_ref().is_some_and(|waiting| waiting.code == Code::StillLocked)
+            && state.waiting.as_ref().is_some_and(|waiting| waiting.code == Code::ServerUnreachable)
     }));
     assert!(fake.clock < Duration::from_secs(180), "{:?}", fake.clock);
 }

@@ -34,36 +34,26 @@ fn a_restarted_screen_learns_whose_session_it_is_and_the_next_user_does_not() {
 }
 
 #[test]
-fn a_commit_without_a_log_in_is_tried_until_there_is_one() {
-    for code in [Code::SessionExpired, Code::TokenExpired, Code::BadToken] {
+fn a_commit_and_an_unlock_wait_for_a_log_in() {
+    for (phase, what) in [(Phase::Commit, "commit"), (Phase::Unlock, "unlock")] {
         let mut fake = Fake::with_user();
-        for _ in 0..40 {
-            fake.goes("commit", wrong(code));
-        }
+        fake.on(phase, vec![Event::Status(expired()), Event::Command(log_in(99))]);
         let login = two(&mut fake);
-        assert_eq!(login.notice, None, "{code}");
+        assert_eq!(login.notice, None, "{what}");
         assert_eq!(login.report.and_then(|report| report.committed), Some(Version(3)));
-        assert_eq!(fake.asked("commit"), 41);
+        assert_eq!(fake.asked(what), 1, "trying again is the engine's");
+        let states = || fake.states.iter().filter(|state| state.phase == phase);
         let told = |state: &parcel::wire::session::State| {
-            state.phase == Phase::Commit
-                && state.waiting.as_ref().is_some_and(|waiting| waiting.needs_login())
+            state.waiting.as_ref().is_some_and(|waiting| waiting.needs_login())
         };
-        assert!(fake.states.iter().any(told), "the screen can offer a log-in");
+        assert!(states().any(told), "the screen can offer a log-in");
+        assert!(
+            fake.log.iter().any(|line| line.starts_with("waiting: ") && line.contains("[session-expired]"))
+        );
+        let ends =
+            |state: &parcel::wire::session::State| state.login.as_ref().is_some_and(|login| login.ends == 99);
+        assert!(states().any(ends), "the screens are told when the new one ends");
     }
-}
-
-#[test]
-fn a_new_log_in_ends_the_pause_before_the_next_try() {
-    let mut fake = Fake::with_user();
-    fake.goes("unlock", wrong(Code::SessionExpired));
-    fake.follows.insert("unlock", Event::Command(log_in(99)));
-    assert_eq!(two(&mut fake).notice, None);
-    assert_eq!(fake.asked("unlock"), 2);
-    assert!(fake.clock < Duration::from_secs(2), "the pause was waited out: {:?}", fake.clock);
-    let ends = |state: &&parcel::wire::session::State| {
-        state.phase == Phase::Unlock && state.login.as_ref().is_some_and(|login| login.ends == 99)
-    };
-    assert!(fake.states.iter().any(|state| ends(&state)), "the screens are told when the new one ends");
 }
 
 #[test]
@@ -109,24 +99,6 @@ fn giving_up_without_a_log_in_ends_soon_and_tells_of_the_lock() {
     assert!(fake.clock < Duration::from_secs(30), "{:?}", fake.clock);
 }
 
-/// The reason that a user can do something about stands before that of the try before.
-#[test]
-fn that_a_log_in_is_missing_is_not_hidden_by_an_older_reason() {
-    let mut fake = Fake::with_user();
-    fake.goes("unlock", wrong(Code::StillLocked));
-    fake.goes("unlock", Go::Silent);
-    fake.patience.push_back(Event::Status(expired()));
-    fake.patience.push_back(Event::Command(Command::GiveUp));
-    two(&mut fake);
-    let codes: Vec<_> = fake
-        .states
-        .iter()
-        .filter(|state| state.phase == Phase::Unlock)
-        .filter_map(|state| Some(state.waiting.as_ref()?.code))
-        .collect();
-    assert!(codes.contains(&Code::StillLocked) && codes.contains(&Code::SessionExpired), "{codes:?}");
-}
-
 #[test]
 fn another_users_log_in_changes_nothing() {
     let other = Login { principal: "ravi@R".into(), ends: 99 };
@@ -143,9 +115,10 @@ fn another_users_log_in_changes_nothing() {
 #[test]
 fn a_user_who_does_not_come_back_costs_the_unlock_two_minutes() {
     let mut fake = Fake::with_user();
-    for _ in 0..40 {
-        fake.goes("unlock", wrong(Code::SessionExpired));
+    for _ in 0..2 {
+        fake.goes("unlock", Go::Silent);
     }
+    fake.follows.insert("unlock", Event::Status(expired()));
     let login = two(&mut fake);
     let notice: WireError = login.notice.expect("the user is told");
     assert_eq!(notice.code, Code::StillLocked);

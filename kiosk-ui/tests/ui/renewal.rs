@@ -97,15 +97,9 @@ fn inventory() -> Inventory {
     }
 }
 
-/// Unlocks as `init` does: again, while only a log-in is missing.
+/// Unlocks as `init` does: it asks once and waits.
 fn unlock(socket: &Path) -> Result<Reply, ControlError> {
-    let mut client = Client::connect(socket)?;
-    loop {
-        match client.ask(&Request::Unlock) {
-            Err(ControlError::Refused(error)) if error.code == Code::SessionExpired => {}
-            done => return done,
-        }
-    }
+    Client::connect(socket)?.ask(&Request::Unlock)
 }
 
 /// What `cached` says that it waits for.

@@ -196,11 +196,13 @@ mod tests {
         ];
         assert_eq!(last, proofs.iter().collect::<Vec<_>>());
         // A server that is wrong ends what nobody has worked at yet, and nothing else.
-        for code in [Code::NoSuchParcel, Code::WrongParent, Code::NotOwner, Code::BadRecord, Code::BadRequest]
-        {
-            assert_eq!(code.fate(Stake::Nothing), Fate::Final, "{code}");
-            assert_eq!(code.fate(Stake::Lock), Fate::Final, "{code}");
-            assert_eq!(code.fate(Stake::Work), Fate::Retry, "{code}");
+        for code in [Code::WrongParent, Code::NotOwner, Code::BadRecord, Code::BadRequest] {
+            let fates = [Stake::Nothing, Stake::Lock, Stake::Work].map(|stake| code.fate(stake));
+            assert_eq!(fates, [Fate::Final, Fate::Final, Fate::Retry], "{code}");
+        }
+        for code in [Code::NoSuchParcel, Code::OtherStore, Code::UnknownClaim, Code::StoreFull] {
+            let fates = [Stake::Nothing, Stake::Lock, Stake::Work].map(|stake| code.fate(stake));
+            assert_eq!(fates, [Fate::Final, Fate::Retry, Fate::Retry], "{code}");
         }
     }
 

@@ -107,7 +107,7 @@ codes! {
     NotOwner "not-owner" (403) Work
         "Somebody who holds a parcel but does not own it wanted to break its lock, or to change its key slots without the lock."
         "Let the owner do it.";
-    NoSuchParcel "no-such-parcel" (404) Work
+    NoSuchParcel "no-such-parcel" (404) Lock
         "There is no such parcel, or it is not the caller's. The two look the same on purpose."
         "List the parcels. If a kiosk that holds the lock says so, the server runs on the wrong or an empty store: mount the right one.";
     NoSuchVersion "no-such-version" (404) Work
@@ -152,10 +152,10 @@ codes! {
     StaleEpoch "stale-epoch" (409) Never
         "The lock was released or broken. Nothing was changed; objects that were sent are kept."
         "A kiosk sends its work home as a parcel of its own. Else take the lock again.";
-    UnknownClaim "unknown-claim" (409) Work
+    UnknownClaim "unknown-claim" (409) Lock
         "This store never gave the lock that the request shows, or gave it too long ago: it is an earlier state of the store. Nothing was changed. A new parcel that is to take rescued work gets it too, if no lock of that claim was broken, or its work was taken before."
         "Put the right store back, or run `parcel-server restored`. A kiosk keeps the work and asks again.";
-    OtherStore "other-store" (409) Work
+    OtherStore "other-store" (409) Lock
         "The lock is from another store, or from another generation of this one. Nothing was changed. At a kiosk: the store that is served now does not fit the session's work; the sentence says why."
         "Mount the right store. After a restore, see [operations.md](operations.md). A kiosk keeps the work and asks again.";
     WrongParent "wrong-parent" (409) Work
@@ -321,7 +321,7 @@ codes! {
         "The step needs the parcel's lock."
         "Lock it first.";
     StillLocked "still-locked" Work
-        "The server did not answer the unlock: for 30 seconds (`cached`), or for two minutes (the kiosk, which then ends the session; the machine is home). So it is when nobody logs in again in these two minutes."
+        "The server did not take the lock back within two minutes, or nobody logged in again for it. The kiosk ended the session; everything is home."
         "Break the lock at the next log-in.";
     ParcelEmpty "parcel-empty" Work
         "The parcel has no version yet."
