@@ -122,7 +122,7 @@ impl Uploader {
             let batch: Vec<_> = sent.by_ref().take(BATCH).collect();
             let names: Vec<_> =
                 batch.iter().filter_map(|job| job.sent.as_ref().map(|one| one.name)).collect();
-            let have = self.again(|| self.sink.have(&names)).await.map_err(|e| e.error)?;
+            let have = self.again(|| self.sink.have(&names)).await?;
             for (job, have) in batch.into_iter().zip(have) {
                 match have {
                     true => {

@@ -362,10 +362,17 @@ async fn a_changed_chunk_that_the_medium_does_not_give_back_is_waited_for() {
     });
     let writing = tokio::spawn(async move { writer.disk.write(CHUNK_SIZE as u64, &[9; 512]).await.unwrap() });
     let board = world.board.clone();
-    let told = || board.status().waiting.is_some_and(|w| w.code == Code::CacheMedium && w.pieces == 2);
-    until("both are waited for", told).await;
+    let told =
+        |pieces| board.status().waiting.is_some_and(|w| w.code == Code::CacheMedium && w.pieces == pieces);
+    until("both are waited for", || told(2)).await;
     assert!(!reading.is_finished() && !writing.is_finished());
-    file.write_all_at(&good, 0).unwrap();
+    open.save(Saved::PoweredOff);
+    let mending = async {
+        until("a commit waits, too", || told(3)).await;
+        file.write_all_at(&good, 0).unwrap();
+    };
+    let (committed, ()) = tokio::join!(world.commit(&open), mending);
+    committed.unwrap();
     assert_eq!(reading.await.unwrap(), [1; 512]);
     writing.await.unwrap();
     let mut bytes = vec![0; 1024];

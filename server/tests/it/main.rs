@@ -13,6 +13,7 @@ mod discard;
 mod fairness;
 mod limits;
 mod locks;
+mod lost_answers;
 mod machine;
 mod parcels;
 mod program;

@@ -40,15 +40,15 @@ const CHEAP: Argon2Cost = Argon2Cost { memory_kib: 8, passes: 1, lanes: 1 };
 const PASSWORD: &[u8] = b"correct horse";
 
 /// A server on a port that stays, with one parcel at version 1 that nobody holds.
-struct Site {
-    setup: Setup,
-    server: Option<Server>,
-    machine: Machine,
+pub struct Site {
+    pub setup: Setup,
+    pub server: Option<Server>,
+    pub machine: Machine,
     token: String,
 }
 
 impl Site {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let setup = Setup::new();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         setup.edit("127.0.0.1:0", &format!("127.0.0.1:{port}"));
@@ -69,20 +69,20 @@ impl Site {
         site
     }
 
-    async fn client(&self) -> Client {
+    pub async fn client(&self) -> Client {
         Client::of("shanta", &self.setup, self.server.as_ref().unwrap()).await
     }
 
-    fn down(&mut self) {
+    pub fn down(&mut self) {
         assert!(self.server.take().unwrap().terminate().success());
     }
 
-    fn up(&mut self) {
+    pub fn up(&mut self) {
         self.server = Some(self.setup.start_as_it_is());
     }
 
     /// Copies what `names` are, as a backup tool would.
-    fn copy(&self, names: &[&str], from: &str, to: &str) {
+    pub fn copy(&self, names: &[&str], from: &str, to: &str) {
         for name in names {
             let (from, to) =
                 (self.setup.path(&format!("{from}{name}")), self.setup.path(&format!("{to}{name}")));
@@ -94,15 +94,20 @@ impl Site {
     }
 
     /// What the program says when it is started as it is: its exit code, and its sentence.
-    fn says(&self, more: &[&str]) -> (i32, String) {
+    pub fn says(&self, more: &[&str]) -> (i32, String) {
         let config = self.setup.config();
         let (code, out, err) = run(&[&["--config", config.to_str().unwrap()], more].concat());
         (code, format!("{out}{err}"))
     }
 
     async fn kiosk(&self, name: &str, boot: u8) -> Kiosk {
+        self.kiosk_at(self.server.as_ref().unwrap().addr.port(), name, boot).await
+    }
+
+    /// A kiosk that finds the server at this port.
+    pub async fn kiosk_at(&self, port: u16, name: &str, boot: u8) -> Kiosk {
         let dir = tempfile::Builder::new().prefix("kiosk").tempdir().unwrap();
-        let url = format!("https://localhost:{}", self.server.as_ref().unwrap().addr.port());
+        let url = format!("https://localhost:{port}");
         let traffic = Arc::new(Traffic::default());
         let api = Api::new(&url, &self.setup.path("ca.pem"), traffic.clone()).unwrap();
         let cache = dir.path().join("cache");
@@ -116,15 +121,15 @@ impl Site {
 }
 
 /// A kiosk without a VMM: its guest does nothing but power off.
-struct Kiosk {
-    daemon: Arc<Daemon>,
+pub struct Kiosk {
+    pub daemon: Arc<Daemon>,
     dir: TempDir,
     name: String,
     boot: BootId,
 }
 
 impl Kiosk {
-    async fn ask(&self, request: Request) -> Result<Reply, WireError> {
+    pub async fn ask(&self, request: Request) -> Result<Reply, WireError> {
         self.daemon.answer(request).await
     }
 
@@ -135,7 +140,7 @@ impl Kiosk {
     }
 
     /// Lock, open, and a guest that powers itself off: there is something to commit.
-    async fn work(&self, machine: &Machine, break_lock: bool) {
+    pub async fn work(&self, machine: &Machine, break_lock: bool) {
         let parcel = machine.id;
         self.lock(parcel, break_lock).await.unwrap();
         self.ask(Request::Key { parcel, key: machine.key().to_hex().into() }).await.unwrap();
@@ -178,7 +183,7 @@ fn powered_off(socket: &Path) {
 }
 
 #[track_caller]
-fn committed(reply: Result<Reply, WireError>, version: u64) {
+pub fn committed(reply: Result<Reply, WireError>, version: u64) {
     match reply.unwrap() {
         Reply::Committed { version: done, .. } => assert_eq!(done, Version(version)),
         other => panic!("{other:?}"),
