@@ -39,6 +39,8 @@ pub enum Saved {
     },
     /// The guest powered itself off.
     PoweredOff,
+    /// Its memory cannot be had any more. Its disk is as after a power cut.
+    MemoryLost,
 }
 
 /// What the VMM handed over, and when.

@@ -54,6 +54,9 @@ pub struct Public {
     pub machine: Machine,
     /// Its images, each kind at most once.
     pub images: Vec<ImageInfo>,
+    /// Its memory could not be saved: its disk is as after a power cut, and it boots.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub memory_lost: bool,
 }
 
 /// Where an image is.
@@ -154,6 +157,9 @@ impl Public {
         if memory != [memory[0]; 3] {
             let text = "packs, page map and state belong together".to_owned();
             return Err(RecordError::Invalid(text));
+        }
+        if self.memory_lost && memory[0] {
+            return Err(RecordError::Invalid("its memory was lost, and here it is".to_owned()));
         }
         Ok(())
     }

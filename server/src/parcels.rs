@@ -194,6 +194,7 @@ impl Parcels {
                 created_at: record.created_at,
                 kiosk: record.kiosk.clone(),
                 suspended: record.suspended(),
+                memory_lost: record.memory_lost,
             });
         }
         Ok(versions)

@@ -1,9 +1,10 @@
-//! Parts that die in mid-session: the last committed version resumes whole, and the user is told what was lost.
+//! Parts that die in mid-session: nothing is half done, and the user is told what was lost.
 
 use crate::scene::Scene;
 use anyhow::{Context, Result, ensure};
 use parcel::id::Version;
 use rig::{
+    guest::PROMPT,
     kiosk::{Kiosk, limits, words},
     realm::password_of,
     saboteur,
@@ -116,25 +117,36 @@ pub fn power(scene: &mut Scene) -> Result<()> {
     Ok(())
 }
 
-/// The VMM is killed in mid-session: the kiosk says what was lost, wipes itself, and the next session starts from the
-/// last committed version.
+/// The VMM is killed in mid-session: the kiosk commits the disk as it was then, says so, and wipes itself; the next session
+/// starts from that disk.
 pub fn vmm(scene: &mut Scene) -> Result<()> {
     let mut kiosk = scene.sabotaged()?;
     scene.resume(&mut kiosk)?;
     let before = scene.version()?;
-    let counter = lose_work(&mut kiosk, "lost-to-crash")?;
+    walk::leave_editor(&mut kiosk)?;
+    kiosk.shell("echo of this moment > kept; sync")?;
     saboteur::strike(&kiosk.machine)?;
     kiosk.expect("What happened", limits::MOVE)?;
-    kiosk.expect(&format!("since version {before} is lost"), limits::SCREEN)?;
+    kiosk.expect("power cut", limits::SCREEN)?;
     kiosk.keys("\r")?;
     kiosk.report()?;
     kiosk.dismiss()?;
     let info = scene.info()?;
-    ensure!(info.version == before && info.lock.is_none(), "after the crash the server says {info:?}");
-    scene.resume(&mut kiosk)?;
-    is_as_committed(scene, &mut kiosk, "lost-to-crash", &counter)?;
+    ensure!(info.version == before.next() && info.lock.is_none(), "after the crash the server says {info:?}");
+    ensure!(
+        info.memory_lost && !info.suspended,
+        "the version does not say that its memory is lost: {info:?}"
+    );
+    kiosk.log_in(USER)?;
+    kiosk.expect("Its memory could not be saved", limits::SCREEN)?;
+    kiosk.resume(PROMPT)?;
+    let found = kiosk.shell("cat kept note.txt; rm kept")?;
+    ensure!(found.contains("of this moment") && found.contains(walk::SAVED), "the disk holds {found:?}");
+    kiosk.shell("counter start")?;
+    walk::edit(&mut kiosk)?;
     kiosk.suspend()?;
     kiosk.dismiss()?;
+    ensure!(!scene.info()?.memory_lost, "a whole version says that its memory is lost");
     Ok(())
 }
 

@@ -20,10 +20,9 @@ pub(super) async fn run(connection: &Connection, arguments: &Arguments) -> Resul
 }
 
 fn row(parcel: &ParcelInfo) -> Vec<String> {
-    let state = match (parcel.version, parcel.suspended) {
-        (Version(0), _) => "unfinished",
-        (_, true) => "suspended",
-        (_, false) => "off",
+    let state = match parcel.version {
+        Version(0) => "unfinished",
+        _ => state(parcel.suspended, parcel.memory_lost),
     };
     let held = parcel.lock.as_ref().map_or("-".into(), |lock| format!("{} ({})", lock.kiosk, lock.principal));
     vec![
@@ -35,6 +34,15 @@ fn row(parcel: &ParcelInfo) -> Vec<String> {
         parcel.suspended_on.clone().unwrap_or_else(|| "-".into()),
         held,
     ]
+}
+
+/// What a version starts from, in a word or two.
+pub(super) fn state(suspended: bool, memory_lost: bool) -> &'static str {
+    match (suspended, memory_lost) {
+        (true, _) => "suspended",
+        (false, true) => "memory lost",
+        (false, false) => "off",
+    }
 }
 
 /// Columns as wide as their widest cell.

@@ -110,6 +110,7 @@ pub(super) async fn finish(
         tag: first.tag,
         machine: first.machine,
         images: first.images,
+        memory_lost: false,
     };
     // Asked before: afterwards the parcel of somebody else is out of sight.
     let begun = connection.api.parcel(&first.tenure.parcel).await?;
@@ -122,6 +123,7 @@ pub(super) async fn finish(
         suspended_on: Some(public.kiosk.clone()),
         disk_bytes: public.image(ImageKind::Disk).map_or(0, |disk| disk.bytes),
         suspended: public.suspended(),
+        memory_lost: public.memory_lost,
         ..begun
     };
     let record = Record { public, private: first.private };

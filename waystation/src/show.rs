@@ -4,7 +4,7 @@ use super::{
     Result,
     cli::Answer,
     connect::Connection,
-    list::{date, table},
+    list::{date, state, table},
 };
 
 pub(super) const EXAMPLE: &str = "Example:\n  waystation show work";
@@ -34,7 +34,7 @@ pub(super) async fn run(connection: &Connection, arguments: &Arguments) -> Resul
     let rows: Vec<_> = versions
         .iter()
         .map(|one| {
-            let state = if one.suspended { "suspended" } else { "off" };
+            let state = state(one.suspended, one.memory_lost);
             vec![
                 one.version.to_string(),
                 one.parent.to_string(),

@@ -136,7 +136,7 @@ async fn attempt(
     let changes = open.disk.changes();
     step.grow((changes.len() * CHUNK_SIZE) as u64);
     let memory = match &saved {
-        Saved::PoweredOff => None,
+        Saved::PoweredOff | Saved::MemoryLost => None,
         Saved::Suspended { memory, state, dirty, .. } => {
             let (planned, marks) = (memory.clone(), dirty.clone());
             let plan =
@@ -163,6 +163,7 @@ async fn attempt(
 
     let mut tag = base.public.tag.clone();
     tag.cpu.vendor = None;
+    let memory_lost = matches!(saved, Saved::MemoryLost);
     if let Saved::Suspended { device_model, .. } = saved {
         tag.cpu.vendor = Some(author.vendor.clone());
         tag.device_model = device_model;
@@ -179,6 +180,7 @@ async fn attempt(
             tag,
             machine: base.public.machine.clone(),
             images,
+            memory_lost,
         },
         private: Private {
             secrets: base.private.secrets.clone(),

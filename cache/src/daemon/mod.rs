@@ -12,7 +12,7 @@ use crate::{
     fetch::Engine,
     guest::GuestServer,
     harden::{self, Sockets},
-    open::{OpenParcel, Opening},
+    open::{OpenParcel, Opening, Saved},
     remote::{ServerSink, ServerSource, again},
     status::{Board, lock},
     store::Store,
@@ -99,8 +99,8 @@ impl Held {
 struct Running {
     parcel: Arc<OpenParcel>,
     committed: Option<Committed>,
-    _guest: GuestServer,
-    _disk: DiskServer,
+    /// `None` once the machine can run no further.
+    sockets: Option<(GuestServer, DiskServer)>,
 }
 
 #[derive(Default)]
@@ -201,6 +201,7 @@ impl Daemon {
                 self.open(parcel, policy, cold_boot, memory_mib).await
             }
             Request::Commit => self.commit().await,
+            Request::MemoryLost => self.memory_lost(),
             Request::Rescue => self.rescue().await,
             Request::Learn => self.learn().await,
             Request::Unlock => self.unlock().await,
@@ -342,7 +343,7 @@ impl Daemon {
         let guest =
             GuestServer::start(&self.sockets.guest, &self.sockets.disk, open.clone()).map_err(socket)?;
         self.board.set_dirty(0);
-        work.running = Some(Running { parcel: open, committed: None, _guest: guest, _disk: disk });
+        work.running = Some(Running { parcel: open, committed: None, sockets: Some((guest, disk)) });
         Ok(Reply::Ok)
     }
 
@@ -368,6 +369,16 @@ impl Daemon {
             given.reply.version = done.version;
         }
         Ok(Reply::Committed { version: done.version, bytes: done.bytes })
+    }
+
+    fn memory_lost(&self) -> Result<Reply, WireError> {
+        let mut work = self.working()?;
+        let running = work.running.as_mut().ok_or_else(not_open)?;
+        // What the guest still asks of its disk is given up before the disk is looked at.
+        running.sockets = None;
+        running.parcel.save(Saved::MemoryLost);
+        tracing::warn!("the machine's memory is lost; its disk is kept as it is now");
+        Ok(Reply::Ok)
     }
 
     fn sink(&self, tenure: Arc<Tenure>) -> Arc<ServerSink> {

@@ -270,6 +270,7 @@ impl World {
             tag,
             machine,
             images,
+            memory_lost: false,
         };
         let private = Private { secrets: vec![secret], cmdline: "quiet".into(), working_set: Vec::new() };
         let record = Record { public, private }.seal(&key).unwrap();

@@ -8,7 +8,7 @@ mod steps;
 mod wait;
 mod words;
 
-pub use steps::{RESCUE, SESSION, Step, Undo};
+pub use steps::{DISK_ONLY, RESCUE, SESSION, Step, Undo};
 pub use words::{cached_died, vmm_died};
 
 use console::ConsoleSize;
@@ -50,6 +50,8 @@ pub enum Stop {
     Power(Power),
     /// The owner broke the lock elsewhere before the commit: [`RESCUE`] follows.
     Broken(WireError),
+    /// The machine stands still for good and its memory cannot be saved: [`DISK_ONLY`] follows.
+    MemoryLost(WireError),
     /// The machine could not be saved but is whole: undo down to [`Phase::Run`] and let it go on.
     GoOn(WireError),
 }
@@ -100,6 +102,8 @@ pub struct Kiosk<'a> {
     committed: Option<Version>,
     /// What has begun the suspend, if it was not the user.
     sign: Option<Sign>,
+    /// Why the version that is committed has no memory.
+    memory_lost: Option<WireError>,
     /// Undos are being run on the way to login, not back to the running machine.
     walking: bool,
 }
@@ -151,6 +155,7 @@ impl<'a> Kiosk<'a> {
             live: Live::NOTHING,
             committed: None,
             sign: None,
+            memory_lost: None,
             walking: false,
         }
     }
@@ -200,7 +205,21 @@ impl<'a> Kiosk<'a> {
         let mut power = None;
         while let Some(step) = SESSION.get(at) {
             entered.push(at);
-            match self.enter(step) {
+            let mut went = self.enter(step);
+            if let Err(Stop::GoOn(error)) = went {
+                match self.back_to(Phase::Run, &mut entered) {
+                    Ok(run) => {
+                        self.state.notice = Some(error);
+                        at = run;
+                        continue;
+                    }
+                    Err(worse) => {
+                        self.sys.log(&format!("going on failed: {}", words::for_log(&worse)));
+                        went = Err(Stop::MemoryLost(error));
+                    }
+                }
+            }
+            match went {
                 Ok(()) => at += 1,
                 Err(Stop::Broken(_)) => match self.enter(&RESCUE) {
                     Ok(()) => at += 1,
@@ -209,17 +228,16 @@ impl<'a> Kiosk<'a> {
                         break;
                     }
                 },
-                Err(Stop::GoOn(error)) => match self.back_to(Phase::Run, &mut entered) {
-                    Ok(run) => {
-                        self.state.notice = Some(error);
-                        at = run;
+                Err(Stop::MemoryLost(error)) => {
+                    self.memory_lost = Some(error);
+                    match self.enter(&DISK_ONLY) {
+                        Ok(()) => at = place(Phase::Save) + 1,
+                        Err(stop) => {
+                            self.walk_back(&mut entered, stop);
+                            break;
+                        }
                     }
-                    Err(worse) => {
-                        self.sys.log(&format!("going on failed: {}", words::for_log(&worse)));
-                        self.walk_back(&mut entered, Stop::Failed(error));
-                        break;
-                    }
-                },
+                }
                 Err(Stop::Power(how)) => {
                     power = Some(how);
                     self.walk_back(&mut entered, Stop::Power(how));
@@ -252,6 +270,7 @@ impl<'a> Kiosk<'a> {
         self.live = Live::NOTHING;
         self.committed = None;
         self.sign = None;
+        self.memory_lost = None;
         self.state.phase = Phase::Boot;
         self.state.login = None;
         self.state.parcel = None;
@@ -293,7 +312,9 @@ impl<'a> Kiosk<'a> {
             self.state.timeline.clear();
         }
         self.record(step.phase, seconds, bytes, went.is_ok());
-        if let Err(Stop::Failed(error) | Stop::GoOn(error) | Stop::Broken(error)) = &went {
+        if let Err(Stop::Failed(error) | Stop::GoOn(error) | Stop::Broken(error) | Stop::MemoryLost(error)) =
+            &went
+        {
             self.sys.log(&format!("phase {} failed: {}", name(step.phase), words::for_log(error)));
         }
         went
@@ -308,7 +329,9 @@ impl<'a> Kiosk<'a> {
             let _ = self.undo(at);
         }
         self.state.notice = match stop {
-            Stop::Failed(error) | Stop::GoOn(error) | Stop::Broken(error) => Some(self.with_losses(error)),
+            Stop::Failed(error) | Stop::GoOn(error) | Stop::Broken(error) | Stop::MemoryLost(error) => {
+                Some(self.with_losses(error))
+            }
             Stop::GaveUp if self.live.changes != Changes::None || self.live.lock != Lock::None => {
                 Some(self.with_losses(WireError::new(Code::GaveUp, "You gave the session up.")))
             }
@@ -346,7 +369,11 @@ impl<'a> Kiosk<'a> {
 
     /// Adds to an error what it cost the user.
     fn with_losses(&self, error: WireError) -> WireError {
-        words::extend(error, &words::losses(&self.live, self.committed))
+        let mut losses = words::losses(&self.live, self.committed);
+        if self.memory_lost.is_some() && self.committed.is_some() {
+            losses.push_str(words::MEMORY_LOST);
+        }
+        words::extend(error, &losses)
     }
 
     fn wipe_and_verify(&mut self) -> Option<Power> {
@@ -513,6 +540,11 @@ impl<'a> Kiosk<'a> {
             }
         }
     }
+}
+
+/// Where a phase is in [`SESSION`].
+fn place(phase: Phase) -> usize {
+    SESSION.iter().position(|step| step.phase == phase).unwrap_or(SESSION.len())
 }
 
 /// A phase's name as on the wire.

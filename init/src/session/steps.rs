@@ -2,7 +2,7 @@
 
 use super::{
     Kiosk, Stop,
-    words::{brief, for_log, noticed, suspended_for},
+    words::{MEMORY_LOST, brief, extend, for_log, noticed, suspended_for, vmm_died},
 };
 use crate::system::{Changes, Event, Lock, Role, Sign};
 use parcel::wire::{
@@ -102,6 +102,14 @@ pub const RESCUE: Step = Step {
     doing: "Your lock was taken over. Sending your changes home as a computer of their own",
     run: rescue,
     undo: Undo { what: "nothing of it stays on the server", run: nothing },
+};
+
+/// What takes the place of [`Phase::Save`] when there is no memory to save.
+pub const DISK_ONLY: Step = Step {
+    phase: Phase::Save,
+    doing: "Your machine stopped. Keeping its disk",
+    run: disk_only,
+    undo: Undo { what: "the server keeps the version before", run: nothing },
 };
 
 /// How long an undo waits for the server before it leaves the lock to be broken later.
@@ -302,6 +310,9 @@ fn work(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
                 };
                 kiosk.sign = Some(sign);
             }
+            Some(Event::Exited { role: Role::Vmm, how }) if kiosk.guest != Some(GuestState::PoweredOff) => {
+                return Err(Stop::MemoryLost(vmm_died(&how)));
+            }
             _ => continue,
         }
         break;
@@ -316,23 +327,55 @@ fn save(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
     }
     kiosk.publish();
     // A guest that powered itself off has told `cached` so: there is a disk to commit and no memory.
-    if kiosk.guest != Some(GuestState::PoweredOff)
-        && let Err(error) = kiosk.try_vmm(vmm::Request::Save)?
-    {
-        return Err(Stop::GoOn(error));
+    if kiosk.guest != Some(GuestState::PoweredOff) {
+        let saved = match kiosk.try_vmm(vmm::Request::Save) {
+            // The VMM hung up, which costs no more than any other error of it.
+            Err(Stop::Failed(error)) if kiosk.alive.contains(&Role::Cached) => Err(error),
+            answered => answered?,
+        };
+        match saved {
+            Ok(_) => {}
+            // It powered itself off meanwhile.
+            Err(_) if kiosk.guest == Some(GuestState::PoweredOff) => {}
+            Err(error) if matches!(error.code, Code::VmmUnreadable | Code::VmmDied) => {
+                return Err(Stop::MemoryLost(error));
+            }
+            Err(error) => return Err(Stop::GoOn(error)),
+        }
     }
     kiosk.end_vmm();
     Ok(())
 }
 
+/// Without the machine's memory there is its disk, which nothing but the user gives up. If that did not change, the version
+/// before has it, with its memory.
+fn disk_only(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
+    kiosk.state.console = false;
+    kiosk.publish();
+    kiosk.end_vmm();
+    if kiosk.ask_status().is_some_and(|status| status.dirty_chunks == 0) {
+        let why = kiosk.memory_lost.take().unwrap_or_else(|| vmm_died("unknown"));
+        return Err(Stop::Failed(why));
+    }
+    match send_home(kiosk, daemon::Request::MemoryLost)? {
+        daemon::Reply::Ok => Ok(()),
+        _ => Err(unexpected("the lost memory")),
+    }
+}
+
 /// Only after a failed save is there a machine that can go on.
 fn go_on(kiosk: &mut Kiosk<'_>) -> Result<(), WireError> {
-    if kiosk.walking || !kiosk.alive.contains(&Role::Vmm) {
+    if kiosk.walking {
         return Ok(());
+    }
+    if !kiosk.alive.contains(&Role::Vmm) {
+        return Err(vmm_died("while it was saved"));
     }
     match kiosk.try_vmm(vmm::Request::Resume) {
         Ok(answer) => answer.map(|_| ()),
-        Err(Stop::Failed(error) | Stop::GoOn(error) | Stop::Broken(error)) => Err(error),
+        Err(Stop::Failed(error) | Stop::GoOn(error) | Stop::Broken(error) | Stop::MemoryLost(error)) => {
+            Err(error)
+        }
         Err(_) => Err(WireError::new(Code::GaveUp, "You gave the session up.")),
     }
 }
@@ -345,6 +388,9 @@ fn commit(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
             kiosk.sys.log(&format!("version {version} committed, {bytes} bytes sent"));
             kiosk.home(version);
             kiosk.sys.remember(Some(&kiosk.live));
+            if let Some(why) = kiosk.memory_lost.clone() {
+                kiosk.state.notice = Some(extend(why, MEMORY_LOST));
+            }
             Ok(())
         }
         Ok(_) => Err(unexpected("the commit")),
@@ -377,6 +423,10 @@ fn rescue(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
                 "Your computer was taken over from elsewhere, so what you did here is saved as a computer of its own: \
                  \u{201c}{name}\u{201d}."
             );
+            let text = match &kiosk.memory_lost {
+                Some(why) => format!("{} {text}{MEMORY_LOST}", why.message),
+                None => text,
+            };
             kiosk.state.notice = Some(brief(WireError::new(Code::Rescued, text)));
             Ok(())
         }

@@ -144,12 +144,17 @@ impl Kiosk<'_> {
                 Ok(None)
             }
             Role::Cached => Err(Stop::Failed(cached_died(how))),
-            // The guest is off and `cached` knows: nothing is lost with the VMM.
-            Role::Vmm if self.guest == Some(GuestState::PoweredOff) => {
+            // The guest is off and `cached` knows, so nothing is lost with the VMM; or it ran, and its disk is left.
+            Role::Vmm if self.guest == Some(GuestState::PoweredOff) || self.disk_is_at_stake() => {
                 Ok(Some(Event::Exited { role, how: how.to_owned() }))
             }
             Role::Vmm => Err(Stop::Failed(vmm_died(how))),
         }
+    }
+
+    /// The machine has run, and what it wrote is not home yet.
+    fn disk_is_at_stake(&self) -> bool {
+        !self.walking && matches!(self.state.phase, Phase::Run | Phase::Save)
     }
 
     fn command(&mut self, command: Command) -> Result<Option<Event>, Stop> {
@@ -316,7 +321,7 @@ impl Kiosk<'_> {
                         Err(error) => Err(Stop::Failed(error)),
                     };
                 }
-                // Its guest was off, so nothing is lost with it; nor will it answer.
+                // It will not answer any more.
                 Some(Event::Exited { role: Role::Vmm, how }) => return Ok(Err(vmm_died(&how))),
                 _ => {}
             }

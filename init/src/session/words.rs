@@ -41,6 +41,10 @@ pub(super) fn losses(live: &Live, committed: Option<Version>) -> String {
     format!("{changes}{lock}")
 }
 
+/// What the user reads of a version without memory.
+pub(super) const MEMORY_LOST: &str = " Your computer's disk is saved as it was then, as after a power cut. What was open and \
+                                      not saved is lost. It starts from its disk the next time.";
+
 /// What the screens show of a sentence, in characters.
 const SENTENCE: usize = 400;
 /// And of a word.

@@ -80,12 +80,14 @@ pub struct Fake {
     pub layouts: Vec<Option<String>>,
     /// Every piece of a commit has been sent.
     pub all_sent: bool,
+    /// Chunks of the disk that the guest has changed.
+    pub dirty_chunks: u64,
 }
 
 impl Fake {
     /// A user who logs in, resumes and suspends.
     pub fn with_user() -> Self {
-        let mut fake = Self { version: 2, ..Self::default() };
+        let mut fake = Self { version: 2, dirty_chunks: 3, ..Self::default() };
         fake.on(Phase::Login, vec![Event::Command(log_in(1))]);
         fake.on(Phase::Choose, vec![Event::Command(resume())]);
         fake.on(Phase::Run, vec![Event::Command(Command::Suspend)]);
@@ -272,6 +274,7 @@ impl System for Fake {
             }
             Request::Open { .. } => ("open", Reply::Ok),
             Request::Commit => ("commit", Reply::Committed { version: Version(self.version + 1), bytes: 9 }),
+            Request::MemoryLost => ("memory lost", Reply::Ok),
             Request::Unlock => ("unlock", Reply::Ok),
             Request::Status => {
                 let bytes = self.calls.len() as u64;
@@ -280,6 +283,7 @@ impl System for Fake {
                     bytes_in: bytes,
                     bytes_out: bytes,
                     progress: Some(progress),
+                    dirty_chunks: self.dirty_chunks,
                     ..Default::default()
                 };
                 ("status", Reply::Status(status))

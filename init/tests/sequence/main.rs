@@ -4,6 +4,7 @@
 mod fake;
 mod giving_up;
 mod log_in_again;
+mod memory_lost;
 mod random;
 mod signs;
 
@@ -215,25 +216,9 @@ fn a_lock_held_elsewhere_names_its_holder() {
 }
 
 #[test]
-fn the_vmms_death_costs_what_was_not_saved_and_frees_the_lock() {
-    let mut fake = Fake::with_user();
-    fake.script.remove(&Phase::Run);
-    fake.on(Phase::Run, vec![died(Role::Vmm)]);
-    let notice = two(&mut fake).notice.expect("the user is told");
-    assert_eq!(notice.code, Code::VmmDied);
-    assert!(
-        notice.message.contains("signal 9") && notice.message.contains("since version 2 is lost"),
-        "{notice}"
-    );
-    assert!(!notice.message.contains("lock"), "{notice}");
-    assert_eq!(fake.asked("unlock"), 1);
-    assert_eq!(fake.asked("commit"), 0);
-}
-
-#[test]
 fn a_machine_never_saved_starts_from_its_beginning() {
     let mut fake = Fake::with_user();
-    fake.version = 0;
+    (fake.version, fake.dirty_chunks) = (0, 0);
     fake.goes("save", Go::Dies);
     let notice = two(&mut fake).notice.expect("the user is told");
     assert!(notice.message.contains("starts from its beginning"), "{notice}");
@@ -351,17 +336,6 @@ fn a_failed_save_lets_the_machine_go_on() {
     assert_eq!((told.phase, told.notice.as_ref().map(|n| n.code)), (Phase::Run, Some(Code::VmmSystem)));
     assert_eq!(login.notice, None);
     assert_eq!(login.report.and_then(|report| report.committed), Some(Version(3)));
-}
-
-#[test]
-fn a_machine_that_can_neither_be_saved_nor_go_on_is_ended() {
-    let mut fake = Fake::with_user();
-    fake.goes("save", wrong(Code::VmmSystem));
-    fake.goes("resume", Go::Dies);
-    let notice = two(&mut fake).notice.expect("the user is told");
-    assert_eq!(notice.code, Code::VmmSystem);
-    assert!(notice.message.contains("is lost"), "{notice}");
-    assert_eq!(fake.asked("unlock"), 1);
 }
 
 #[test]

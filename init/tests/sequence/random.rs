@@ -16,7 +16,7 @@ use waystation_init::{
     system::{Event, Network, Power, Role, Sign},
 };
 
-const ASKED: [&str; 15] = [
+const ASKED: [&str; 16] = [
     "prepare",
     "start cached",
     "start kiosk-ui",
@@ -31,6 +31,7 @@ const ASKED: [&str; 15] = [
     "status",
     "learn",
     "rescue",
+    "memory lost",
     "console size",
 ];
 const PHASES: [Phase; 12] = [

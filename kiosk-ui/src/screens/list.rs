@@ -70,6 +70,7 @@ fn rows(app: &App, parcels: &[ParcelInfo], frame: &mut Frame, area: Rect) {
         let state = match (&parcel.lock, parcel.suspended) {
             (Some(_), _) => "in use",
             (None, true) => "suspended",
+            (None, false) if parcel.memory_lost => "memory lost",
             (None, false) => "shut down",
         };
         let words = format!(
@@ -103,6 +104,9 @@ fn details(app: &App, parcel: &ParcelInfo) -> Vec<Line<'static>> {
         );
         lines.push(Line::styled(words, kit::WARN));
         lines.push(Line::raw("Enter offers to break that lock."));
+    } else if parcel.memory_lost {
+        lines.push(Line::raw("Its memory could not be saved. Its disk is whole, as after a power cut."));
+        lines.push(Line::raw("Enter starts it from its disk; what was open and not saved is lost."));
     } else if parcel.suspended {
         lines.push(Line::raw("Enter resumes it where you left it; C starts it afresh from its disk."));
     } else {

@@ -379,6 +379,7 @@ pub fn parcels() -> Vec<ParcelInfo> {
         suspended_on: Some("kiosk-B".into()),
         disk_bytes: 2 << 30,
         suspended: true,
+        memory_lost: false,
     };
     let away = ParcelInfo {
         id: ParcelId([2; 16]),
@@ -403,6 +404,7 @@ pub fn parcels() -> Vec<ParcelInfo> {
         suspended_at: None,
         suspended_on: None,
         suspended: false,
+        memory_lost: false,
         ..desk.clone()
     };
     vec![desk, away, fresh]

@@ -160,6 +160,7 @@ fn parcel_info() -> impl Strategy<Value = ParcelInfo> {
                 suspended_on,
                 disk_bytes: n,
                 suspended,
+                memory_lost: !suspended && n % 2 == 0,
                 tag: tag.filter(|_| n % 3 != 0),
                 ..parcels()[0].clone()
             }

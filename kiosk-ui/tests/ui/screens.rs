@@ -207,6 +207,12 @@ fn list() {
     check("list-never-started", &desk);
     desk.keys("r");
     check("list-asking-again", &desk);
+    let mut parcels = parcels();
+    (parcels[0].suspended, parcels[0].memory_lost) = (false, true);
+    desk.list(Ok(parcels));
+    desk.keys("kk");
+    check("list-memory-lost", &desk);
+    desk.keys("r");
     desk.list(Ok(Vec::new()));
     check("list-empty", &desk);
     desk.keys("r");

@@ -84,6 +84,9 @@ pub enum Request {
     },
     /// After the VMM was told to save: uploads what changed and commits it. Answer: [`Reply::Committed`].
     Commit,
+    /// The VMM has gone, or its guest cannot be read: what is committed next has a disk but no memory, as after a power cut,
+    /// and says so. No VMM gets at the machine any more.
+    MemoryLost,
     /// After a commit that failed with `stale-epoch`, since the owner broke the lock elsewhere: makes a parcel of its own of
     /// what changed, and commits it there. Answer: [`Reply::Rescued`].
     Rescue,

@@ -104,6 +104,9 @@ pub struct ParcelInfo {
     pub disk_bytes: u64,
     /// `true` when the last version holds a running machine, `false` when it would boot from its disk.
     pub suspended: bool,
+    /// It boots because its memory could not be saved: its disk is as after a power cut.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub memory_lost: bool,
 }
 
 /// Makes an empty parcel, locked by its creator.
@@ -196,4 +199,7 @@ pub struct VersionInfo {
     pub kiosk: String,
     /// `true` when it holds a running machine.
     pub suspended: bool,
+    /// Its memory could not be saved: its disk is as after a power cut.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub memory_lost: bool,
 }

@@ -143,9 +143,19 @@ fn a_suspended_machine_is_one_with_saved_state() {
 }
 
 #[test]
+fn a_machine_whose_memory_was_lost_says_so() {
+    let mut record = sample::record();
+    let memory = [ImageKind::Packs, ImageKind::PageMap, ImageKind::State];
+    record.public.images.retain(|image| !memory.contains(&image.kind));
+    assert!(!String::from_utf8_lossy(&sealed(&record)).contains("memory_lost"), "as older programs write it");
+    record.public.memory_lost = true;
+    assert_eq!(reopen(&sealed(&record)), Ok(record));
+}
+
+#[test]
 fn what_contradicts_itself_is_neither_sealed_nor_read() {
     type Change = fn(&mut Record);
-    let changes: [(&str, Change); 9] = [
+    let changes: [(&str, Change); 10] = [
         ("version 5 cannot come from version 5", |r| r.public.version = Version(5)),
         ("image Disk stands in it twice", |r| r.public.images.push(r.public.images[0].clone())),
         ("image Disk of 4294967296 bytes has 15 leaves where 16 belong", |r| {
@@ -157,6 +167,7 @@ fn what_contradicts_itself_is_neither_sealed_nor_read() {
         ("packs, page map and state belong together", |r| {
             r.public.images.remove(2);
         }),
+        ("its memory was lost, and here it is", |r| r.public.memory_lost = true),
         ("0 secrets where 1 to 16 may be", |r| r.private.secrets.clear()),
         ("17 secrets where 1 to 16 may be", |r| r.private.secrets = vec![sample::secret(); 17]),
         ("a command line of 2049 bytes, the most is 2048", |r| {

@@ -102,6 +102,7 @@ pub fn record() -> Record {
                 image(ImageKind::Kernel, 8 << 20, 200),
                 image(ImageKind::Initrd, 20 << 20, 210),
             ],
+            memory_lost: false,
         },
         private: Private {
             secrets: vec![secret(), Secret::from_bytes(bytes32(9))],

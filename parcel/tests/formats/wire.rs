@@ -96,6 +96,7 @@ fn parcel_info() -> ParcelInfo {
         suspended_on: Some("lobby-3".to_owned()),
         disk_bytes: 4 << 30,
         suspended: true,
+        memory_lost: false,
     }
 }
 
@@ -196,6 +197,7 @@ fn local() -> Vec<Message> {
             Open { parcel, policy: Policy::Baseline, cold_boot: true, memory_mib: Some(512) },
             Commit,
             Rescue,
+            MemoryLost,
             Learn,
             Unlock,
             Status,
@@ -322,6 +324,7 @@ fn lasting() -> Vec<Message> {
         created_at: 1_700_000_000,
         kiosk: "lobby-3".to_owned(),
         suspended: true,
+        memory_lost: false,
     };
     let base = Base { store: store().id, version: Version(7), record: RecordHash::of(b"record") };
     let lock = |inventory, again| LockRequest {

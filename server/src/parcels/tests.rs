@@ -137,6 +137,7 @@ fn record_of(id: ParcelId, n: u64, kiosk: &str, images: Vec<ImageInfo>) -> Bytes
         tag,
         machine,
         images,
+        memory_lost: false,
     };
     let private = Private {
         secrets: vec![Secret::from_bytes([1; 32])],

@@ -45,6 +45,7 @@ pub(super) fn describe(id: ParcelId, head: &Head, store: StoreIdentity, last: Op
         suspended_on: last.map(|last| last.kiosk.clone()),
         disk_bytes: last.and_then(|last| last.image(ImageKind::Disk)).map_or(0, |disk| disk.bytes),
         suspended: last.is_some_and(Public::suspended),
+        memory_lost: last.is_some_and(|last| last.memory_lost),
     }
 }
 

@@ -95,6 +95,7 @@ impl Machine {
                 mac: "52:54:00:00:00:01".to_owned(),
             },
             images,
+            memory_lost: false,
         };
         let private =
             Private { secrets: vec![self.secret.clone()], cmdline: String::new(), working_set: Vec::new() };

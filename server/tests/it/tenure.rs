@@ -363,6 +363,34 @@ async fn what_is_left_after_a_break_goes_home_as_a_parcel_that_resumes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_machine_without_its_memory_is_committed_and_says_so() {
+    let site = Site::new().await;
+    let (id, client) = (site.machine.id, site.client().await);
+    let kiosk = site.kiosk("A", 1).await;
+    assert_eq!(kiosk.ask(Request::MemoryLost).await.unwrap_err().code.text(), "not-open");
+    kiosk.lock(id, false).await.unwrap();
+    kiosk.ask(Request::Key { parcel: id, key: site.machine.key().to_hex().into() }).await.unwrap();
+    kiosk
+        .ask(Request::Open { parcel: id, policy: Policy::Demand, cold_boot: false, memory_mib: None })
+        .await
+        .unwrap();
+    let sockets = ["guest.sock", "disk.sock"].map(|name| kiosk.dir.path().join(name));
+    assert!(sockets.iter().all(|socket| socket.exists()));
+    assert_eq!(kiosk.ask(Request::Commit).await.unwrap_err().code.text(), "nothing-saved");
+    kiosk.ask(Request::MemoryLost).await.unwrap();
+    assert!(!sockets.iter().any(|socket| socket.exists()), "no machine runs on it any more");
+    committed(kiosk.ask(Request::Commit).await, 2);
+    kiosk.ask(Request::Unlock).await.unwrap();
+    let seen = client.show(id).await.unwrap();
+    assert_eq!((seen.version, seen.suspended, seen.memory_lost), (Version(2), false, true));
+    // The next one that ends as it should is as any other.
+    let again = site.kiosk("B", 2).await;
+    again.work(&site.machine, false).await;
+    committed(again.ask(Request::Commit).await, 3);
+    assert!(!client.show(id).await.unwrap().memory_lost);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_a_broken_claim_is_rescued_and_once() {
     let site = Site::new().await;
     let (id, client) = (site.machine.id, site.client().await);

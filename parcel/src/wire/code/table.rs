@@ -383,7 +383,7 @@ codes! {
 
     [Kiosk]
     VmmDied "vmm-died" Never
-        "The virtual machine ended by itself."
+        "The virtual machine ended by itself. If its disk had changed, the kiosk commits that, as after a power cut."
         "Resume again; the kiosk's log has its last words. If it persists, another kiosk, or boot from the disk.";
     CachedDied "cached-died" Never
         "The client engine ended by itself in a session."
@@ -473,7 +473,7 @@ codes! {
         "Suspend; resume on another kiosk, or start from the disk. Report it with the log.";
     VmmUnreadable "vmm-unreadable" Work
         "The state of a guest cannot be read, so that memory cannot be saved."
-        "The disk can be committed, as after a power cut. Report it with the log.";
+        "The kiosk commits the disk, as after a power cut. Start from the disk. Report it with the log.";
     VmmInternal "vmm-internal" Work
         "A thread ended that must not."
         "Report it with the log.";
