@@ -99,14 +99,13 @@ fn a_press_and_a_closing_lid_are_signs_and_nothing_else_is() {
 fn nobody_reads_what_is_typed() {
     use std::os::unix::fs::OpenOptionsExt;
     let mut tree = Tree::new();
-    let power = tree.plug("event0", POWER);
-    drop(tree.plug("event2", KEYBOARD));
+    let (power, keyboard) = (tree.plug("event0", POWER), tree.plug("event2", KEYBOARD));
     assert_eq!(tree.told(), []);
     let writer = |name: &str| {
         let node = tree.folder.path().join("dev/input").join(name);
         OpenOptions::new().write(true).custom_flags(nix::libc::O_NONBLOCK).open(node)
     };
-    drop(power);
+    drop((power, keyboard));
     assert!(writer("event0").is_ok());
     assert_eq!(writer("event2").unwrap_err().raw_os_error(), Some(nix::libc::ENXIO));
 }

@@ -148,6 +148,12 @@ fn what_was_sent_is_hidden_again() {
     desk.function(3);
     desk.keys("\r");
     assert!(!desk.text().contains(TYPED), "{}", desk.text());
+    // The next try begins hidden.
+    let attempt = desk.last_attempt();
+    let trouble = kiosk_ui::trouble::Trouble::new("No.", parcel::wire::Code::LoginDenied);
+    desk.event(Event::LoggedIn { attempt, result: Err(trouble) });
+    desk.keys(TYPED);
+    assert!(!desk.text().contains(TYPED), "{}", desk.text());
     let mut desk = Desk::new();
     desk.state(State { locked: true, ..running() });
     desk.keys(TYPED);
