@@ -14,9 +14,12 @@ const WEEK_DAYS: i64 = 7;
 const DAY: i64 = 86_400;
 /// Clocks that differ by no more than this, in seconds, show the same: a doubly emulated machine is slow to answer.
 const SAME: i64 = 120;
+/// What the kiosk's last line says of a guest whose clock nothing sets.
+const WARNING: &str = "Wrong clock";
 
 /// Two busy programs share the CPU from the first second after a week's absence; the monotonic clock stood still; the
-/// real-time clock is right; the clock of a guest whose helper does not run stays as it was.
+/// real-time clock is right; a guest whose helper does not run is warned of, and its helper sets its clock as soon as it
+/// runs. Then the way back, with the helper: the wall clock is right at once.
 pub fn a_week_away(scene: &mut Scene) -> Result<()> {
     let mut a = scene.a()?;
     scene.resume(&mut a)?;
@@ -35,12 +38,22 @@ pub fn a_week_away(scene: &mut Scene) -> Result<()> {
     let found = Found::of(&mut later)?;
     found.check(WEEK_DAYS * DAY)?;
     ensure!(found.behind.abs_diff(WEEK_DAYS * DAY) < SAME as u64, "nobody set its clock, but {found:?}");
+    later.expect(WARNING, limits::SCREEN)?;
     superuser(&mut later, "systemctl start waystation-clock")?;
+    later.expect_gone(WARNING, limits::SCREEN)?;
+    let found = Found::of(&mut later)?;
+    ensure!(found.behind.abs() < SAME, "its helper set its clock, but {found:?}");
     later.suspend()?;
     drop(later);
     scene.world.go_ahead(0)?;
 
     scene.resume_at(&mut a, PROMPT)?;
+    let found = Found::of(&mut a)?;
+    found.check(-WEEK_DAYS * DAY)?;
+    ensure!(found.behind.abs() < SAME, "its helper runs, but {found:?}");
+    ensure!(!a.machine.screen.text().contains(WARNING), "its helper runs");
+    let complaints = a.shell("dmesg | grep -ciE 'soft lockup|rcu.*stall|blocked for more'")?;
+    ensure!(complaints == "0", "the guest's kernel complains: {}", a.shell("dmesg | tail")?);
     a.shell("hogs stop")?;
     walk::edit(&mut a)?;
     a.suspend()?;
