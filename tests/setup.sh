@@ -29,7 +29,7 @@ fi
 case $(dpkg-query -W -f '${Version}' qemu-utils 2>/dev/null || true) in
 *bpo*) missing="$missing qemu-utils/$(. /etc/os-release && echo "$VERSION_CODENAME")" ;;
 esac
-$as_root apt-get update -q
+$as_root apt-get -o Acquire::Retries=5 update -q
 echo "setup: installing$missing"
 # shellcheck disable=SC2086
-$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends --allow-downgrades $missing
+$as_root env DEBIAN_FRONTEND=noninteractive apt-get -o Acquire::Retries=5 install -q -y --no-install-recommends --allow-downgrades $missing

@@ -106,6 +106,7 @@ impl Suite {
             // Builds lock the whole folder.
             ("Debug::NoLocking", "1".to_owned()),
             ("APT::Get::AllowUnauthenticated", "0".to_owned()),
+            ("Acquire::Retries", "5".to_owned()),
             ("Acquire::AllowInsecureRepositories", "0".to_owned()),
             ("Acquire::AllowDowngradeToInsecureRepositories", "0".to_owned()),
         ] {

@@ -10,7 +10,7 @@ mkdir -p "$out"
 packages=linux-image-cloud-amd64,initramfs-tools,systemd,systemd-sysv,udev,kmod,iproute2,iputils-ping,procps
 packages=$packages,python3-minimal,python3,sqlite3,nano,less,ncurses-base,lz4,e2fsprogs
 
-mmdebstrap --variant=minbase --quiet --include="$packages" \
+mmdebstrap --variant=minbase --quiet --aptopt='Acquire::Retries "5"' --include="$packages" \
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
     --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/info/*' \
     --setup-hook='mkdir -p "$1/etc/initramfs-tools/conf.d"' \
