@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use nix::{
+    errno::Errno,
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
@@ -129,12 +130,16 @@ pub fn run(command: &mut Command) -> Result<String> {
 pub fn run_logged(command: &mut Command, log: &Path) -> Result<()> {
     let shown = format!("{command:?}");
     let out = File::create(log).with_context(|| format!("cannot create {}", log.display()))?;
-    let status = command
-        .stdin(Stdio::null())
-        .stdout(out.try_clone()?)
-        .stderr(out)
-        .status()
-        .with_context(|| format!("cannot start {shown}"))?;
+    command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
+    // A terminal may leave descriptors open. dash cannot name one above 9, and package managers hand theirs to it.
+    // SAFETY: between fork and exec only the async-signal-safe close_range is called, and nothing is allocated.
+    unsafe {
+        command.pre_exec(|| {
+            Errno::result(libc::close_range(3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_int))?;
+            Ok(())
+        });
+    }
+    let status = command.status().with_context(|| format!("cannot start {shown}"))?;
     if !status.success() {
         bail!("{shown} failed with {status}, see {}:\n{}", log.display(), tail(log, 3000));
     }
@@ -167,4 +172,24 @@ pub fn free_port() -> Result<u16> {
 pub fn tail(path: &Path, bytes: usize) -> String {
     let all = fs::read(path).unwrap_or_default();
     String::from_utf8_lossy(&all[all.len().saturating_sub(bytes)..]).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_command_has_no_descriptor_of_a_terminal() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("log");
+        // SAFETY: both are descriptors of this process; the copy is closed below.
+        let left_open = unsafe { libc::fcntl(2, libc::F_DUPFD, 40) };
+        let done = run_logged(Command::new("sh").args(["-c", "ls /proc/self/fd"]), &log);
+        // SAFETY: nobody else knows this descriptor.
+        unsafe { libc::close(left_open) };
+        done.unwrap();
+        let open = fs::read_to_string(&log).unwrap();
+        // The fourth is of ls itself.
+        assert_eq!(open.split_whitespace().collect::<Vec<_>>(), ["0", "1", "2", "3"]);
+    }
 }
