@@ -20,6 +20,7 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Packages whose programs or files the image uses. Their libraries follow.
 const PACKAGES: [&str; 12] = [
@@ -36,6 +37,8 @@ const PACKAGES: [&str; 12] = [
     "console-setup",
     "xkb-data",
 ];
+/// The environment variable by which reproducible builds are told when they happen.
+const SOURCE_DATE: &str = "SOURCE_DATE_EPOCH";
 /// systemd's EFI stub, by its merged-/usr path.
 const STUB: &str = "usr/lib/systemd/boot/efi/linuxx64.efi.stub";
 
@@ -77,6 +80,7 @@ pub fn build(job: &Job, progress: &Progress) -> Result<Manifest, BuildError> {
     let index = progress.step("Reading kernel modules", || Index::read(&unpacked.tree))?;
     let keymaps = progress
         .step("Making keyboard layouts", || keymaps::compile(&unpacked.tree, &job.cache, scratch.path()))?;
+    let built = source_date(std::env::var(SOURCE_DATE).ok().as_deref(), unpacked.newest)?;
     let image = progress.step("Laying out the file system", || {
         rootfs::build(&rootfs::Parts {
             config,
@@ -84,6 +88,7 @@ pub fn build(job: &Job, progress: &Progress) -> Result<Manifest, BuildError> {
             packages: &unpacked.tree,
             index: &index,
             keymaps: &keymaps,
+            built,
             scratch: scratch.path(),
         })
     })?;
@@ -142,6 +147,8 @@ pub fn build(job: &Job, progress: &Progress) -> Result<Manifest, BuildError> {
 struct Unpacked {
     tree: Tree,
     owners: BTreeMap<String, String>,
+    /// When the newest file of all packages was made, in seconds since 1970.
+    newest: u64,
 }
 
 impl Unpacked {
@@ -195,7 +202,7 @@ fn sign_with(efi: &[u8], keys: &SecureBoot, scratch: &Path) -> Result<Vec<u8>, B
 fn unpack(packages: &[Package]) -> Result<Unpacked, BuildError> {
     let (kernels, others): (Vec<&Package>, Vec<&Package>) =
         packages.iter().partition(|package| package.name.starts_with("linux-image-"));
-    let read = |list: &[&Package]| -> Result<Vec<(String, Tree)>, BuildError> {
+    let read = |list: &[&Package]| -> Result<Vec<(String, deb::Package)>, BuildError> {
         list.iter().map(|package| Ok((package.name.clone(), deb::read(&package.path, is_useful)?))).collect()
     };
     let (kernels, others) = thread::scope(|scope| {
@@ -205,8 +212,9 @@ fn unpack(packages: &[Package]) -> Result<Unpacked, BuildError> {
     });
     // A panic over there is a panic here.
     let kernels = kernels.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-    let mut unpacked = Unpacked { tree: Tree::default(), owners: BTreeMap::new() };
-    for (name, tree) in others?.into_iter().chain(kernels) {
+    let mut unpacked = Unpacked { tree: Tree::default(), owners: BTreeMap::new(), newest: 0 };
+    for (name, deb::Package { tree, newest }) in others?.into_iter().chain(kernels) {
+        unpacked.newest = unpacked.newest.max(newest);
         for (path, node) in tree.iter() {
             if !matches!(node.kind, Kind::Folder) {
                 unpacked.owners.insert(path.to_owned(), name.clone());
@@ -215,6 +223,20 @@ fn unpack(packages: &[Package]) -> Result<Unpacked, BuildError> {
         unpacked.tree.merge(tree);
     }
     Ok(unpacked)
+}
+
+/// When the image counts as built, in seconds since 1970: as the environment says, else when the newest file of its packages
+/// was made. So the same packages make the same image, whenever they do.
+fn source_date(told: Option<&str>, newest: u64) -> Result<u64, BuildError> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(u64::MAX, |since| since.as_secs());
+    match told {
+        Some(told) => match told.trim().parse() {
+            Ok(built) if built <= now => Ok(built),
+            _ => Err(BuildError::SourceDate { told: told.to_owned() }),
+        },
+        // A kiosk's clock is never before it: it must not be in the future.
+        None => Ok(newest.min(now)),
+    }
 }
 
 /// Documentation and translations are a tenth of the bytes and none of the image.
@@ -315,4 +337,20 @@ fn describe(
         binaries,
         files,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_date_of_a_build_is_told_or_follows_from_its_packages() {
+        assert_eq!(source_date(None, 1_700_000_000).unwrap(), 1_700_000_000);
+        assert_eq!(source_date(Some("1600000000\n"), 1_700_000_000).unwrap(), 1_600_000_000);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        assert!(source_date(None, u64::MAX).unwrap() <= now + 1, "never in the future");
+        for bad in ["", "soon", "-1", "99999999999"] {
+            assert!(source_date(Some(bad), 0).unwrap_err().to_string().contains(SOURCE_DATE), "{bad}");
+        }
+    }
 }

@@ -6,11 +6,20 @@ use std::io::Read as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// Reads the files of a package for which `wanted` holds, by their merged-/usr paths.
+/// What a package holds.
+#[derive(Debug, Default)]
+pub struct Package {
+    /// Its files, by their merged-/usr paths.
+    pub tree: Tree,
+    /// When the newest of them was made, in seconds since 1970.
+    pub newest: u64,
+}
+
+/// Reads the files of a package for which `wanted` holds.
 ///
 /// # Errors
 /// When `dpkg-deb` cannot unpack it.
-pub fn read(package: &Path, wanted: impl Fn(&str) -> bool) -> Result<Tree, BuildError> {
+pub fn read(package: &Path, wanted: impl Fn(&str) -> bool) -> Result<Package, BuildError> {
     let mut child = Command::new("dpkg-deb")
         .arg("--fsys-tarfile")
         .arg(package)
@@ -23,15 +32,15 @@ pub fn read(package: &Path, wanted: impl Fn(&str) -> bool) -> Result<Tree, Build
     let output = child.wait_with_output().map_err(|source| BuildError::tool("dpkg-deb", "dpkg", source))?;
     let said = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
     match read {
-        Ok(tree) if output.status.success() => Ok(tree),
+        Ok(read) if output.status.success() => Ok(read),
         // When it is we who stop reading, it has nothing to say.
         Err(error) if said.is_empty() => Err(BuildError::package(package, error)),
         _ => Err(BuildError::package(package, said)),
     }
 }
 
-fn read_tar(stream: impl std::io::Read, wanted: &impl Fn(&str) -> bool) -> std::io::Result<Tree> {
-    let mut tree = Tree::default();
+fn read_tar(stream: impl std::io::Read, wanted: &impl Fn(&str) -> bool) -> std::io::Result<Package> {
+    let mut package = Package::default();
     let mut archive = tar::Archive::new(std::io::BufReader::with_capacity(1 << 18, stream));
     for entry in archive.entries()? {
         let mut entry = entry?;
@@ -40,6 +49,7 @@ fn read_tar(stream: impl std::io::Read, wanted: &impl Fn(&str) -> bool) -> std::
             continue;
         }
         let header = entry.header();
+        package.newest = package.newest.max(header.mtime()?);
         let mode = header.mode()? & 0o7777;
         let target = |entry: &tar::Entry<'_, _>| {
             entry
@@ -59,11 +69,11 @@ fn read_tar(stream: impl std::io::Read, wanted: &impl Fn(&str) -> bool) -> std::
             tar::EntryType::Link => Kind::Link(format!("/{}", target(&entry).trim_start_matches("./"))),
             _ => continue,
         };
-        tree.put_owned(&path, Node { kind, mode, uid: 0, gid: 0 });
+        package.tree.put_owned(&path, Node { kind, mode, uid: 0, gid: 0 });
     }
     // What follows the archive's end must be read too, or dpkg-deb dies of a closed pipe.
     std::io::copy(&mut archive.into_inner(), &mut std::io::sink())?;
-    Ok(tree)
+    Ok(package)
 }
 
 #[cfg(test)]

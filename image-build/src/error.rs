@@ -28,6 +28,14 @@ pub enum BuildError {
         /// What to do.
         remedy: &'static str,
     },
+    /// The date of the build cannot be one.
+    #[error(
+        "SOURCE_DATE_EPOCH is {told:?}: set it to the seconds since 1970 of a time that has been, or leave it out"
+    )]
+    SourceDate {
+        /// What it says.
+        told: String,
+    },
     /// Nothing can vouch for the packages.
     #[error(
         "this machine lacks Debian's keys, without which no package can be trusted: apt-get install debian-archive-keyring"

@@ -5,7 +5,7 @@ use crate::elf;
 use crate::error::BuildError;
 use crate::modules::{self, Index};
 use crate::tree::{Kind, Tree};
-use parcel::wire::kiosk::{CA_PATH, CACHE, DHCP_HOOK, KDC_CA_PATH, KEYMAPS_PATH, PATH};
+use parcel::wire::kiosk::{BUILT_PATH, CA_PATH, CACHE, DHCP_HOOK, KDC_CA_PATH, KEYMAPS_PATH, PATH};
 use parcel::wire::users::{self, User};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
@@ -42,8 +42,8 @@ const LOADED_BY_NAME: [&str; 1] = ["libgcc_s.so.1"];
 const PREAUTH: &str = "krb5/plugins/preauth";
 
 /// Users, each with a group of its own.
-const USERS: [User; 6] =
-    [users::ROOT, users::CACHED, users::KIOSK_UI, users::VMM, users::DHCP, users::NOBODY];
+const USERS: [User; 7] =
+    [users::ROOT, users::CACHED, users::KIOSK_UI, users::VMM, users::DHCP, users::PROBE, users::NOBODY];
 
 /// What the file system is made from.
 #[derive(Debug)]
@@ -58,6 +58,8 @@ pub struct Parts<'a> {
     pub index: &'a Index,
     /// The file of keyboard layouts.
     pub keymaps: &'a [u8],
+    /// When the image counts as built, in seconds since 1970.
+    pub built: u64,
     /// Folder for temporary files.
     pub scratch: &'a Path,
 }
@@ -112,6 +114,7 @@ pub fn build(parts: &Parts<'_>) -> Result<Image, BuildError> {
     let firmware_absent = firmware(&mut image, parts.packages, &selection);
     settings(&mut image, parts.config, &selection.load);
     image.file(KEYMAPS_PATH, 0o644, parts.keymaps);
+    image.file(BUILT_PATH, 0o644, format!("{}\n", parts.built).into_bytes());
     let build_id = fingerprint(&image);
     let os_release = os_release(&build_id);
     image.file("etc/os-release", 0o644, os_release.clone().into_bytes());

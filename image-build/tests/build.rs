@@ -135,6 +135,7 @@ fn the_initrd_holds_what_the_kiosk_runs(site: &Site, manifest: &Value) {
         "etc/waystation/ca.pem",
         "etc/waystation/modules",
         "etc/waystation/keymaps",
+        "etc/waystation/built",
         &format!("usr/lib/modules/{release}/modules.dep.bin"),
         &format!("usr/lib/modules/{release}/kernel/arch/x86/kvm/kvm-amd.ko"),
         &format!("usr/lib/modules/{release}/kernel/drivers/block/nbd.ko"),
@@ -192,6 +193,10 @@ fn its_settings_follow_from_the_configuration(site: &Site) {
     assert!(!file(&initrd, spake).is_empty());
     assert!(file(&initrd, "etc/hosts").ends_with("10.0.2.2 parcels.waystation.test\n"));
     assert!(file(&initrd, "etc/group").contains("waystation:x:100:cached,kiosk-ui,vmm\n"));
+    // A kiosk's clock is never before this: it follows from the packages, which are newer than Debian 13 and not of the future.
+    let built: u64 = file(&initrd, "etc/waystation/built").trim().parse().unwrap();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    assert!((1_750_000_000..=now).contains(&built), "{built}");
     let modules = file(&initrd, "etc/waystation/modules");
     assert!(modules.lines().any(|line| line == "tun") && modules.ends_with("nbd\n"), "{modules}");
     assert_eq!(file(&initrd, "etc/waystation/ca.pem"), fs::read_to_string(site.path("ca.pem")).unwrap());

@@ -1,6 +1,7 @@
 //! The kiosk's log: a bounded file in `/run/log` and, if IT wants it, a terminal. Nothing in it outlives the power,
 //! and nothing secret is written to it.
 
+use crate::system::Role;
 use std::{
     fs::{self, File, OpenOptions},
     io::Write,
@@ -19,6 +20,8 @@ pub const FOLDER: &str = "/run/log";
 const MOST: u64 = 1 << 20;
 /// Longest line that is kept, in bytes.
 const LONGEST: usize = 8192;
+/// Longest line that [`Log::tail`] gives, in characters.
+const SHOWN: usize = 400;
 
 /// Where lines go. Cheap to clone; never blocks and never fails: a log that stops the kiosk is worse than a hole in it.
 #[derive(Clone)]
@@ -60,6 +63,25 @@ impl Log {
 }
 
 impl Log {
+    /// The last lines of the kiosk itself, the oldest first. What a session's programs said is left out: whoever reads this
+    /// need not be whose session it was.
+    pub fn tail(&self, most: usize) -> Vec<String> {
+        let sink = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let read = |path: &Path| fs::read(path).unwrap_or_default();
+        let text = [read(&sink.path.with_extension("old")), read(&sink.path)].concat();
+        drop(sink);
+        let text = String::from_utf8_lossy(&text);
+        let mut lines: Vec<String> = text
+            .lines()
+            .rev()
+            .filter(|line| is_of_kiosk(line))
+            .take(most)
+            .map(|line| line.chars().take(SHOWN).collect())
+            .collect();
+        lines.reverse();
+        lines
+    }
+
     /// Waits until the terminal has all lines so far, but not long: for the end of the process.
     pub fn flush(&self) {
         let terminal = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).terminal.clone();
@@ -95,6 +117,12 @@ impl Sink {
     }
 }
 
+/// Whether a line, `[  12.345] who: what`, is not of a session's program.
+fn is_of_kiosk(line: &str) -> bool {
+    let who = line.split_once("] ").and_then(|(_, rest)| rest.split_once(": ")).map(|(who, _)| who);
+    who.is_some_and(|who| [Role::Cached, Role::KioskUi, Role::Vmm].iter().all(|role| role.name() != who))
+}
+
 fn append(path: &Path) -> Option<File> {
     OpenOptions::new().create(true).append(true).mode(0o600).open(path).ok()
 }
@@ -124,6 +152,22 @@ fn writer(name: &str) -> Option<SyncSender<Item>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn its_end_holds_nothing_of_a_session() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = Log::open(folder.path(), None);
+        log.line("init", "phase login: as it is");
+        for program in [Role::Cached, Role::KioskUi, Role::Vmm] {
+            log.line(program.name(), "init: of a traveller");
+        }
+        log.line("network", &"x".repeat(1000));
+        let tail = log.tail(10);
+        assert_eq!(tail.len(), 2, "{tail:?}");
+        assert!(tail[0].ends_with("init: phase login: as it is"));
+        assert_eq!(tail[1].chars().count(), SHOWN);
+        assert_eq!(log.tail(1), tail[1..]);
+    }
 
     #[test]
     fn the_file_is_bounded_and_lines_stay_lines() {

@@ -7,6 +7,7 @@ use crate::{
     clock,
     config::Config,
     control::Control,
+    diagnosis::Doctor,
     helper,
     keyboard::Keyboard,
     lockdown,
@@ -16,6 +17,7 @@ use crate::{
     session,
     system::{Event, Live, Role, System, Ticket},
     tty,
+    wall::Keeper,
     wipe::{self, Evidence, Outcome, Scene, Watchdog},
 };
 use parcel::{
@@ -66,11 +68,20 @@ pub struct Machine {
     before: Evidence,
     outcome: Outcome,
     keyboard: Option<Keyboard>,
+    wall: Keeper,
+    doctor: Doctor,
 }
 
 impl Machine {
     /// Takes over a machine that has booted.
-    pub fn new(config: Config, log: Log, control: Control, before: Evidence) -> Self {
+    pub fn new(
+        config: Config,
+        log: Log,
+        control: Control,
+        before: Evidence,
+        wall: Keeper,
+        doctor: Doctor,
+    ) -> Self {
         let (events, queue) = channel();
         let image = &config.kiosk;
         let keyboard = Keyboard::of(&image.console, &image.keymap, Path::new(kiosk::KEYMAPS_PATH), &log);
@@ -89,6 +100,8 @@ impl Machine {
             before,
             outcome: Outcome::default(),
             keyboard,
+            wall,
+            doctor,
         }
     }
 
@@ -364,7 +377,8 @@ impl System for Machine {
         wipe::tell_if_long(&self.log, "end the session's programs", began);
         self.outcome = wipe::destroy(&self.scene());
         // Events of the session are over with it; only those of the kiosk itself outlive it.
-        let of_kiosk = |tagged: &Tagged| matches!(tagged.event, Event::Network(_) | Event::Refused(_));
+        let of_kiosk =
+            |tagged: &Tagged| matches!(tagged.event, Event::Network(_) | Event::Refused(_) | Event::Clock(_));
         let kept: Vec<Tagged> = self.queue.try_iter().filter(of_kiosk).collect();
         for tagged in kept {
             let _ = self.events.send(tagged);
@@ -375,6 +389,17 @@ impl System for Machine {
         let keyboard = self.keyboard.as_mut()?;
         keyboard.choose(layout, &self.log);
         Some(keyboard.state())
+    }
+
+    fn hold_clock(&mut self, held: bool) {
+        self.wall.hold(held);
+    }
+
+    fn diagnose(&mut self) {
+        let events = self.events.clone();
+        self.doctor.examine(move |found| {
+            let _ = events.send(Tagged { run: None, event: Event::Diagnosis(Box::new(found)) });
+        });
     }
 
     fn verify(&mut self) -> Vec<WipeCheck> {
@@ -460,7 +485,11 @@ fn watch_vmm(socket: &Path, alive: &impl Fn() -> bool, tell: &impl Fn(Event) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cmdline::Cmdline;
+    use crate::{
+        cmdline::Cmdline,
+        net::{probe::Prober, view::Links},
+        wall,
+    };
     use sockets::{Error, blocking::Connection};
     use std::os::unix::net::UnixListener;
 
@@ -469,7 +498,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let config = Config::from(Err("none".into()), Cmdline::default());
         let log = Log::open(folder.path(), None);
-        let mut machine = Machine::new(config, log, Control::default(), Evidence::default());
+        let wall = Keeper::new(wall::Kernel, Some(0), log.clone());
+        let doctor =
+            Doctor::new(&config.kiosk, "", Prober::new(Path::new("/init")), Links::default(), &wall, &log);
+        let mut machine = Machine::new(config, log, Control::default(), Evidence::default(), wall, doctor);
         machine.run = folder.path().to_owned();
         let listeners =
             [names::CACHED, names::VMM].map(|name| UnixListener::bind(folder.path().join(name)).unwrap());

@@ -3,17 +3,25 @@
 use crate::{
     config::Config,
     control::Control,
+    diagnosis::Doctor,
     disks,
     identity::Identity,
     lockdown,
     log::{FOLDER, Log},
     machine::Machine,
-    modules, net,
+    modules,
+    net::{
+        self,
+        probe::{Prober, Server},
+        reach,
+        view::Links,
+    },
     session::{Kiosk, Settings},
     switches,
     system::{Event, Network, Power},
     uevent::Uevents,
     usb::Ports,
+    wall::{self, Keeper, Sources},
     wipe::{self, Evidence},
 };
 use anyhow::Context as _;
@@ -41,6 +49,8 @@ pub const EXIT_REBOOT: i32 = 41;
 const QUIET: Duration = Duration::from_millis(500);
 /// And no longer than this in all.
 const LONGEST: Duration = Duration::from_secs(8);
+/// How long the first login screen waits for somebody to tell the time.
+const CLOCK_WAIT: Duration = Duration::from_secs(6);
 
 /// Runs until the kiosk ends; answers the process's exit status.
 ///
@@ -55,6 +65,8 @@ pub fn run() -> anyhow::Result<i32> {
     let terminal = config.kiosk.log.as_deref().filter(|log| *log != config.kiosk.console);
     let log = Log::open(Path::new(FOLDER), terminal);
     log_panics(&log);
+    // Whatever session a crashed manager left, its programs are dead: nobody sees the clock jump.
+    let clock = Keeper::new(wall::Kernel, wall::built(), log.clone());
     let crashed = std::env::var(CRASHED).ok();
     log.line("init", &format!("the session manager begins, Waystation {}", config.image));
     if let Some(wrong) = &config.wrong {
@@ -95,13 +107,26 @@ pub fn run() -> anyhow::Result<i32> {
         image: config.image.clone(),
         power_off_on_failure: config.kiosk.wipe.power_off_on_failure,
         crashed,
+        clock_wait: CLOCK_WAIT,
     };
     // Whatever a crash left is wiped later and reported; now it must only not be in the way.
     let _ = wipe::make_room();
     let control = Control::default();
     let cache = config.kiosk.cache.clone();
     let low_battery = config.kiosk.session.low_battery_percent;
-    let mut machine = Machine::new(config, log.clone(), control.clone(), Evidence::of_first_boot());
+    let (links, prober) = (Links::default(), Prober::new(Path::new("/init")));
+    let ca = std::fs::read_to_string(kiosk::CA_PATH).unwrap_or_default();
+    let doctor = Doctor::new(&config.kiosk, &ca, prober.clone(), links.clone(), &clock, &log);
+    let (hosts, server) = (config.kiosk.hosts.clone(), Server { url: config.kiosk.server_url.clone(), ca });
+    let sources = Sources {
+        prober: prober.clone(),
+        ntp: config.kiosk.clock.ntp.clone(),
+        server: server.clone(),
+        hosts: hosts.clone(),
+        links: links.clone(),
+    };
+    let evidence = Evidence::of_first_boot();
+    let mut machine = Machine::new(config, log.clone(), control.clone(), evidence, clock.clone(), doctor);
     let tell = machine.teller();
     control.serve(Path::new(kiosk::RUN), move |command| tell(Event::Command(command)))?;
     let tell = machine.teller();
@@ -109,7 +134,10 @@ pub fn run() -> anyhow::Result<i32> {
     let tell = machine.teller();
     switches::watch(low_battery, log.clone(), move |sign| tell(Event::Sign(sign)));
     let tell = machine.teller();
-    net::Watch::start(hostname, log.clone(), move |network| tell(Event::Network(network)))?;
+    net::Watch::start(hostname, links.clone(), log.clone(), move |network| tell(Event::Network(network)))?;
+    reach::start(links.clone(), prober, server, hosts, log.clone())?;
+    let tell = machine.teller();
+    clock.keep(sources, links, move |state| tell(Event::Clock(state)))?;
     find_cache(&cache, &log);
 
     let network = Network { up: None, detail: "Network: looking for one".to_owned() };

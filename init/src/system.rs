@@ -4,7 +4,10 @@ use parcel::{
     id::Version,
     tag::Inventory,
     wire::{
-        WireError, daemon,
+        WireError,
+        clock::ClockState,
+        daemon,
+        diagnosis::Diagnosis,
         session::{Command, Keyboard, State, WipeCheck},
         vmm::{self, GuestState},
     },
@@ -76,6 +79,10 @@ pub enum Event {
     Network(Network),
     /// What is plugged in and not used, one sentence each.
     Refused(Vec<String>),
+    /// The kiosk's clock was set, or nobody told the time.
+    Clock(ClockState),
+    /// A diagnosis ended.
+    Diagnosis(Box<Diagnosis>),
     /// The machine itself wants the session to end in good order.
     Sign(Sign),
 }
@@ -173,6 +180,11 @@ pub trait System {
     /// Uses a keyboard layout, or the site's own, and tells which there are; `None`: this kiosk's terminal has no keyboard
     /// that could be told.
     fn set_keyboard(&mut self, layout: Option<&str>) -> Option<Keyboard>;
+    /// While it is held, the kiosk's clock is not moved.
+    fn hold_clock(&mut self, held: bool);
+    /// Starts finding out what stands between this kiosk and a log-in, unless that is under way; the answer is
+    /// [`Event::Diagnosis`].
+    fn diagnose(&mut self);
     /// Destroys everything of a session. Idempotent; events of that session are dropped.
     fn wipe(&mut self);
     /// Looks for what the wipe should have destroyed.

@@ -7,6 +7,9 @@ use rig::{
     realm::password_of,
 };
 
+/// The key that opens the diagnosis on a terminal without function keys.
+const DIAGNOSIS: &str = "\x04";
+
 /// Wrong password, unknown user, locked account, expired password, KDC down, server down; and then it works.
 pub fn failures_are_named(scene: &mut Scene) -> Result<()> {
     let mut kiosk = scene.a()?;
@@ -36,12 +39,56 @@ pub fn failures_are_named(scene: &mut Scene) -> Result<()> {
     Ok(())
 }
 
-/// A kiosk whose clock is days off.
+/// A kiosk whose clock is years off, while nobody can tell it the time: the log-in names the clock, the diagnosis what is
+/// missing. It heals as soon as the server is back.
 pub fn a_wrong_clock_is_named(scene: &mut Scene) -> Result<()> {
+    scene.world.server.kill();
+    let named = wrong_clock(scene);
+    scene.world.server.up()?;
+    let mut kiosk = named?;
+    kiosk.expect("by parcels.waystation.test", limits::MOVE)?;
+    kiosk.clear_form()?;
+    kiosk.expect("fast", limits::SCREEN)?;
+    kiosk.clear_form()?;
+    kiosk.log_in("ravi")
+}
+
+fn wrong_clock(scene: &Scene) -> Result<Kiosk> {
     let mut spec = scene.world.netboot("E");
     spec.clock = Some("2031-05-06T07:08:09".to_owned());
     let mut kiosk = scene.world.boot(spec)?;
-    refused(&mut kiosk, "ravi", password_of("ravi")?, "The clock of this kiosk is wrong: it says 2031-05-06")
+    let words = "The clock of this kiosk differs too much";
+    refused(&mut kiosk, "ravi", password_of("ravi")?, words)?;
+    kiosk.expect("it says 2031-05-06", limits::SCREEN)?;
+    kiosk.keys(DIAGNOSIS)?;
+    kiosk.expect("by this machine's own clock", limits::MOVE)?;
+    kiosk.expect("The parcel server cannot be used", limits::SCREEN)?;
+    Ok(kiosk)
+}
+
+/// A kiosk whose clock battery is empty: it sets its clock and logs in. Then its cable is pulled, which the diagnosis names.
+pub fn after_the_clock_was_lost(scene: &mut Scene) -> Result<()> {
+    let mut spec = scene.world.netboot("F");
+    spec.clock = Some("2001-01-01T00:00:00".to_owned());
+    let mut kiosk = scene.world.boot(spec)?;
+    kiosk.expect("years slow", limits::SCREEN)?;
+    let log = kiosk.machine.log_text();
+    anyhow::ensure!(
+        log.contains("the time at which this image was built"),
+        "it went back behind its image:\n{log}"
+    );
+    kiosk.log_in("ravi")?;
+    kiosk.keys("l")?;
+    kiosk.report()?;
+    kiosk.dismiss()?;
+    kiosk.machine.cable(false)?;
+    kiosk.keys(DIAGNOSIS)?;
+    kiosk.expect("No network cable is plugged in", limits::MOVE)?;
+    kiosk.machine.cable(true)?;
+    kiosk.expect("The parcel server answers and proves who it is", limits::MOVE)?;
+    kiosk.expect("10.0.2.2:", limits::SCREEN)?;
+    kiosk.keys("l")?;
+    kiosk.expect("clock: set from", limits::SCREEN)
 }
 
 fn refused(kiosk: &mut Kiosk, user: &str, password: &str, word: &str) -> Result<()> {

@@ -35,6 +35,7 @@ const TESTS: &[(&str, Test)] = &[
     ("hardware_too_little_memory", hardware::too_little_memory),
     ("hardware_a_cpu_feature_less", hardware::a_cpu_feature_less),
     ("login_wrong_clock_is_named", login::a_wrong_clock_is_named),
+    ("login_after_the_clock_was_lost", login::after_the_clock_was_lost),
     ("screen_on_a_virtual_console", screen::on_a_virtual_console),
     ("screen_german_keyboard", screen::german_keyboard),
     ("demo_on_a_terminal", demo::on_a_terminal),

@@ -1,5 +1,5 @@
-//! What the DHCP client may do: it reads packets that anybody on the network writes, so it runs as a user of its own, with
-//! the two rights that it needs and a short list of system calls. What it says is only data.
+//! What the children may do that read what anybody on the network writes: the DHCP client and the [probe](super::probe).
+//! Each runs as a user of its own, with the rights that it needs and a short list of system calls. What they say is only data.
 
 use parcel::wire::users;
 use seccompiler::{
@@ -8,15 +8,44 @@ use seccompiler::{
 };
 use std::{collections::BTreeMap, io};
 
-/// `CAP_NET_BIND_SERVICE`, `CAP_NET_RAW` of `linux/capability.h`: port 68, and packets before there is an address.
-const RIGHTS: [u32; 2] = [10, 13];
+/// Who is confined, and to what.
+pub struct Cell {
+    /// The user.
+    user: u32,
+    /// Capabilities of `linux/capability.h`.
+    rights: &'static [u32],
+    /// System calls beyond those that every program makes.
+    calls: &'static [libc::c_long],
+    /// Kinds of sockets.
+    domains: &'static [libc::c_int],
+}
+
+/// `udhcpc` and its script.
+pub const DHCP: Cell = Cell {
+    user: users::DHCP.id,
+    // CAP_NET_BIND_SERVICE and CAP_NET_RAW: port 68, and packets before there is an address.
+    rights: &[10, 13],
+    // The client starts its script.
+    calls: &[libc::SYS_fork, libc::SYS_vfork],
+    domains: &[libc::AF_INET, libc::AF_PACKET, libc::AF_UNIX],
+};
+
+/// The probe.
+pub const PROBE: Cell = Cell {
+    user: users::PROBE.id,
+    rights: &[],
+    // Rust's threads.
+    calls: &[libc::SYS_sched_yield],
+    domains: &[libc::AF_INET, libc::AF_INET6],
+};
+
 /// The highest capability there may be.
 const LAST_RIGHT: u32 = 63;
 /// `_LINUX_CAPABILITY_VERSION_3`.
 const VERSION_3: u32 = 0x2008_0522;
 
-/// What `udhcpc` and its script call. Whatever else they try fails.
-const CALLS: [libc::c_long; 71] = [
+/// What all of them call. Whatever else they try fails.
+const CALLS: [libc::c_long; 69] = [
     // Files and memory.
     libc::SYS_read,
     libc::SYS_write,
@@ -49,10 +78,8 @@ const CALLS: [libc::c_long; 71] = [
     libc::SYS_mremap,
     libc::SYS_madvise,
     libc::SYS_brk,
-    // Processes: the client starts its script.
+    // Processes and threads.
     libc::SYS_execve,
-    libc::SYS_fork,
-    libc::SYS_vfork,
     libc::SYS_clone,
     libc::SYS_clone3,
     libc::SYS_wait4,
@@ -92,7 +119,7 @@ const CALLS: [libc::c_long; 71] = [
     libc::SYS_restart_syscall,
     libc::SYS_tgkill,
 ];
-/// What they call on sockets; making one is in [`DOMAINS`].
+/// What they call on sockets; making one is in [`Cell::domains`].
 const ON_SOCKETS: [libc::c_long; 11] = [
     libc::SYS_bind,
     libc::SYS_connect,
@@ -106,11 +133,9 @@ const ON_SOCKETS: [libc::c_long; 11] = [
     libc::SYS_shutdown,
     libc::SYS_ioctl,
 ];
-/// Kinds of sockets that they make.
-const DOMAINS: [libc::c_int; 3] = [libc::AF_INET, libc::AF_PACKET, libc::AF_UNIX];
-
 /// The confinement, made before the fork; entering it takes system calls only.
 pub struct Confinement {
+    cell: &'static Cell,
     filter: BpfProgram,
 }
 
@@ -119,9 +144,9 @@ impl Confinement {
     ///
     /// # Errors
     /// The filter cannot be made.
-    pub fn new() -> io::Result<Self> {
+    pub fn new(cell: &'static Cell) -> io::Result<Self> {
         let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
-            CALLS.iter().chain(&ON_SOCKETS).map(|call| (*call, Vec::new())).collect();
+            CALLS.iter().chain(&ON_SOCKETS).chain(cell.calls).map(|call| (*call, Vec::new())).collect();
         let domain = |domain: libc::c_int| {
             let wanted = u64::from(domain.unsigned_abs());
             SeccompRule::new(vec![SeccompCondition::new(
@@ -131,12 +156,12 @@ impl Confinement {
                 wanted,
             )?])
         };
-        let domains: Result<Vec<_>, _> = DOMAINS.into_iter().map(domain).collect();
+        let domains: Result<Vec<_>, _> = cell.domains.iter().copied().map(domain).collect();
         rules.insert(libc::SYS_socket, domains.map_err(io::Error::other)?);
         let refused = SeccompAction::Errno(libc::EPERM.unsigned_abs());
         let filter = SeccompFilter::new(rules, refused, SeccompAction::Allow, TargetArch::x86_64);
         let filter = filter.and_then(BpfProgram::try_from).map_err(io::Error::other)?;
-        Ok(Self { filter })
+        Ok(Self { cell, filter })
     }
 
     /// Gives up everything else, for good. Runs in the child, after the fork.
@@ -144,7 +169,7 @@ impl Confinement {
     /// # Errors
     /// The kernel refuses a step; the program must not be started then.
     pub fn enter(&self) -> io::Result<()> {
-        enter_user(users::DHCP.id)?;
+        enter_user(self.cell.user, self.cell.rights)?;
         seccompiler::apply_filter(&self.filter).map_err(|_| io::Error::from_raw_os_error(libc::EPERM))
     }
 }
@@ -165,10 +190,10 @@ struct Rights {
     inheritable: u32,
 }
 
-/// Another user, two rights, and none that can come back. The order matters: the bounding set and the user change need
+/// Another user, these rights, and none that can come back. The order matters: the bounding set and the user change need
 /// rights that the last steps give up.
-fn enter_user(user: u32) -> io::Result<()> {
-    for right in (0..=LAST_RIGHT).filter(|right| !RIGHTS.contains(right)) {
+fn enter_user(user: u32, kept: &[u32]) -> io::Result<()> {
+    for right in (0..=LAST_RIGHT).filter(|right| !kept.contains(right)) {
         // Those that this kernel does not have cannot be dropped, and need not be.
         // SAFETY: prctl takes plain integers here.
         unsafe { libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(right), 0, 0, 0) };
@@ -188,7 +213,7 @@ fn enter_user(user: u32) -> io::Result<()> {
         check(libc::setresgid(user, user, user))?;
         check(libc::setresuid(user, user, user))?;
     }
-    let mask = RIGHTS.iter().fold(0, |mask, right| mask | 1 << right);
+    let mask = kept.iter().fold(0, |mask, right| mask | 1 << right);
     let header = Header { version: VERSION_3, pid: 0 };
     let low = Rights { effective: mask, permitted: mask, inheritable: mask };
     let rights = [low, Rights { effective: 0, permitted: 0, inheritable: 0 }];
@@ -196,10 +221,10 @@ fn enter_user(user: u32) -> io::Result<()> {
     if unsafe { libc::syscall(libc::SYS_capset, &raw const header, rights.as_ptr()) } != 0 {
         return Err(io::Error::last_os_error());
     }
-    for right in RIGHTS {
+    for right in kept {
         // SAFETY: prctl takes plain integers here.
         check(unsafe {
-            libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE, libc::c_ulong::from(right), 0, 0)
+            libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE, libc::c_ulong::from(*right), 0, 0)
         })?;
     }
     // SAFETY: as above.
@@ -218,8 +243,8 @@ mod tests {
     use super::*;
     use std::{fs, os::unix::process::CommandExt as _, process::Command};
 
-    fn confined(program: &str, args: &[&str]) -> Command {
-        let confinement = Confinement::new().unwrap();
+    fn confined(cell: &'static Cell, program: &str, args: &[&str]) -> Command {
+        let confinement = Confinement::new(cell).unwrap();
         let mut command = Command::new(program);
         command.args(args);
         // SAFETY: only system calls are made between fork and exec, on values captured before the fork.
@@ -238,26 +263,34 @@ mod tests {
 
     /// What the kernel says of a process that is confined: busybox, since it is what runs so.
     #[test]
-    fn it_is_another_user_with_two_rights_and_no_way_to_more() {
+    fn each_is_another_user_with_its_rights_and_no_way_to_more() {
         if !is_root() {
             return;
         }
-        let output = confined("/bin/busybox", &["cat", "/proc/self/status"]).output().unwrap();
+        for (cell, user, rights) in [(&DHCP, "104", "0000000000002400"), (&PROBE, "105", "0000000000000000")]
+        {
+            is_confined(cell, user, rights);
+        }
+    }
+
+    fn is_confined(cell: &'static Cell, user: &str, rights: &str) {
+        let output = confined(cell, "/bin/busybox", &["cat", "/proc/self/status"]).output().unwrap();
         let status = String::from_utf8(output.stdout).unwrap();
         let field = |key: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default();
             line.split_ascii_whitespace().map(str::to_owned).collect::<Vec<_>>().join(" ")
         };
-        assert_eq!(field("Uid:"), "104 104 104 104", "{status}");
-        assert_eq!((field("Gid:"), field("Groups:")), ("104 104 104 104".to_owned(), String::new()));
+        let ids = [user; 4].join(" ");
+        assert_eq!(field("Uid:"), ids, "{status}");
+        assert_eq!((field("Gid:"), field("Groups:")), (ids, String::new()));
         for set in ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"] {
-            assert_eq!(field(set), "0000000000002400", "{set} {status}");
+            assert_eq!(field(set), rights, "{set} {status}");
         }
         assert_eq!((field("NoNewPrivs:"), field("Seccomp:")), ("1".to_owned(), "2".to_owned()));
     }
 
     #[test]
-    fn what_a_dhcp_client_does_not_need_fails() {
+    fn what_they_do_not_need_fails() {
         if !is_root() {
             return;
         }
@@ -272,8 +305,10 @@ mod tests {
             &["chroot", "/", "true"],
             &["mkdir", &file],
         ] {
-            let output = confined("/bin/busybox", args).output().unwrap();
-            assert!(!output.status.success(), "{args:?} works");
+            for cell in [&DHCP, &PROBE] {
+                let output = confined(cell, "/bin/busybox", args).output().unwrap();
+                assert!(!output.status.success(), "{args:?} works");
+            }
         }
     }
 }

@@ -2,7 +2,11 @@
 //! `dhcp-event`: it passes what the server sent on as one datagram. The manager believes neither of the two: it knows by
 //! the socket which link a datagram is of, checks every address, and applies what is sound.
 
-use super::{confine::Confinement, options, options::Route};
+use super::{
+    confine::{self, Confinement},
+    options,
+    options::Route,
+};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeSet,
@@ -42,6 +46,9 @@ pub struct Lease {
     pub search: Vec<String>,
     /// Largest packet on this link, in bytes.
     pub mtu: Option<u16>,
+    /// NTP servers (option 42), best first. Nothing proves that they are the site's.
+    #[serde(default)]
+    pub ntp: Vec<Ipv4Addr>,
 }
 
 impl Lease {
@@ -95,6 +102,7 @@ pub fn report(event: &str, var: impl Fn(&str) -> Option<String>) -> Option<Repor
                 routes: options::routes(&text("staticroutes")),
                 search: options::domains(&text("search")),
                 mtu: text("mtu").parse().ok(),
+                ntp: addresses("ntpsrv"),
             };
             Some(Report { interface, lease: Some(lease), lost: false, refused: false })
         }
@@ -115,6 +123,7 @@ fn sound(report: Report) -> Report {
     let lease = Lease {
         routers: few(lease.routers),
         dns: few(lease.dns),
+        ntp: few(lease.ntp),
         routes: options::sound_routes(lease.routes),
         search: options::sound_domains(lease.search),
         mtu: options::sound_size(lease.mtu),
@@ -192,12 +201,12 @@ pub fn client(folder: &Path, interface: &str, hostname: &str, hook: &Path) -> io
     let mut command = Command::new("/bin/busybox");
     command.args(["udhcpc", "-f", "-i", interface, "-t", "4", "-T", "2", "-A", "5"]);
     // Not asked for by itself: a server sends only what is asked for.
-    command.args(["-O", "mtu", "-O", "search", "-O", "staticroutes"]);
+    command.args(["-O", "mtu", "-O", "search", "-O", "staticroutes", "-O", "ntpsrv"]);
     if !hostname.is_empty() {
         command.arg("-x").arg(format!("hostname:{hostname}"));
     }
     command.arg("-s").arg(hook).env_clear().env("PATH", "/bin").current_dir("/");
-    let confinement = Confinement::new()?;
+    let confinement = Confinement::new(&confine::DHCP)?;
     // SAFETY: between fork and exec only system calls are made, on values captured before the fork; nothing allocates
     // and no lock is taken.
     unsafe { command.pre_exec(move || confinement.enter()) };
@@ -248,6 +257,7 @@ mod tests {
             ("router", "10.0.2.2"),
             ("dns", "10.0.2.3 x 10.0.2.4"),
             ("mtu", "1400"),
+            ("ntpsrv", "10.0.2.7 0.0.0.0 10.77.0.2"),
             ("search", "lab.example.org example.org"),
             ("staticroutes", "10.0.0.0/8 10.0.2.1 0.0.0.0/0 10.0.2.9"),
         ];
@@ -255,6 +265,7 @@ mod tests {
         assert_eq!(lease.address, Ipv4Addr::new(10, 0, 2, 15));
         assert_eq!(lease.dns, [Ipv4Addr::new(10, 0, 2, 3), Ipv4Addr::new(10, 0, 2, 4)]);
         assert_eq!((lease.mtu, lease.ways()[1].via), (Some(1400), Ipv4Addr::new(10, 0, 2, 9)));
+        assert_eq!(lease.ntp, [Ipv4Addr::new(10, 0, 2, 7)]);
         assert!(resolv_conf([lease.clone()].iter()).contains("search lab.example.org example.org\n"));
         assert_eq!(resolv_conf([lease.clone(), lease].iter()).matches("nameserver").count(), 2);
     }

@@ -116,16 +116,53 @@ pub fn set_hardware_address(name: &str, own: [u8; 6]) -> io::Result<()> {
 /// The kernel refuses the address; a refused route is an error too, after the others were set.
 pub fn set_address(name: &str, lease: &Lease, metric: u16) -> io::Result<()> {
     set_own_address(name, lease.address, lease.mask)?;
+    set_routes(name, lease, metric)
+}
+
+/// Sets the routes of a lease, once its address is set.
+///
+/// # Errors
+/// A route is refused, after the others were set.
+pub fn set_routes(name: &str, lease: &Lease, metric: u16) -> io::Result<()> {
     let mut went = Ok(());
-    for (at, way) in lease.ways().iter().enumerate() {
+    for (route, metric) in routes(lease, metric) {
+        went = went.and(route_request(libc::SIOCADDRT, name, &route, metric));
+    }
+    went
+}
+
+/// Takes those routes away, and leaves the address.
+pub fn clear_routes(name: &str, lease: &Lease, metric: u16) {
+    for (route, metric) in routes(lease, metric).into_iter().rev() {
+        // One that is not there any more is what was wanted.
+        let _ = route_request(libc::SIOCDELRT, name, &route, metric);
+    }
+}
+
+/// The routes of a lease in the order in which they are set, each with its metric.
+fn routes(lease: &Lease, metric: u16) -> Vec<(Route, u16)> {
+    let mut routes = Vec::new();
+    for (at, way) in lease.ways().into_iter().enumerate() {
         let metric = metric.saturating_add(u16::try_from(at).unwrap_or(u16::MAX));
         // A router beside the network, as with an address for one machine (/32), is on the link all the same.
         let beside = !way.via.is_unspecified() && way.via & lease.mask != lease.address & lease.mask;
-        let reach = Route { to: way.via, bits: 32, via: Ipv4Addr::UNSPECIFIED };
-        let set = if beside { add_route(name, &reach, metric) } else { Ok(()) };
-        went = went.and(set.and_then(|()| add_route(name, way, metric)));
+        if beside {
+            routes.push((Route { to: way.via, bits: 32, via: Ipv4Addr::UNSPECIFIED }, metric));
+        }
+        routes.push((way, metric));
     }
-    went
+    routes
+}
+
+/// Whether the kernel has a route through a link that leads beyond the link's own network.
+pub fn routed(name: &str) -> bool {
+    // Of the thread's own network, which a process may have several of.
+    let table = fs::read_to_string("/proc/thread-self/net/route").unwrap_or_default();
+    table.lines().skip(1).any(|line| {
+        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+        // Only the kernel's own route, to the link's own network, has no metric.
+        matches!(fields.as_slice(), [at, _, _, _, _, _, metric, ..] if *at == name && *metric != "0")
+    })
 }
 
 /// Sets the largest packet of a link.
@@ -161,7 +198,7 @@ pub fn clear_address(name: &str) -> io::Result<()> {
     interface(libc::SIOCSIFADDR, &mut request)
 }
 
-fn add_route(name: &str, way: &Route, metric: u16) -> io::Result<()> {
+fn route_request(code: libc::c_ulong, name: &str, way: &Route, metric: u16) -> io::Result<()> {
     let socket = inet()?;
     let mut device = [0; libc::IFNAMSIZ];
     for (to, from) in device.iter_mut().zip(name.bytes()) {
@@ -182,8 +219,8 @@ fn add_route(name: &str, way: &Route, metric: u16) -> io::Result<()> {
     // The kernel subtracts one from a metric given this way.
     route.rt_metric = i16::try_from(metric).unwrap_or(i16::MAX - 1).saturating_add(1);
     route.rt_dev = device.as_mut_ptr();
-    // SAFETY: SIOCADDRT reads one `rtentry` and the name it points to; both live through the call.
-    match unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCADDRT, &route) } {
+    // SAFETY: SIOCADDRT and SIOCDELRT read one `rtentry` and the name it points to; both live through the call.
+    match unsafe { libc::ioctl(socket.as_raw_fd(), code, &route) } {
         0 => Ok(()),
         _ => match io::Error::last_os_error() {
             error if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
@@ -276,6 +313,7 @@ mod tests {
             routes: super::super::options::routes(routes),
             search: vec![],
             mtu: None,
+            ntp: vec![],
         }
     }
 
@@ -311,8 +349,20 @@ mod tests {
             set_address("up1", &lease("192.168.7.10", "255.255.255.0", &["192.168.7.1"], ""), 200).unwrap();
             set_address("up0", &lease("192.168.8.9", "255.255.255.0", &["192.168.8.1"], ""), 100).unwrap();
             assert!(kernel_says("198.51.100.1").contains("via 192.168.8.1 dev up0"));
-            clear_address("up0").unwrap();
+            assert!(routed("up0") && routed("up1") && !routed("lo"));
+            // The two change places, and the addresses stay.
+            let (first, second) = (
+                lease("192.168.8.9", "255.255.255.0", &["192.168.8.1"], ""),
+                lease("192.168.7.10", "255.255.255.0", &["192.168.7.1"], ""),
+            );
+            clear_routes("up0", &first, 100);
+            clear_routes("up1", &second, 200);
+            assert!(!routed("up0") && !routed("up1"));
+            set_routes("up0", &first, 200).unwrap();
+            set_routes("up1", &second, 100).unwrap();
             assert!(kernel_says("198.51.100.1").contains("via 192.168.7.1 dev up1"));
+            clear_address("up1").unwrap();
+            assert!(kernel_says("198.51.100.1").contains("via 192.168.8.1 dev up0"));
         });
     }
 

@@ -1,11 +1,15 @@
 //! The kiosk's own network: every wired link is brought up and asks for an address by DHCP; loss and return of the
-//! cable, renewals and failures become one line for the traveller.
+//! cable, renewals and failures become one line for the traveller. Of several links, the one that leads to the parcel
+//! server is the way out.
 
 pub mod confine;
 pub mod dhcp;
 pub mod guest;
 pub mod link;
 pub mod options;
+pub mod probe;
+pub mod reach;
+pub mod view;
 
 use crate::{log::Log, system::Network};
 use dhcp::Lease;
@@ -19,6 +23,7 @@ use std::{
     process::Child,
     time::Duration,
 };
+use view::{Links, View};
 
 /// Folder of init's own sockets and files; only root enters it.
 pub const FOLDER: &str = "/run/init";
@@ -53,6 +58,7 @@ struct Link {
 /// Watches links until the process ends. Everything it learns goes to `events`.
 pub struct Watch {
     links: BTreeMap<String, Link>,
+    shared: Links,
     hostname: String,
     told: Option<Network>,
     log: Log,
@@ -65,6 +71,7 @@ impl Watch {
     /// No thread or no socket.
     pub fn start(
         hostname: String,
+        shared: Links,
         log: Log,
         mut tell: impl FnMut(Network) -> bool + Send + 'static,
     ) -> io::Result<()> {
@@ -75,14 +82,19 @@ impl Watch {
         let reports = dhcp::listen(Path::new(FOLDER))?;
         reports.set_read_timeout(Some(Duration::from_secs(2)))?;
         link::watch(dhcp::wake)?;
-        let mut watch = Self { links: BTreeMap::new(), hostname, told: None, log };
+        let mut watch = Self { links: BTreeMap::new(), shared, hostname, told: None, log };
         std::thread::Builder::new().name("network".to_owned()).spawn(move || {
             loop {
                 watch.scan();
                 watch.hear(&reports);
-                let now = watch.summary();
+                watch.prefer();
+                let views = watch.views();
+                let now = view::sentence(&views);
+                watch.shared.note(views);
                 if watch.told.as_ref() != Some(&now) {
-                    watch.log.line("network", &now.detail);
+                    let up = now.up.as_ref().filter(|up| !now.detail.contains(up.as_str()));
+                    let up = up.map_or(String::new(), |up| format!("Network: {up}, "));
+                    watch.log.line("network", &format!("{up}{}", now.detail));
                     watch.told = Some(now.clone());
                     if !tell(now) {
                         return;
@@ -188,8 +200,49 @@ impl Watch {
         self.write_resolv();
     }
 
+    fn views(&self) -> Vec<View> {
+        let view = |(name, link): (&String, &Link)| View {
+            name: name.clone(),
+            carrier: link.carrier,
+            metric: link.metric,
+            routed: link.lease.is_some() && link::routed(name),
+            lease: link.lease.clone(),
+            reaches: self.shared.reaches(name),
+            unanswered: link.unanswered,
+            refused: link.refused,
+        };
+        self.links.iter().map(view).collect()
+    }
+
+    /// Gives the best way out the lowest metric.
+    fn prefer(&mut self) {
+        let wanted = view::order(&self.views());
+        let moved = |name: &String, link: &Link| wanted.get(name).copied().filter(|to| *to != link.metric);
+        // Where two change places, neither may find the other's route in its way.
+        for (name, link) in &self.links {
+            if let (Some(_), Some(lease)) = (moved(name, link), &link.lease) {
+                link::clear_routes(name, lease, link.metric);
+            }
+        }
+        let mut changed = false;
+        for (name, link) in &mut self.links {
+            let Some(metric) = moved(name, link) else { continue };
+            changed = true;
+            link.metric = metric;
+            let Some(lease) = &link.lease else { continue };
+            if let Err(error) = link::set_routes(name, lease, metric) {
+                self.log.line("network", &format!("routes cannot be set on {name}: {error}"));
+            }
+        }
+        if changed {
+            self.write_resolv();
+        }
+    }
+
     fn write_resolv(&self) {
-        let leases = self.links.values().filter_map(|link| link.lease.as_ref());
+        let mut links: Vec<&Link> = self.links.values().collect();
+        links.sort_by_key(|link| link.metric);
+        let leases = links.into_iter().filter_map(|link| link.lease.as_ref());
         let text = dhcp::resolv_conf(leases);
         if fs::read_to_string(RESOLV).ok().as_deref() != Some(text.as_str()) {
             let fresh = format!("{RESOLV}.new");
@@ -197,45 +250,6 @@ impl Watch {
                 self.log.line("network", &format!("{RESOLV} cannot be written: {error}"));
             }
         }
-    }
-
-    fn summary(&self) -> Network {
-        let mut up: Vec<(u16, String)> = self
-            .links
-            .iter()
-            .filter_map(|(name, link)| {
-                let lease = link.lease.as_ref().filter(|_| link.carrier)?;
-                Some((link.metric, format!("{} ({name})", lease.address)))
-            })
-            .collect();
-        up.sort();
-        let up: Vec<String> = up.into_iter().map(|(_, words)| words).collect();
-        let up = (!up.is_empty()).then(|| up.join(", "));
-        let detail = match &up {
-            Some(up) => format!("Network: {up}"),
-            None if self.links.is_empty() => {
-                "No network: no network card was found, or this image lacks its driver or firmware."
-                    .to_owned()
-            }
-            None if self.links.values().all(|link| !link.carrier) => {
-                format!("No network: no cable is plugged in ({}).", self.names())
-            }
-            None if self.links.values().any(|link| link.refused) => {
-                let (at, names) = (guest::GATEWAY, self.names());
-                format!(
-                    "No network: DHCP gave an address that no kiosk can use, such as one beside {at} ({names})."
-                )
-            }
-            None if self.links.values().any(|link| link.unanswered) => {
-                format!("No network: the cable is in, but no DHCP server answers ({}).", self.names())
-            }
-            None => format!("Network: asking for an address ({})", self.names()),
-        };
-        Network { up, detail }
-    }
-
-    fn names(&self) -> String {
-        self.links.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -269,50 +283,9 @@ mod tests {
         assert_eq!(prefix(Ipv4Addr::new(255, 0, 255, 0)), None);
     }
 
-    fn watch(links: &[(&str, bool, bool, bool)]) -> Watch {
-        let folder = tempfile::tempdir().unwrap();
-        let links = links
-            .iter()
-            .map(|&(name, carrier, leased, unanswered)| {
-                let lease = leased.then(|| Lease {
-                    address: Ipv4Addr::new(10, 0, 2, 15),
-                    mask: Ipv4Addr::new(255, 255, 255, 0),
-                    routers: vec![],
-                    dns: vec![],
-                    routes: vec![],
-                    search: vec![],
-                    mtu: None,
-                });
-                (
-                    name.to_owned(),
-                    Link { client: None, lease, carrier, metric: 100, unanswered, refused: false },
-                )
-            })
-            .collect();
-        Watch { links, hostname: String::new(), told: None, log: Log::open(folder.path(), None) }
-    }
-
     #[test]
     fn no_two_links_have_one_metric() {
         assert_eq!(free_metric([].into_iter()), 100);
         assert_eq!(free_metric([100, 300].into_iter()), 200);
-    }
-
-    #[test]
-    fn each_reason_has_its_sentence() {
-        assert!(watch(&[]).summary().detail.contains("no network card"));
-        assert!(watch(&[("eth0", false, false, false)]).summary().detail.contains("no cable"));
-        assert!(watch(&[("eth0", true, false, true)]).summary().detail.contains("no DHCP server"));
-        assert!(watch(&[("eth0", true, false, false)]).summary().detail.contains("asking"));
-        let mut refused = watch(&[("eth0", true, false, false)]);
-        refused.links.get_mut("eth0").unwrap().refused = true;
-        assert!(refused.summary().detail.contains("no kiosk can use"));
-        let up = watch(&[("eth0", false, false, false), ("eth1", true, true, false)]).summary();
-        assert_eq!(up.up.as_deref(), Some("10.0.2.15 (eth1)"));
-    }
-
-    #[test]
-    fn a_lease_without_a_cable_is_no_network() {
-        assert_eq!(watch(&[("eth0", false, true, false)]).summary().up, None);
     }
 }

@@ -71,6 +71,8 @@ pub struct Settings {
     pub power_off_on_failure: bool,
     /// How the previous manager ended, when this one is its successor.
     pub crashed: Option<String>,
+    /// How long the first login screen waits for somebody to tell the time.
+    pub clock_wait: Duration,
 }
 
 /// The kiosk as the sequence knows it.
@@ -106,6 +108,8 @@ pub struct Kiosk<'a> {
     memory_lost: Option<WireError>,
     /// Undos are being run on the way to login, not back to the running machine.
     walking: bool,
+    /// The time was waited for, once.
+    clock_awaited: bool,
 }
 
 impl<'a> Kiosk<'a> {
@@ -157,6 +161,7 @@ impl<'a> Kiosk<'a> {
             sign: None,
             memory_lost: None,
             walking: false,
+            clock_awaited: false,
         }
     }
 
@@ -288,6 +293,22 @@ impl<'a> Kiosk<'a> {
         self.start(Role::KioskUi);
         self.prepare();
         self.wait_until_ready();
+        self.wait_for_the_time();
+    }
+
+    /// Kerberos needs the time: a log-in right after the start should not fail for want of it.
+    fn wait_for_the_time(&mut self) {
+        if std::mem::replace(&mut self.clock_awaited, true) || self.settings.clock_wait.is_zero() {
+            return;
+        }
+        self.sys.hold_clock(false);
+        let until = self.sys.now() + self.settings.clock_wait;
+        while !self.state.health.clock.source.is_told() && self.state.health.clock.problems.is_empty() {
+            match self.sys.next_event(Some(until)) {
+                Some(event) => self.put_aside(event),
+                None => return,
+            }
+        }
     }
 
     /// Runs one phase and records how it went.
@@ -297,6 +318,9 @@ impl<'a> Kiosk<'a> {
         self.state.phase = step.phase;
         self.state.doing = step.doing.to_owned();
         self.state.progress = None;
+        self.state.health.diagnosis = None;
+        // A clock that jumps would end the log-in before its time, or after it.
+        self.sys.hold_clock(step.phase != Phase::Login);
         self.sys.log(&format!("phase {}", name(step.phase)));
         self.publish();
         let went = (step.run)(self);
@@ -377,6 +401,7 @@ impl<'a> Kiosk<'a> {
     }
 
     fn wipe_and_verify(&mut self) -> Option<Power> {
+        self.sys.hold_clock(true);
         self.state.phase = Phase::Wipe;
         self.state.doing = "Wiping this kiosk".to_owned();
         self.state.console = false;

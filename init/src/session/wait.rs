@@ -52,6 +52,11 @@ impl Kiosk<'_> {
                 self.state.network_detail = network.detail;
             }
             Event::Refused(refused) => self.state.health.refused = refused,
+            Event::Clock(clock) => self.state.health.clock = clock,
+            // It is for whoever stands at the login screen.
+            Event::Diagnosis(found) => {
+                self.state.health.diagnosis = Some(*found).filter(|_| self.state.phase == Phase::Login);
+            }
             Event::ClockBehind(behind) => {
                 let word = if behind {
                     "the guest's clock is wrong and nothing in the guest sets it"
@@ -201,6 +206,7 @@ impl Kiosk<'_> {
             }
             Command::GiveUp | Command::LogOut if phase == Phase::Choose => return Err(Stop::LoggedOut),
             Command::GiveUp if phase > Phase::Choose => return Err(Stop::GaveUp),
+            Command::Diagnose if phase == Phase::Login => self.sys.diagnose(),
             Command::PowerOff if phase == Phase::Login => return Err(Stop::Power(Power::Off)),
             Command::Reboot if phase == Phase::Login => return Err(Stop::Power(Power::Reboot)),
             Command::LoggedIn(login) if phase > Phase::Login => return Ok(self.logged_in_again(login)),
@@ -212,6 +218,7 @@ impl Kiosk<'_> {
             | Command::PowerOff
             | Command::Reboot
             | Command::Lock
+            | Command::Diagnose
             | Command::WrongPassword => {
                 self.sys.log(&format!("a command does not fit phase {}: ignored", super::name(phase)));
             }

@@ -5,6 +5,7 @@ use parcel::{
     tag::Inventory,
     wire::{
         Code, Progress, WireError, daemon,
+        diagnosis::Diagnosis,
         hold::StoreIdentity,
         http::LockReply,
         session::{Command, Keyboard, Login, Phase, State, WipeCheck},
@@ -82,6 +83,8 @@ pub struct Fake {
     pub all_sent: bool,
     /// Chunks of the disk that the guest has changed.
     pub dirty_chunks: u64,
+    /// The clock may be moved.
+    pub clock_free: bool,
 }
 
 impl Fake {
@@ -183,6 +186,11 @@ impl System for Fake {
     }
 
     fn publish(&mut self, state: &State) {
+        assert!(
+            !self.clock_free || state.phase <= Phase::Login,
+            "the clock may jump in the phase {:?}",
+            state.phase
+        );
         let began = self.states.last().is_none_or(|last| last.phase != state.phase);
         self.states.push(state.clone());
         if began && let Some(events) = self.script.get_mut(&state.phase).and_then(VecDeque::pop_front) {
@@ -354,6 +362,16 @@ impl System for Fake {
 
     fn recall(&mut self) -> Option<Live> {
         self.live.clone()
+    }
+
+    fn hold_clock(&mut self, held: bool) {
+        self.clock_free = !held;
+    }
+
+    fn diagnose(&mut self) {
+        self.calls.push("diagnose".to_owned());
+        let found = Diagnosis { log: vec!["what was found".to_owned()], ..Diagnosis::default() };
+        self.queue.push_back(Event::Diagnosis(Box::new(found)));
     }
 
     fn set_keyboard(&mut self, layout: Option<&str>) -> Option<Keyboard> {

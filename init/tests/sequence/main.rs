@@ -5,6 +5,7 @@ mod fake;
 mod giving_up;
 mod log_in_again;
 mod memory_lost;
+mod network;
 mod random;
 mod signs;
 
@@ -34,6 +35,7 @@ fn settings() -> Settings {
         image: "1.2.3".into(),
         power_off_on_failure: false,
         crashed: None,
+        clock_wait: Duration::ZERO,
     }
 }
 

@@ -5,12 +5,14 @@ use parcel::{
     id::BootId,
     wire::{
         Code,
+        clock::ClockState,
         daemon::Status,
         session::{Command, Phase},
         vmm::GuestState,
     },
 };
 use proptest::prelude::*;
+use std::time::Duration;
 use waystation_init::{
     session::{Kiosk, Settings},
     system::{Event, Network, Power, Role, Sign},
@@ -62,7 +64,7 @@ fn go() -> impl Strategy<Value = Go> {
 /// Events by number, because events cannot be cloned.
 fn event(number: u8) -> Event {
     let died = |role| Event::Exited { role, how: "signal 9".into() };
-    match number % 21 {
+    match number % 23 {
         0 | 14 => Event::Command(log_in(u64::from(number))),
         1 | 15 => Event::Command(resume()),
         2 | 16 | 17 => Event::Command(Command::Suspend),
@@ -79,6 +81,8 @@ fn event(number: u8) -> Event {
         18 => Event::Sign(Sign::Button),
         19 => Event::Sign(Sign::Lid),
         20 => Event::Sign(Sign::Battery(3)),
+        21 => Event::Command(Command::Diagnose),
+        22 => Event::Clock(ClockState::default()),
         _ => Event::Network(Network::default()),
     }
 }
@@ -111,6 +115,7 @@ proptest! {
             image: "1.2.3".into(),
             power_off_on_failure: false,
             crashed: crashed.then(|| "signal 9".to_owned()),
+            clock_wait: Duration::from_secs(if crashed { 6 } else { 0 }),
         };
         let power = Kiosk::new(&mut fake, settings, Network::default()).run();
         prop_assert_eq!(power, Power::Off);

@@ -2,6 +2,7 @@
 
 use super::{
     App, Dialog,
+    diagnosis::opens as opens_diagnosis,
     keys::{is_backspace, is_enter},
 };
 use crate::{effects::Effects, event::Session, password::Password, trouble::Trouble};
@@ -147,6 +148,7 @@ impl App {
             _ if is_backspace(key) => self.login.erase(),
             KeyCode::F(2) => self.choose_keyboard(),
             KeyCode::Char('k') if control => self.choose_keyboard(),
+            _ if opens_diagnosis(key) => self.open_diagnosis(effects),
             KeyCode::F(10) => self.dialog = Some(Dialog::Power),
             KeyCode::Char('o') if control => self.dialog = Some(Dialog::Power),
             KeyCode::Char('u') if control => self.login.empty_field(),

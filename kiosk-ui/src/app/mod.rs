@@ -3,6 +3,7 @@
 
 mod again;
 mod choose;
+mod diagnosis;
 mod health;
 mod keyboard;
 mod keys;
@@ -12,6 +13,7 @@ mod session;
 
 pub use again::{Again, LogInIs};
 pub use choose::{List, Opening, Step};
+pub use diagnosis::Page as DiagnosisPage;
 pub use lock::Guard;
 pub use login::{Busy, Field, LoginForm};
 pub use session::MENU;
@@ -62,6 +64,8 @@ pub enum View {
     Report,
     /// Waiting for a user.
     Login,
+    /// What stands between this kiosk and a log-in.
+    Diagnosis,
     /// The user's parcels.
     List,
     /// A parcel's key is being had.
@@ -134,6 +138,8 @@ pub struct App {
     pub status: Option<Status>,
     /// Seconds for which a password is still shown as it is typed.
     shown: u32,
+    /// The page that says what fails here, while somebody looks at it.
+    pub diagnosis: Option<DiagnosisPage>,
     /// The keyboard's Caps Lock is on, as far as the terminal tells.
     pub caps_lock: bool,
     /// The log-in password, until the parcel is open.
@@ -178,6 +184,7 @@ impl App {
             dialog: None,
             guest_connected: false,
             status: None,
+            diagnosis: None,
             caps_lock: false,
             kept: None,
             notice_read: false,
@@ -241,6 +248,7 @@ impl App {
                 View::Notice
             }
             Phase::Login | Phase::Choose if state.report.is_some() => View::Report,
+            Phase::Login if self.diagnosis.is_some() => View::Diagnosis,
             Phase::Login => View::Login,
             Phase::Choose if self.opening.is_some() => View::Opening,
             Phase::Choose => View::List,
@@ -321,7 +329,11 @@ impl App {
         }
         self.again_tick(self.idle >= IDLE_FORM);
         self.guard_tick(self.idle >= IDLE_FORM, effects);
-        if self.view() == View::Login && self.login.busy == Busy::No && self.idle >= IDLE_FORM {
+        self.diagnosis_tick(effects);
+        if matches!(self.view(), View::Login | View::Diagnosis)
+            && self.login.busy == Busy::No
+            && self.idle >= IDLE_FORM
+        {
             self.login.clear();
         }
     }
@@ -386,6 +398,7 @@ impl App {
             View::Starting => {}
             View::Notice | View::Report => self.dismiss(key, effects),
             View::Login => self.login_key(key, effects),
+            View::Diagnosis => self.diagnosis_key(key),
             View::List => self.list_key(key, effects),
             View::Opening => self.opening_key(key, effects),
             View::Progress => self.progress_key(key),

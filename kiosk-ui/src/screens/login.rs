@@ -14,9 +14,13 @@ pub(super) fn keys(app: &App) -> Vec<Hint> {
             if !app.layouts().is_empty() {
                 keys.push(("F2", "Keyboard"));
             }
-            keys.push(("F10", "Power"));
-            // On a narrow terminal there is no room for what every form has.
-            keys.retain(|(key, _)| app.size.0 >= 80 || *key != "Tab");
+            keys.extend([("F4", "Diagnosis"), ("F10", "Power")]);
+            // Where there is no room for all, what every form has is left out.
+            for usual in ["Tab", "Esc"] {
+                if kit::hints(&keys).width() > usize::from(app.size.0) {
+                    keys.retain(|(key, _)| *key != usual);
+                }
+            }
             keys
         }
         Busy::No | Busy::Adopting(_) => Vec::new(),
@@ -26,7 +30,9 @@ pub(super) fn keys(app: &App) -> Vec<Hint> {
 
 pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect) {
     const FORM: u16 = 14;
-    let (form, below) = kit::cut_bottom(area, area.height.saturating_sub(FORM).min(4));
+    let clock = app.state.as_ref().and_then(|state| super::diagnosis::clock_line(&state.health.clock));
+    let rows = 4 + u16::from(clock.is_some());
+    let (form, below) = kit::cut_bottom(area, area.height.saturating_sub(FORM).min(rows));
     let at = kit::centred(form, 66, FORM);
     let inside = kit::panel(frame, at, "Log in");
     let idle = app.login.busy == Busy::No && app.dialog.is_none() && !app.powering();
@@ -42,6 +48,7 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect) {
 
     let mut lines = vec![kit::pair("Server", plain(&app.about.server, 66))];
     lines.extend(app.state.as_ref().map(super::network_line));
+    lines.extend(clock);
     if let Some(keyboard) = app.state.as_ref().and_then(|state| state.keyboard.as_ref()) {
         // Without one of the image's, the kernel has its own.
         let title = app.layout().map_or("English (US)", |layout| &layout.title);

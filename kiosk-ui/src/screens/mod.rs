@@ -1,6 +1,7 @@
 //! The screens: a picture of [`App`], and nothing else.
 
 mod again;
+pub mod diagnosis;
 mod dialogs;
 mod keyboard;
 mod kit;
@@ -41,6 +42,11 @@ pub fn draw(app: &App, frame: &mut Frame) {
             View::Notice => notice::draw(app, frame, body),
             View::Report => report::draw(app, frame, body),
             View::Login => login::draw(app, frame, body),
+            View::Diagnosis => {
+                if let Some(page) = &app.diagnosis {
+                    diagnosis::draw(app, page, frame, body);
+                }
+            }
             View::List => list::draw(app, frame, body),
             View::Opening => list::opening(app, frame, body),
             View::Progress => progress::draw(app, frame, body),
@@ -101,6 +107,7 @@ fn keys(app: &App) -> Vec<Hint> {
         View::Locked => proof::KEYS.to_vec(),
         View::Notice | View::Report => vec![("Enter", "Go on")],
         View::Login => login::keys(app),
+        View::Diagnosis => app.diagnosis.as_ref().map_or_else(Vec::new, diagnosis::keys),
         View::List => list::keys(app),
         View::Opening => list::opening_keys(app),
         View::Progress => progress::keys(app),
@@ -137,7 +144,8 @@ fn chrome(app: &App, frame: &mut Frame, keys: &[Hint]) -> Rect {
                 format!("Nobody has pressed a key for a while. Logging out in {left}; press any key to stay.")
             });
             // The login screen has a line of its own for that.
-            let offline = state.network.is_none() && !matches!(app.view(), View::Login | View::Starting);
+            let offline = state.network.is_none()
+                && !matches!(app.view(), View::Login | View::Diagnosis | View::Starting);
             // A network card that is not used may be the reason.
             let unused = not_used(state);
             let offline = || {

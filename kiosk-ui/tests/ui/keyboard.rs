@@ -183,7 +183,7 @@ fn refused(devices: usize) -> Health {
              plugged in."
         )
     };
-    Health { passing_name: false, refused: (1..=devices).map(sentence).collect() }
+    Health { passing_name: false, refused: (1..=devices).map(sentence).collect(), ..Health::default() }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 mod again;
 mod desk;
+mod diagnosis;
 mod flow;
 mod kerberos;
 mod keyboard;

@@ -9,7 +9,9 @@ use parcel::{
     tag::Miss,
     wire::{
         Code, Progress, WireError,
+        clock::{ClockState, Source},
         daemon::{Status, Waiting},
+        diagnosis::{self, Check, Diagnosis, StepFound},
         health::Health,
         hold::ClaimTag,
         http::{LockInfo, ParcelInfo},
@@ -21,7 +23,20 @@ use proptest::{option, prelude::*, sample::select};
 fn phase() -> impl Strategy<Value = Phase> {
     use Phase::*;
     select(vec![
-        Boot, Login, Choose, Check, Lock, Open, Restore, Run, Save, Commit, Rescue, Unlock, Wipe, Verify,
+        Boot,
+        Login,
+        Choose,
+        Phase::Check,
+        Lock,
+        Open,
+        Restore,
+        Run,
+        Save,
+        Commit,
+        Rescue,
+        Unlock,
+        Wipe,
+        Verify,
     ])
 }
 
@@ -108,8 +123,26 @@ fn keyboard_of() -> BoxedStrategy<Option<Keyboard>> {
 }
 
 fn health() -> BoxedStrategy<Health> {
-    (any::<bool>(), prop::collection::vec(words(), 0..4))
-        .prop_map(|(passing_name, refused)| Health { passing_name, refused })
+    let clock = (words(), any::<i64>()).prop_map(|(server, moved)| ClockState {
+        source: Source::Dhcp { server },
+        moved,
+        problems: vec![],
+    });
+    let step = (words(), words()).prop_map(|(found, remedy)| StepFound {
+        check: Check::Clock,
+        health: diagnosis::Health::Bad,
+        found,
+        remedy,
+    });
+    let diagnosis = (prop::collection::vec(step, 0..7), prop::collection::vec(words(), 0..40))
+        .prop_map(|(steps, log)| Diagnosis { steps, log });
+    (any::<bool>(), prop::collection::vec(words(), 0..4), clock, option::of(diagnosis))
+        .prop_map(|(passing_name, refused, clock, diagnosis)| Health {
+            passing_name,
+            refused,
+            clock,
+            diagnosis,
+        })
         .boxed()
 }
 

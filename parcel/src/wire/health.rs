@@ -1,5 +1,6 @@
 //! How the kiosk itself is, whoever uses it: part of the state that `init` sends to `kiosk-ui`.
 
+use super::{clock::ClockState, diagnosis::Diagnosis};
 use serde::{Deserialize, Serialize};
 
 /// What a traveller or IT can see of the kiosk before anybody logs in.
@@ -12,4 +13,10 @@ pub struct Health {
     /// USB devices that are plugged in and not used, one sentence each for the traveller.
     #[serde(default)]
     pub refused: Vec<String>,
+    /// The kiosk's clock.
+    #[serde(default)]
+    pub clock: ClockState,
+    /// What the last diagnosis found, while somebody looks at it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diagnosis: Option<Diagnosis>,
 }

@@ -22,6 +22,9 @@ pub const CACHE: &str = "/var/cache/waystation";
 /// Where an image says which it is.
 pub const OS_RELEASE: &str = "/etc/os-release";
 
+/// Where an image says when it was built: a number of seconds since 1970. No kiosk's clock is ever before that.
+pub const BUILT_PATH: &str = "/etc/waystation/built";
+
 /// The version of the image whose [`OS_RELEASE`] this is, for people: `0.1.0 (build 3f2a91c0d4e5)`.
 pub fn image_version(os_release: &str) -> String {
     let field = |name: &str| {
@@ -57,7 +60,7 @@ pub struct Kiosk {
     /// Keyboard layout of a screen's terminal, by its name in [`KEYMAPS_PATH`], until the user chooses another.
     #[serde(default = "us")]
     pub keymap: String,
-    /// Where the time comes from.
+    /// Where the time comes from first.
     #[serde(default)]
     pub clock: Clock,
     /// A session that nobody sits at.
@@ -100,11 +103,11 @@ fn us() -> String {
     crate::keymap::US.to_owned()
 }
 
-/// Where the time comes from.
+/// Where the time comes from, before the parcel server and the network are asked.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Clock {
-    /// NTP servers, `host` or `host:port`, best first. Nothing reads them yet.
+    /// NTP servers, `host` or `host:port`, best first.
     pub ntp: Vec<String>,
 }
 

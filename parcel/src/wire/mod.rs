@@ -4,8 +4,10 @@
 //! `SCM_RIGHTS` with the line that speaks of them. The crate `sockets` carries them. Every socket is a stream socket whose listener belongs to the
 //! server side's user.
 
+pub mod clock;
 pub mod code;
 pub mod daemon;
+pub mod diagnosis;
 pub mod guest;
 pub mod health;
 pub mod hold;

@@ -168,6 +168,8 @@ pub enum Command {
         /// Its name.
         layout: String,
     },
+    /// Find out what stands between this kiosk and a log-in, once (only when nobody is logged in).
+    Diagnose,
     /// Power the kiosk off (only when nobody is logged in).
     PowerOff,
     /// Restart the kiosk (only when nobody is logged in).

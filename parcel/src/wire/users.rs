@@ -19,6 +19,8 @@ pub const KIOSK_UI: User = User { name: "kiosk-ui", id: 102 };
 pub const VMM: User = User { name: "vmm", id: 103 };
 /// The DHCP client. It outlives sessions and belongs to none.
 pub const DHCP: User = User { name: "dhcp", id: 104 };
+/// The probe, which asks the network for the time and for what fails. It belongs to no session.
+pub const PROBE: User = User { name: "probe", id: 105 };
 /// Runs `dnsmasq`: Debian's `nobody`.
 pub const NOBODY: User = User { name: "nobody", id: 65534 };
 /// Id of the group `waystation`, which the session's programs share, and which may use their sockets.

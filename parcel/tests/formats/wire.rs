@@ -143,6 +143,28 @@ fn login() -> Login {
     Login { principal: "shanta@EXAMPLE.ORG".to_owned(), ends: 1_700_036_000 }
 }
 
+fn health() -> parcel::wire::health::Health {
+    use parcel::wire::{clock, diagnosis};
+    parcel::wire::health::Health {
+        passing_name: true,
+        refused: vec!["a card".to_owned()],
+        clock: clock::ClockState {
+            source: clock::Source::Dhcp { server: "192.0.2.1".to_owned() },
+            moved: -7,
+            problems: vec!["nobody else answers".to_owned()],
+        },
+        diagnosis: Some(diagnosis::Diagnosis {
+            steps: vec![diagnosis::StepFound {
+                check: diagnosis::Check::Link,
+                health: diagnosis::Health::Bad,
+                found: "no cable".to_owned(),
+                remedy: "plug it in".to_owned(),
+            }],
+            log: vec!["a line".to_owned()],
+        }),
+    }
+}
+
 fn state() -> State {
     use Phase::{Login, *};
     State {
@@ -171,7 +193,7 @@ fn state() -> State {
             layout: "de".to_owned(),
             layouts: vec![KeyboardLayout { name: "de".to_owned(), title: "German".to_owned() }],
         }),
-        health: parcel::wire::health::Health { passing_name: true, refused: vec!["a card".to_owned()] },
+        health: health(),
         console: true,
         timeline: [Boot, Login, Choose, Check, Lock, Open, Restore, Run, Save, Commit, Unlock, Wipe, Verify]
             .map(record_of)
@@ -261,6 +283,7 @@ fn local() -> Vec<Message> {
             Dismiss,
             ConsoleSize { cols: 80, rows: 25 },
             Keyboard { layout: "de".to_owned() },
+            Diagnose,
             PowerOff,
             Reboot,
         ]

@@ -1,0 +1,213 @@
+//! Certificates judged at another time than now: for a client whose own clock may be wrong by years, and that is about to
+//! learn the time from the server.
+//!
+//! The handshake proves that the server has the key of the certificate it shows. Whether that certificate and its chain are
+//! good is asked afterwards, at the time that the server claims: [`Chain::holds_at`]. Until then nothing that the server
+//! said counts.
+
+use crate::{
+    pem,
+    trust::{self, TrustError},
+};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    pki_types::{CertificateDer, ServerName, UnixTime},
+};
+use std::sync::{Arc, Mutex, PoisonError};
+use x509_parser::{certificate::X509Certificate, prelude::FromDer};
+
+/// What a server showed of itself.
+#[derive(Debug, Clone)]
+pub struct Chain {
+    certificates: Vec<CertificateDer<'static>>,
+    name: ServerName<'static>,
+}
+
+/// Why a chain does not hold.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// At that time, one of its certificates, or the CA itself, is not valid any more.
+    #[error("it has expired")]
+    Expired,
+    /// At that time, one of its certificates, or the CA itself, is not valid yet.
+    #[error("it is not valid yet")]
+    NotYet,
+    /// It is not a chain of the site's CA for this name, at any time.
+    #[error("{0}")]
+    Untrusted(String),
+}
+
+impl Chain {
+    /// Whether the chain leads to a CA in these bytes, for the name that was asked for, with every certificate of it and the
+    /// CA's own valid at `at`.
+    ///
+    /// # Errors
+    /// See [`Fault`].
+    pub fn holds_at(&self, ca: &[u8], at: UnixTime) -> Result<(), Fault> {
+        let untrusted = |why: String| Fault::Untrusted(why);
+        let pem = pem::read(ca).map_err(|error| untrusted(error.to_string()))?;
+        let mut roots = RootCertStore::empty();
+        let mut off = None;
+        for certificate in pem.certificates {
+            // The verifier takes a CA's own certificate as good for ever.
+            match age(&certificate, at) {
+                None => roots.add(certificate).map_err(|error| untrusted(error.to_string()))?,
+                Some(fault) => off = Some(fault),
+            }
+        }
+        if roots.is_empty() {
+            return Err(off.unwrap_or_else(|| untrusted("there is no certificate of a CA".to_owned())));
+        }
+        let verifier = trust::verifier(roots).map_err(|error| untrusted(error.to_string()))?;
+        let Some((own, others)) = self.certificates.split_first() else {
+            return Err(untrusted("the server showed no certificate".to_owned()));
+        };
+        verifier.verify_server_cert(own, others, &self.name, &[], at).map(drop).map_err(|error| match error {
+            Error::InvalidCertificate(
+                CertificateError::Expired | CertificateError::ExpiredContext { .. },
+            ) => Fault::Expired,
+            Error::InvalidCertificate(
+                CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
+            ) => Fault::NotYet,
+            error => untrusted(error.to_string()),
+        })
+    }
+}
+
+/// What is wrong with a certificate's age at `at`.
+fn age(certificate: &CertificateDer<'_>, at: UnixTime) -> Option<Fault> {
+    let Ok((_, parsed)) = X509Certificate::from_der(certificate) else {
+        return Some(Fault::Untrusted("a certificate of the CA cannot be read".to_owned()));
+    };
+    let at = i64::try_from(at.as_secs()).unwrap_or(i64::MAX);
+    if at < parsed.validity().not_before.timestamp() {
+        return Some(Fault::NotYet);
+    }
+    (at > parsed.validity().not_after.timestamp()).then_some(Fault::Expired)
+}
+
+/// Lets every chain pass the handshake, and keeps it for [`Chain::holds_at`]. The signature of the handshake is verified.
+#[derive(Debug)]
+pub struct Later {
+    signatures: Arc<WebPkiServerVerifier>,
+    seen: Mutex<Option<Chain>>,
+}
+
+impl Later {
+    /// What the server of the last handshake showed.
+    pub fn chain(&self) -> Option<Chain> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl ServerCertVerifier for Later {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let all = std::iter::once(end_entity).chain(intermediates);
+        let chain = Chain {
+            certificates: all.map(|certificate| certificate.clone().into_owned()).collect(),
+            name: server_name.to_owned(),
+        };
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(chain);
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.signatures.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.signatures.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.signatures.supported_verify_schemes()
+    }
+}
+
+/// How a client talks TLS that judges the server's chain after the handshake, against the CA in these bytes.
+///
+/// # Errors
+/// See [`TrustError`].
+pub fn client_config(ca: &[u8]) -> Result<(ClientConfig, Arc<Later>), TrustError> {
+    let later = Arc::new(Later { signatures: trust::verifier(trust::roots(ca)?)?, seen: Mutex::new(None) });
+    let config = ClientConfig::builder_with_provider(trust::provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| TrustError::Other(error.to_string()))?
+        .dangerous()
+        .with_custom_certificate_verifier(later.clone())
+        .with_no_client_auth();
+    Ok((config, later))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+
+    const NAME: &str = "parcels.example.org";
+
+    /// A CA of those years, and the chain of a server of those.
+    fn made(ca: (i32, i32), server: (i32, i32)) -> (String, Chain) {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        (params.not_before, params.not_after) = (date_time_ymd(ca.0, 1, 1), date_time_ymd(ca.1, 1, 1));
+        let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let mut params = CertificateParams::new(vec![NAME.to_owned()]).unwrap();
+        (params.not_before, params.not_after) =
+            (date_time_ymd(server.0, 1, 1), date_time_ymd(server.1, 1, 1));
+        let certificate = params.signed_by(&KeyPair::generate().unwrap(), &ca).unwrap();
+        let chain = Chain {
+            certificates: vec![certificate.der().clone()],
+            name: ServerName::try_from(NAME).unwrap(),
+        };
+        (ca.pem(), chain)
+    }
+
+    fn year(year: i32) -> UnixTime {
+        let at = u64::try_from(date_time_ymd(year, 6, 1).unix_timestamp()).unwrap();
+        UnixTime::since_unix_epoch(std::time::Duration::from_secs(at))
+    }
+
+    #[test]
+    fn it_holds_while_the_ca_and_the_server_do() {
+        let (ca, chain) = made((2020, 2040), (2030, 2032));
+        let at = |at| chain.holds_at(ca.as_bytes(), year(at));
+        assert_eq!([at(2029), at(2030), at(2031)], [Err(Fault::NotYet), Ok(()), Ok(())]);
+        assert_eq!(at(2032), Err(Fault::Expired));
+        let (ca, chain) = made((2030, 2032), (2020, 2040));
+        let at = |at| chain.holds_at(ca.as_bytes(), year(at));
+        assert_eq!([at(2029), at(2031), at(2033)], [Err(Fault::NotYet), Ok(()), Err(Fault::Expired)]);
+    }
+
+    #[test]
+    fn another_ca_and_another_name_never_hold() {
+        let (_, mut chain) = made((2020, 2040), (2020, 2040));
+        let (other, _) = made((2020, 2040), (2020, 2040));
+        assert!(matches!(chain.holds_at(other.as_bytes(), year(2030)), Err(Fault::Untrusted(_))));
+        let (ca, own) = made((2020, 2040), (2020, 2040));
+        chain = Chain { name: ServerName::try_from("other.example.org").unwrap(), ..own };
+        assert!(matches!(chain.holds_at(ca.as_bytes(), year(2030)), Err(Fault::Untrusted(_))));
+        assert!(matches!(chain.holds_at(b"", year(2030)), Err(Fault::Untrusted(_))));
+    }
+}
