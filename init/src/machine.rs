@@ -15,7 +15,7 @@ use crate::{
     media, net,
     service::Service,
     session,
-    system::{Event, Live, Role, System, Ticket},
+    system::{Event, Live, Role, Sign, System, Ticket},
     tty,
     wall::Keeper,
     wipe::{self, Evidence, Outcome, Scene, Watchdog},
@@ -377,8 +377,12 @@ impl System for Machine {
         wipe::tell_if_long(&self.log, "end the session's programs", began);
         self.outcome = wipe::destroy(&self.scene());
         // Events of the session are over with it; only those of the kiosk itself outlive it.
-        let of_kiosk =
-            |tagged: &Tagged| matches!(tagged.event, Event::Network(_) | Event::Refused(_) | Event::Clock(_));
+        let of_kiosk = |tagged: &Tagged| {
+            matches!(
+                tagged.event,
+                Event::Network(_) | Event::Refused(_) | Event::Clock(_) | Event::Sign(Sign::Powered)
+            )
+        };
         let kept: Vec<Tagged> = self.queue.try_iter().filter(of_kiosk).collect();
         for tagged in kept {
             let _ = self.events.send(tagged);

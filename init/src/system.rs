@@ -96,6 +96,8 @@ pub enum Sign {
     Lid,
     /// It lives on batteries with so many percent left, below the site's limit; told again as long as that is so.
     Battery(u8),
+    /// That is over: it has power again.
+    Powered,
 }
 
 /// What becomes of the session's changes if it ends now.

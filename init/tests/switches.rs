@@ -23,7 +23,12 @@ impl Tree {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir_all(folder.path().join("dev/input")).unwrap();
-        let switches = Switches::new(folder.path().join("sys"), folder.path().join("dev"), 10);
+        let switches = Switches::new(
+            folder.path().join("sys"),
+            folder.path().join("dev"),
+            10,
+            Duration::from_secs(3600),
+        );
         Self { folder, switches }
     }
 
@@ -134,15 +139,25 @@ fn devices_come_and_go() {
 }
 
 #[test]
-fn a_low_battery_is_told_at_once_and_not_at_every_look() {
+fn a_low_battery_is_told_again_and_that_it_is_over_is_told_once() {
     let mut tree = Tree::new();
     let battery = tree.folder.path().join("sys/class/power_supply/BAT0");
+    let says = |name: &str, text: &str| fs::write(battery.join(name), format!("{text}\n")).unwrap();
     fs::create_dir_all(&battery).unwrap();
-    for (name, text) in [("type", "Battery"), ("status", "Discharging"), ("capacity", "9")] {
-        fs::write(battery.join(name), format!("{text}\n")).unwrap();
-    }
+    says("type", "Battery");
+    says("status", "Discharging");
+    says("capacity", "9");
     assert_eq!(tree.told(), [Sign::Battery(9)]);
-    assert_eq!(tree.told(), []);
+    says("capacity", "8");
+    assert_eq!(tree.told(), [], "it is not looked at all the time");
+    let (sys, dev) = (tree.folder.path().join("sys"), tree.folder.path().join("dev"));
+    let mut switches = Switches::new(sys, dev, 10, Duration::ZERO);
+    let mut told = || switches.next(Duration::ZERO).1;
+    assert_eq!(told(), [Sign::Battery(8)]);
+    assert_eq!(told(), [Sign::Battery(8)]);
+    says("status", "Charging");
+    assert_eq!(told(), [Sign::Powered]);
+    assert_eq!(told(), []);
 }
 
 #[test]
@@ -169,7 +184,7 @@ fn a_button_that_the_kernel_knows() {
         eprintln!("{} cannot be opened here: this test needs it", uinput.display());
         return;
     };
-    let mut switches = Switches::new("/sys", "/dev", 0);
+    let mut switches = Switches::new("/sys", "/dev", 0, Duration::ZERO);
     let before = switches.next(Duration::ZERO).0;
     uinput::make(&device);
     let until = Instant::now() + Duration::from_secs(10);

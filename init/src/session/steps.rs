@@ -306,7 +306,7 @@ fn work(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
                 // Shown when the session is over, to whoever finds it suspended.
                 kiosk.state.notice = match sign {
                     Sign::Battery(percent) => Some(suspended_for(percent)),
-                    Sign::Button | Sign::Lid => None,
+                    Sign::Button | Sign::Lid | Sign::Powered => None,
                 };
                 kiosk.sign = Some(sign);
             }

@@ -117,11 +117,21 @@ impl Kiosk<'_> {
     fn sign(&mut self, sign: Sign) -> Result<Option<Event>, Stop> {
         let phase = self.state.phase;
         let in_use = (Phase::Choose..=Phase::Run).contains(&phase);
+        let low = match sign {
+            Sign::Battery(percent) => Some(percent),
+            Sign::Powered => None,
+            Sign::Button | Sign::Lid => self.state.health.low_battery,
+        };
+        let before = std::mem::replace(&mut self.state.health.low_battery, low);
         // A low battery is told again and again.
-        if in_use || !matches!(sign, Sign::Battery(_)) {
+        if in_use || before.is_some() != low.is_some() || matches!(sign, Sign::Button | Sign::Lid) {
             self.sys.log(&format!("{} in phase {}", noticed(sign), super::name(phase)));
         }
+        if before != low {
+            self.publish();
+        }
         match (phase, sign) {
+            (_, Sign::Powered) => Ok(None),
             (Phase::Login, Sign::Button) => Err(Stop::Power(Power::Off)),
             (Phase::Run, _) => Ok(Some(Event::Sign(sign))),
             (_, Sign::Battery(percent)) if in_use => Err(Stop::Failed(too_low(percent))),

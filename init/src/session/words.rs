@@ -102,6 +102,7 @@ pub(super) fn noticed(sign: Sign) -> String {
         Sign::Button => "The power button was pressed".to_owned(),
         Sign::Lid => "The lid was closed".to_owned(),
         Sign::Battery(percent) => format!("The battery is down to {percent} %"),
+        Sign::Powered => "The kiosk has power again".to_owned(),
     }
 }
 

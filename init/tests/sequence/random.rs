@@ -64,7 +64,7 @@ fn go() -> impl Strategy<Value = Go> {
 /// Events by number, because events cannot be cloned.
 fn event(number: u8) -> Event {
     let died = |role| Event::Exited { role, how: "signal 9".into() };
-    match number % 23 {
+    match number % 24 {
         0 | 14 => Event::Command(log_in(u64::from(number))),
         1 | 15 => Event::Command(resume()),
         2 | 16 | 17 => Event::Command(Command::Suspend),
@@ -83,6 +83,7 @@ fn event(number: u8) -> Event {
         20 => Event::Sign(Sign::Battery(3)),
         21 => Event::Command(Command::Diagnose),
         22 => Event::Clock(ClockState::default()),
+        23 => Event::Sign(Sign::Powered),
         _ => Event::Network(Network::default()),
     }
 }

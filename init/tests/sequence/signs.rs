@@ -46,13 +46,13 @@ fn a_running_session_is_suspended_and_locked_or_not() {
                             .to_owned()
                     ))
                 ),
-                Sign::Button | Sign::Lid => assert_eq!(told, None),
+                _ => assert_eq!(told, None),
             }
             let saving = fake.states.iter().rfind(|state| state.phase == Phase::Save).expect("it was saved");
             let why = match sign {
                 Sign::Button => "The power button was pressed. Pausing",
                 Sign::Lid => "The lid was closed. Pausing",
-                Sign::Battery(_) => "The battery is down to 7 %. Pausing",
+                _ => "The battery is down to 7 %. Pausing",
             };
             assert!(saving.doing.starts_with(why), "{}", saving.doing);
         }
@@ -72,7 +72,7 @@ fn on_the_way_into_a_session_it_is_left_and_nothing_is_lost() {
             let told = login.notice.map(|notice| notice.code);
             match sign {
                 Sign::Battery(_) => assert_eq!(told, Some(Code::BatteryLow), "{phase:?}"),
-                Sign::Button | Sign::Lid => assert_eq!(told, None, "{phase:?}"),
+                _ => assert_eq!(told, None, "{phase:?}"),
             }
             if phase > Phase::Lock {
                 assert_eq!(fake.asked("unlock"), 1, "{phase:?} {sign:?}");
@@ -112,6 +112,26 @@ fn a_suspend_under_way_goes_on() {
         assert_eq!(login.notice, None, "{phase:?}");
         assert_eq!(fake.asked("save"), 1);
     }
+}
+
+/// Nobody has to log in to learn that.
+#[test]
+fn a_low_battery_is_told_before_a_log_in() {
+    let mut fake = Fake::with_user();
+    let signs = [Sign::Battery(4), Sign::Button, Sign::Powered, Sign::Battery(3)].map(Event::Sign);
+    fake.only(Phase::Login, signs.into());
+    fake.only(Phase::Boot, vec![Event::Sign(Sign::Battery(5))]);
+    assert_eq!(cycle(&mut fake), Some(Power::Off));
+    let mut told: Vec<_> = fake.states.iter().map(|state| state.health.low_battery).collect();
+    told.dedup();
+    assert_eq!(told, [None, Some(5), Some(4)]);
+    let mut fake = Fake::with_user();
+    fake.only(Phase::Run, vec![Event::Sign(Sign::Powered), Event::Command(Command::Suspend)]);
+    assert_eq!(two(&mut fake).health.low_battery, None);
+    let mut fake = at(Phase::Run, Sign::Battery(7));
+    fake.on(Phase::Commit, vec![Event::Sign(Sign::Powered)]);
+    assert_eq!(two(&mut fake).health.low_battery, None);
+    assert!(fake.states.iter().any(|state| state.health.low_battery == Some(7)));
 }
 
 /// A battery that is still low is told again: the suspend is tried again without anybody.

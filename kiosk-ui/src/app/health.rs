@@ -7,12 +7,21 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 const PASSING: &str = "Nothing tells this machine from others, so this kiosk has a new name after each start. Should its power fail in a \
 session, it asks before it takes over the lock that it held itself.";
 
+/// And what follows from that.
+const BATTERY: &str = "No session can begin before that.";
+
+/// Said of a kiosk whose battery has too little for a session.
+pub fn low_battery(percent: u8) -> String {
+    format!("The battery is down to {percent} %: connect this kiosk to power.")
+}
+
 impl App {
     /// Sentences on what is unusual about this kiosk; none, as a rule.
     pub fn unusual(&self) -> Vec<String> {
         let Some(health) = self.state.as_ref().map(|state| &state.health) else { return Vec::new() };
         let passing = health.passing_name.then(|| PASSING.to_owned());
-        health.refused.iter().cloned().chain(passing).collect()
+        let battery = health.low_battery.map(|percent| format!("{} {BATTERY}", low_battery(percent)));
+        battery.into_iter().chain(health.refused.iter().cloned()).chain(passing).collect()
     }
 
     /// Opens the window with those sentences.

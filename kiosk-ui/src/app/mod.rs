@@ -14,6 +14,7 @@ mod session;
 pub use again::{Again, LogInIs};
 pub use choose::{List, Opening, Step};
 pub use diagnosis::Page as DiagnosisPage;
+pub use health::low_battery;
 pub use lock::Guard;
 pub use login::{Busy, Field, LoginForm};
 pub use session::MENU;

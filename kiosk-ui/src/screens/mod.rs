@@ -14,7 +14,7 @@ mod report;
 mod run;
 
 use crate::{
-    app::{App, Dialog, LogInIs, View},
+    app::{App, Dialog, LogInIs, View, low_battery},
     glyph::{Glyphs, name, plain},
     text,
 };
@@ -156,8 +156,8 @@ fn chrome(app: &App, frame: &mut Frame, keys: &[Hint]) -> Rect {
             };
             let passing = state.health.passing_name.then_some("This kiosk has a new name after each start");
             let unusual = || {
-                let unusual = unused.as_deref().or(passing)?;
-                Some(format!("{unusual}: F8 says more."))
+                let battery = state.health.low_battery.map(low_battery);
+                battery.or_else(|| Some(format!("{}: F8 says more.", unused.as_deref().or(passing)?)))
             };
             let unusual = || unusual().filter(|_| app.view() == View::Login);
             leaving.or_else(offline).or_else(log_in).or_else(unusual)

@@ -183,7 +183,7 @@ fn refused(devices: usize) -> Health {
              plugged in."
         )
     };
-    Health { passing_name: false, refused: (1..=devices).map(sentence).collect(), ..Health::default() }
+    Health { refused: (1..=devices).map(sentence).collect(), ..Health::default() }
 }
 
 #[test]
@@ -231,6 +231,19 @@ fn a_name_that_passes_is_told() {
     );
     desk.function(8);
     assert!(desk.text().contains("Nothing tells this machine from others"), "{}", desk.text());
+}
+
+#[test]
+fn a_low_battery_is_told_before_a_log_in() {
+    let mut desk = Desk::sized(60, 18);
+    desk.state(State { health: Health { low_battery: Some(7), ..refused(1) }, ..state(Phase::Login) });
+    check("small-login-battery", &desk);
+    desk.function(8);
+    assert!(
+        desk.text().contains("1 of 2") && desk.text().contains("No session can begin"),
+        "{}",
+        desk.text()
+    );
 }
 
 /// What tells a kiosk from the others of its name is at the end.

@@ -136,10 +136,11 @@ fn health() -> BoxedStrategy<Health> {
     });
     let diagnosis = (prop::collection::vec(step, 0..7), prop::collection::vec(words(), 0..40))
         .prop_map(|(steps, log)| Diagnosis { steps, log });
-    (any::<bool>(), prop::collection::vec(words(), 0..4), clock, option::of(diagnosis))
-        .prop_map(|(passing_name, refused, clock, diagnosis)| Health {
+    (any::<bool>(), prop::collection::vec(words(), 0..4), any::<Option<u8>>(), clock, option::of(diagnosis))
+        .prop_map(|(passing_name, refused, low_battery, clock, diagnosis)| Health {
             passing_name,
             refused,
+            low_battery,
             clock,
             diagnosis,
         })

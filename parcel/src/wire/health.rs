@@ -13,6 +13,9 @@ pub struct Health {
     /// USB devices that are plugged in and not used, one sentence each for the traveller.
     #[serde(default)]
     pub refused: Vec<String>,
+    /// The kiosk lives on its battery, which has so many percent left, too little for a session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub low_battery: Option<u8>,
     /// The kiosk's clock.
     #[serde(default)]
     pub clock: ClockState,
