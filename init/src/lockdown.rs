@@ -5,7 +5,7 @@ use parcel::wire::users;
 use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
 
 /// Kernel settings, below `/proc/sys`, and why.
-pub const SYSCTLS: [(&str, &str); 27] = [
+pub const SYSCTLS: [(&str, &str); 29] = [
     // Magic SysRq could dump memory to the screen or kill the wipe.
     ("kernel/sysrq", "0"),
     // Ctrl-Alt-Del goes to PID 1, which ignores it.
@@ -42,6 +42,9 @@ pub const SYSCTLS: [(&str, &str); 27] = [
     ("vm/unprivileged_userfaultfd", "0"),
     // Where a router drops big packets without a word, TCP finds the size that gets through.
     ("net/ipv4/tcp_mtu_probing", "1"),
+    // What waits to be written to a slow disk is memory that nothing else has: bounded, and counted before the lock is taken.
+    ("vm/dirty_bytes", "33554432"),
+    ("vm/dirty_background_bytes", "8388608"),
     // A panicking kernel restarts: memory is gone then, and the traveller sees a login screen.
     ("kernel/panic", "5"),
     ("kernel/panic_on_oops", "1"),

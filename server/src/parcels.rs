@@ -485,12 +485,19 @@ impl Parcels {
         if lacking.is_empty() {
             return Ok(misses);
         }
-        let text = format!(
-            "The kiosk {} cannot run the parcel {:?}, it lacks: {}. The parcel was not locked; use another kiosk.",
-            ask.kiosk,
-            head.name,
-            lacking.join(", ")
-        );
+        let text = match misses.iter().find(|miss| miss.must && miss.item == "memory") {
+            Some(miss) if lacking.len() == 1 => format!(
+                "The kiosk {} has too little memory for {:?}: it needs {}, and {} are free beside what the kiosk itself needs. \
+                 The parcel was not locked; use another kiosk.",
+                ask.kiosk, head.name, miss.needed, miss.found
+            ),
+            _ => format!(
+                "The kiosk {} cannot run the parcel {:?}, it lacks: {}. The parcel was not locked; use another kiosk.",
+                ask.kiosk,
+                head.name,
+                lacking.join(", ")
+            ),
+        };
         let mut refusal = Refusal::new(Code::Hardware, text);
         refusal.error.misses = misses;
         Err(refusal)

@@ -5,11 +5,8 @@ use crate::{
     machine::model::Model,
 };
 use kvm_ioctls::Kvm;
-use parcel::tag::Inventory;
+use parcel::{tag::Inventory, wire::memory};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Memory that the kiosk keeps for itself beside a guest, in MiB: `cached`, the VMM and the kernel's share for both.
-const RESERVE_MIB: u64 = 192;
 
 /// Measures the kiosk. Never fails: what cannot be found out is reported as not there.
 pub fn measure() -> Inventory {
@@ -26,7 +23,7 @@ pub fn measure() -> Inventory {
         cpu_model: field("model name"),
         features: supported.as_ref().map_or_else(BTreeSet::new, features::named),
         cpus: cpuinfo.lines().filter(|line| line.starts_with("processor")).count() as u32,
-        memory_mib: available_mib(&read("/proc/meminfo")).saturating_sub(RESERVE_MIB),
+        memory_mib: memory::guest_most(available_mib(&read("/proc/meminfo"))),
         device_models: Model::ALL.map(Model::number).into(),
         kvm: supported.is_some(),
         screen: None,

@@ -38,7 +38,8 @@ fn serve(answers: Vec<Vec<u8>>, ca: &Path) -> u16 {
     serve_with(answers.into_iter().map(|answer| -> Answer { Box::new(|_| answer) }).collect(), ca)
 }
 
-fn serve_with(answers: Vec<Answer>, ca: &Path) -> u16 {
+/// A server's side of TLS; its CA goes to `ca`.
+pub fn tls(ca: &Path) -> Arc<rustls::ServerConfig> {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     std::fs::write(ca, made.cert.pem()).unwrap();
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
@@ -49,7 +50,11 @@ fn serve_with(answers: Vec<Answer>, ca: &Path) -> u16 {
         .with_no_client_auth()
         .with_single_cert(vec![made.cert.der().clone()], key)
         .unwrap();
-    let config = Arc::new(config);
+    Arc::new(config)
+}
+
+fn serve_with(answers: Vec<Answer>, ca: &Path) -> u16 {
+    let config = tls(ca);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     thread::spawn(move || {
@@ -92,6 +97,7 @@ async fn ask(answers: Vec<Vec<u8>>) -> (Api, Arc<Traffic>) {
     (api, traffic)
 }
 
+const PARCEL: ParcelId = ParcelId([1; 16]);
 const NAME: ChunkName = ChunkName([3; 20]);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -187,7 +193,7 @@ fn daemon(folder: &Path, port: u16) -> Arc<Daemon> {
     Daemon::new(settings, api.unwrap(), Board::new(traffic)).unwrap()
 }
 
-fn locking_request() -> Request {
+pub fn locking_request(parcel: ParcelId) -> Request {
     let inventory = Inventory {
         vendor: "V".into(),
         cpu_model: "M".into(),
@@ -201,7 +207,7 @@ fn locking_request() -> Request {
         kbit_per_s: None,
     };
     Request::Lock {
-        parcel: ParcelId([1; 16]),
+        parcel,
         kiosk: "kiosk".into(),
         boot: BootId([1; 16]),
         inventory,
@@ -214,7 +220,7 @@ fn hold() -> Hold {
     Hold { store: lock_reply().store, epoch: Epoch(7), claim: Claim::from_bytes([1; 16]) }
 }
 
-fn lock_reply() -> LockReply {
+pub fn lock_reply() -> LockReply {
     LockReply {
         store: StoreIdentity { id: StoreId([1; 16]), generation: Generation([1; 8]) },
         name: "work".into(),
@@ -241,7 +247,7 @@ async fn what_waits_for_a_log_in_goes_on_with_the_next_token() {
     let port = serve_with(answers.collect(), &folder.path().join("ca.pem"));
     let daemon = daemon(folder.path(), port);
     daemon.answer(Request::Session { token: "first".into() }).await.unwrap();
-    daemon.answer(locking_request()).await.unwrap();
+    daemon.answer(locking_request(PARCEL)).await.unwrap();
     let asking = tokio::spawn({
         let daemon = daemon.clone();
         async move { daemon.answer(Request::Unlock).await.map(drop) }
@@ -275,7 +281,7 @@ async fn a_lock_that_nobody_waits_for_any_more_is_found_and_released() {
     });
     let port = serve_with(vec![locking, unlocking], &ca);
     let daemon = daemon(folder.path(), port);
-    let request = locking_request();
+    let request = locking_request(PARCEL);
     let asking = tokio::spawn({
         let daemon = daemon.clone();
         async move { daemon.answer(request).await.map(drop) }

@@ -3,6 +3,8 @@
 mod daemon;
 mod disk;
 mod http;
+mod medium;
 mod memory;
+mod session;
 mod support;
 mod vhost;

@@ -94,6 +94,10 @@ impl Memory {
         self.records.lock().unwrap().keys().map(|version| version.0).collect()
     }
 
+    pub fn object(&self, name: &ChunkName) -> Option<Bytes> {
+        self.objects.lock().unwrap().get(name).cloned()
+    }
+
     /// Loses all other objects.
     pub fn forget_all_but(&self, names: &[ChunkName]) {
         self.objects.lock().unwrap().retain(|name, _| names.contains(name));

@@ -10,6 +10,7 @@ use parcel::{chunk::CHUNK_SIZE, wire::Code};
 use std::{
     fs::File,
     os::{fd::AsRawFd as _, unix::fs::FileExt as _},
+    path::Path,
     sync::{Arc, atomic::Ordering::SeqCst},
     time::Duration,
 };
@@ -33,7 +34,7 @@ const SIZE: u16 = 16;
 const DISK: usize = 6 * CHUNK_SIZE;
 
 /// The guest: memory, and a queue whose descriptors it hands out by threes.
-struct Guest {
+pub struct Guest {
     memory: File,
     log: File,
     frontend: Frontend,
@@ -41,25 +42,30 @@ struct Guest {
     kick: EventFd,
     available: u16,
     used: u16,
-    _server: DiskServer,
+    _server: Option<DiskServer>,
 }
 
-struct Request {
-    kind: u32,
-    sector: u64,
-    out: Vec<u8>,
-    room: u32,
+pub struct Request {
+    pub kind: u32,
+    pub sector: u64,
+    pub out: Vec<u8>,
+    pub room: u32,
 }
 
 impl Guest {
     fn start(world: &World, open: &Arc<OpenParcel>) -> Self {
         let path = world.cache.path().join("disk.sock");
         let server = DiskServer::start(&path, open.disk.clone(), world.parcel).unwrap();
+        Self { _server: Some(server), ..Self::attach(&path) }
+    }
+
+    /// A guest at a disk that somebody else serves.
+    pub fn attach(path: &Path) -> Self {
         let memory = File::from(memfd_create(c"guest", MFdFlags::empty()).unwrap());
         memory.set_len(MEMORY).unwrap();
         let log = File::from(memfd_create(c"log", MFdFlags::empty()).unwrap());
         log.set_len((BASE + MEMORY) / 4096 / 8).unwrap();
-        let mut frontend = Frontend::connect(&path, 1).unwrap();
+        let mut frontend = Frontend::connect(path, 1).unwrap();
         frontend.set_owner().unwrap();
         let features = frontend.get_features().unwrap();
         assert_ne!(features & VhostUserVirtioFeatures::LOG_ALL.bits(), 0);
@@ -77,7 +83,7 @@ impl Guest {
             kick: EventFd::new(0).unwrap(),
             available: 0,
             used: 0,
-            _server: server,
+            _server: None,
         };
         guest.connect(0)
     }
@@ -120,7 +126,7 @@ impl Guest {
         self.memory.write_all_at(bytes, offset).unwrap();
     }
 
-    fn get(&self, offset: u64, len: usize) -> Vec<u8> {
+    pub fn get(&self, offset: u64, len: usize) -> Vec<u8> {
         let mut bytes = vec![0; len];
         self.memory.read_exact_at(&mut bytes, offset).unwrap();
         bytes
@@ -140,12 +146,12 @@ impl Guest {
     }
 
     /// Where request `slot` has its buffers.
-    fn place(slot: u16) -> u64 {
+    pub fn place(slot: u16) -> u64 {
         BUFFERS + u64::from(slot) * 0x10_0000
     }
 
     /// Puts a request into slot 0 to 4 and tells the device.
-    fn send(&mut self, slot: u16, request: &Request) {
+    pub fn send(&mut self, slot: u16, request: &Request) {
         let at = Self::place(slot);
         let mut header = request.kind.to_le_bytes().to_vec();
         header.extend([0; 4]);
@@ -170,18 +176,35 @@ impl Guest {
     }
 
     /// Waits for the next answer: its slot, and how many bytes the device says that it wrote.
-    async fn answered(&mut self) -> (u16, u32) {
+    pub async fn answered(&mut self) -> (u16, u32) {
         for _ in 0..3000 {
-            if self.u16_at(USED + 2) != self.used {
-                let at = USED + 4 + 8 * u64::from(self.used % SIZE);
-                let entry = self.get(at, 8);
-                self.used = self.used.wrapping_add(1);
-                let head = u32::from_le_bytes(entry[..4].try_into().unwrap());
-                return (head as u16 / 3, u32::from_le_bytes(entry[4..].try_into().unwrap()));
+            if let Some(answer) = self.try_answered() {
+                return answer;
             }
             tokio::time::sleep(Duration::from_millis(3)).await;
         }
         panic!("the device does not answer");
+    }
+
+    /// The next answer, if there is one.
+    pub fn try_answered(&mut self) -> Option<(u16, u32)> {
+        if self.u16_at(USED + 2) == self.used {
+            return None;
+        }
+        let entry = self.get(USED + 4 + 8 * u64::from(self.used % SIZE), 8);
+        self.used = self.used.wrapping_add(1);
+        let head = u32::from_le_bytes(entry[..4].try_into().unwrap());
+        Some((head as u16 / 3, u32::from_le_bytes(entry[4..].try_into().unwrap())))
+    }
+
+    /// How many requests were put on the ring so far.
+    pub fn offered(&self) -> u16 {
+        self.available
+    }
+
+    /// Stops the ring; the place of the first request that was not answered.
+    pub fn stop(&self) -> u16 {
+        self.frontend.get_vring_base(0).unwrap() as u16
     }
 
     /// Sends a request and gives back status and data.
@@ -200,8 +223,8 @@ impl Guest {
     }
 }
 
-const IN: u32 = 0;
-const OUT: u32 = 1;
+pub const IN: u32 = 0;
+pub const OUT: u32 = 1;
 const FLUSH: u32 = 4;
 const ID: u32 = 8;
 const DISCARD: u32 = 11;

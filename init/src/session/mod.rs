@@ -23,6 +23,7 @@ use parcel::{
     wire::{
         Code, WireError, daemon,
         health::Health,
+        memory::Room,
         session::{Phase, PhaseRecord, State, WipeReport},
         vmm::GuestState,
     },
@@ -96,6 +97,8 @@ pub struct Kiosk<'a> {
     stuck: Option<daemon::Waiting>,
     parcel: Option<parcel::id::ParcelId>,
     inventory: Option<Inventory>,
+    /// The largest memory that a guest could have here, as it was measured before the lock was taken.
+    memory_mib: Option<u64>,
     cold_boot: bool,
     break_lock: bool,
     guest: Option<GuestState>,
@@ -152,6 +155,7 @@ impl<'a> Kiosk<'a> {
             stuck: None,
             parcel: None,
             inventory: None,
+            memory_mib: None,
             cold_boot: false,
             break_lock: false,
             guest: None,
@@ -268,6 +272,7 @@ impl<'a> Kiosk<'a> {
         self.stuck = None;
         self.parcel = None;
         self.inventory = None;
+        self.memory_mib = None;
         self.console = ConsoleSize::default();
         self.cold_boot = false;
         self.break_lock = false;
@@ -412,6 +417,7 @@ impl<'a> Kiosk<'a> {
         self.state.failures = 0;
         self.state.progress = None;
         self.state.waiting = None;
+        self.state.health.room = Room::Enough;
         self.state.clock_behind = false;
         self.publish();
         let began = self.sys.now();

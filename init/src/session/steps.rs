@@ -176,7 +176,9 @@ fn check(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
         if let Some(Event::Inventory(got, reply)) = kiosk.next(None)?
             && got == ticket
         {
-            kiosk.inventory = Some(reply.map_err(|error| Stop::Failed(brief(error)))?);
+            let inventory = reply.map_err(|error| Stop::Failed(brief(error)))?;
+            kiosk.memory_mib = Some(inventory.memory_mib);
+            kiosk.inventory = Some(inventory);
             return Ok(());
         }
     }
@@ -274,7 +276,8 @@ fn learn(kiosk: &mut Kiosk<'_>) -> Result<(), WireError> {
 fn open(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
     let Some(parcel) = kiosk.parcel else { return Err(out_of_order("open")) };
     let policy = Policy::default();
-    kiosk.cached(daemon::Request::Open { parcel, policy, cold_boot: kiosk.cold_boot, memory_mib: None })?;
+    let (cold_boot, memory_mib) = (kiosk.cold_boot, kiosk.memory_mib);
+    kiosk.cached(daemon::Request::Open { parcel, policy, cold_boot, memory_mib })?;
     Ok(())
 }
 

@@ -74,6 +74,7 @@ impl Kiosk<'_> {
                     _ => None,
                 };
                 self.log_waiting(status.waiting.as_ref());
+                self.state.health.room = status.room;
                 self.status = status;
             }
             other => return Some(other),

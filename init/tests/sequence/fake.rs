@@ -79,6 +79,8 @@ pub struct Fake {
     pub learned: Option<Learned>,
     /// Every keyboard layout that was set; `None`: the site's.
     pub layouts: Vec<Option<String>>,
+    /// The memory that the engine was told with the last opening.
+    pub opened: Option<u64>,
     /// Every piece of a commit has been sent.
     pub all_sent: bool,
     /// Chunks of the disk that the guest has changed.
@@ -280,7 +282,10 @@ impl System for Fake {
                 };
                 (if cold_boot { "lock to boot" } else { "lock" }, Reply::Locked(reply))
             }
-            Request::Open { .. } => ("open", Reply::Ok),
+            Request::Open { memory_mib, .. } => {
+                self.opened = memory_mib;
+                ("open", Reply::Ok)
+            }
             Request::Commit => ("commit", Reply::Committed { version: Version(self.version + 1), bytes: 9 }),
             Request::MemoryLost => ("memory lost", Reply::Ok),
             Request::Unlock => ("unlock", Reply::Ok),

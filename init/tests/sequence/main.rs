@@ -17,6 +17,7 @@ use parcel::{
         Code, Fate, Stake, WireError, daemon,
         hold::ClaimTag,
         http::LockInfo,
+        memory::Room,
         session::{Command, Phase, State, WipeCheck},
         vmm::GuestState,
     },
@@ -502,6 +503,21 @@ fn the_screens_are_told_of_what_is_plugged_in_and_not_used() {
     fake.on(Phase::Run, vec![refused, Event::Command(Command::Suspend)]);
     let login = two(&mut fake);
     assert_eq!(login.health.refused, ["a card"], "it outlives the session");
+}
+
+#[test]
+fn the_engine_hears_what_memory_there_is_and_the_screen_what_is_left_of_it() {
+    let mut fake = Fake::with_user();
+    let told = |room| Event::Status(daemon::Status { room, ..daemon::Status::default() });
+    let rooms = [Room::Little, Room::None, Room::Little];
+    let events = rooms.into_iter().map(told).chain([Event::Command(Command::Suspend)]);
+    fake.only(Phase::Run, events.collect());
+    let login = two(&mut fake);
+    assert_eq!(login.health.room, Room::Enough, "it does not outlive the session");
+    assert_eq!(fake.opened, Some(1024));
+    let mut shown: Vec<_> = fake.states.iter().map(|state| state.health.room).collect();
+    shown.dedup();
+    assert_eq!(shown, [Room::Enough, Room::Little, Room::None, Room::Little, Room::Enough]);
 }
 
 #[test]

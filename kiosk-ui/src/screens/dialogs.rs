@@ -6,6 +6,7 @@ use crate::{
     glyph::plain,
     text,
 };
+use parcel::wire::memory::Room;
 use ratatui::{
     Frame,
     style::{Color, Style},
@@ -17,7 +18,7 @@ pub(super) fn draw(app: &App, dialog: Dialog, frame: &mut Frame) {
         Dialog::Power => ("Power", 44, power()),
         Dialog::BreakLock { cold_boot } => ("In use elsewhere", 70, break_lock(app, cold_boot)),
         Dialog::ColdBoot => ("Cold boot", 66, cold_boot(app)),
-        Dialog::Menu(at) => ("Session", 58, menu(at)),
+        Dialog::Menu(at) => ("Session", 58, menu(app, at)),
         Dialog::Details => ("Details", 72, details(app, frame.area().height)),
         Dialog::GiveUp if app.asks_before_giving_up() => return super::proof::give_up(app, frame),
         Dialog::GiveUp => ("Give up?", 66, give_up()),
@@ -91,7 +92,21 @@ fn cold_boot(app: &App) -> Vec<Line<'static>> {
     ]
 }
 
-fn menu(at: usize) -> Vec<Line<'static>> {
+/// What is said of a kiosk whose memory for changes is nearly full or full.
+fn room(app: &App) -> Option<Line<'static>> {
+    let words = match app.state.as_ref()?.health.room {
+        Room::Enough => return None,
+        Room::Little => {
+            "Your computer's disk is slow now: this kiosk's memory for changes is nearly full. Suspend soon; nothing is lost."
+        }
+        Room::None => {
+            "This kiosk's memory for changes is full: what your computer writes to its disk waits. Suspend now; nothing is lost."
+        }
+    };
+    Some(Line::styled(words, kit::WARN))
+}
+
+fn menu(app: &App, at: usize) -> Vec<Line<'static>> {
     let mut lines: Vec<_> = MENU
         .iter()
         .enumerate()
@@ -100,6 +115,9 @@ fn menu(at: usize) -> Vec<Line<'static>> {
             Line::styled(format!(" {}  {does:<47}", letter.to_ascii_uppercase()), style)
         })
         .collect();
+    if let Some(words) = room(app) {
+        lines.extend([Line::raw(""), words]);
+    }
     lines.push(Line::raw(""));
     lines.push(Line::styled("Ctrl-] or F12 again sends that key to your computer.", kit::DIM));
     lines
@@ -149,6 +167,7 @@ fn details(app: &App, height: u16) -> Vec<Line<'static>> {
     if let Some(waiting) = waiting {
         lines.extend(progress::waiting_lines(waiting));
     }
+    lines.extend(room(app));
     if state.clock_behind {
         lines.push(Line::styled(CLOCK_BEHIND, kit::WARN));
     }

@@ -6,7 +6,7 @@ use crate::{
     glyph::plain,
     text,
 };
-use parcel::wire::session::State;
+use parcel::wire::{memory::Room, session::State};
 use ratatui::{
     Frame,
     layout::Rect,
@@ -17,6 +17,10 @@ use ratatui::{
 /// What the last line says of a log-in that is over, and where there is no room for that.
 const OVER: &str = "Your log-in has run out: Ctrl-] L logs you in again";
 const SHORT: &str = "Log in again: Ctrl-] L";
+/// What it says of a kiosk whose memory for changes is nearly full or full, and where there is no room for that.
+const LITTLE: [&str; 2] =
+    ["Memory for changes nearly full: suspend soon (Ctrl-] S)", "Suspend soon: Ctrl-] S"];
+const NONE: [&str; 2] = ["Memory for changes is full: suspend now (Ctrl-] S)", "Suspend now: Ctrl-] S"];
 /// What it says of a guest whose clock is wrong.
 const CLOCK: &str = "Wrong clock: Ctrl-] D";
 
@@ -43,17 +47,19 @@ fn status(app: &App, frame: &mut Frame, bar: Rect) {
     let key = Style::new().fg(Color::White).bg(Color::Blue);
     let alarm = Style::new().fg(Color::White).bg(Color::Red);
     let here = app.connected && !app.waits_for_init();
+    let warning = Style::new().fg(Color::Black).bg(Color::Yellow);
+    let quiet = state.waiting.is_none() && state.network.is_some();
     // These name the hot key, too, and have its place.
-    let log_in = match app.log_in_is() {
-        LogInIs::Over => Some((OVER.to_owned(), alarm)),
-        LogInIs::Ending(at) if state.waiting.is_none() && state.network.is_some() => {
-            Some((again::ending(at, "Ctrl-] L"), Style::new().fg(Color::Black).bg(Color::Yellow)))
-        }
+    let named = match (app.log_in_is(), state.health.room) {
+        (LogInIs::Over, _) => Some((OVER.to_owned(), SHORT, alarm)),
+        (_, Room::None) => Some((NONE[0].to_owned(), NONE[1], alarm)),
+        (LogInIs::Ending(at), _) if quiet => Some((again::ending(at, "Ctrl-] L"), SHORT, warning)),
+        (_, Room::Little) if quiet => Some((LITTLE[0].to_owned(), LITTLE[1], warning)),
         _ => None,
     };
-    let spans = match log_in.filter(|_| here) {
-        Some((words, style)) => {
-            let words = if words.len() + 2 > usize::from(left) { SHORT.to_owned() } else { words };
+    let spans = match named.filter(|_| here) {
+        Some((words, short, style)) => {
+            let words = if words.len() + 2 > usize::from(left) { short.to_owned() } else { words };
             let room = usize::from(left).saturating_sub(words.len() + 5).min(24);
             let name = state.parcel.as_ref().filter(|_| room > 3);
             let name = name.map_or(String::new(), |name| format!(" {}  ", plain(name, room)));

@@ -15,6 +15,7 @@ use parcel::{
         health::Health,
         hold::ClaimTag,
         http::{LockInfo, ParcelInfo},
+        memory::Room,
         session::{Keyboard, KeyboardLayout, Login, Phase, PhaseRecord, State, WipeCheck, WipeReport},
     },
 };
@@ -122,6 +123,10 @@ fn keyboard_of() -> BoxedStrategy<Option<Keyboard>> {
     option::of(keyboard).boxed()
 }
 
+fn room() -> impl Strategy<Value = Room> {
+    prop::sample::select(&[Room::Enough, Room::Little, Room::None][..])
+}
+
 fn health() -> BoxedStrategy<Health> {
     let clock = (words(), any::<i64>()).prop_map(|(server, moved)| ClockState {
         source: Source::Dhcp { server },
@@ -136,13 +141,15 @@ fn health() -> BoxedStrategy<Health> {
     });
     let diagnosis = (prop::collection::vec(step, 0..7), prop::collection::vec(words(), 0..40))
         .prop_map(|(steps, log)| Diagnosis { steps, log });
-    (any::<bool>(), prop::collection::vec(words(), 0..4), any::<Option<u8>>(), clock, option::of(diagnosis))
-        .prop_map(|(passing_name, refused, low_battery, clock, diagnosis)| Health {
+    let battery = any::<Option<u8>>();
+    (any::<bool>(), prop::collection::vec(words(), 0..4), battery, clock, option::of(diagnosis), room())
+        .prop_map(|(passing_name, refused, low_battery, clock, diagnosis, room)| Health {
             passing_name,
             refused,
             low_battery,
             clock,
             diagnosis,
+            room,
         })
         .boxed()
 }

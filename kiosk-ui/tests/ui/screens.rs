@@ -13,6 +13,8 @@ use login::LoginError;
 use parcel::wire::{
     Code, Progress, WireError,
     daemon::{Status, Waiting},
+    health::Health,
+    memory::Room,
     session::{Phase, State},
 };
 use std::{fs, path::PathBuf};
@@ -320,7 +322,7 @@ fn run() {
         progress: None,
         waiting: None,
         dirty_chunks: 37,
-        room: parcel::wire::memory::Room::Enough,
+        room: Room::Enough,
     }));
     check("run-details", &desk);
     desk.keys("\x1b");
@@ -442,6 +444,21 @@ fn wrong_clock() {
     check("run-wrong-clock", &desk);
     desk.keys("\x1dd");
     check("run-wrong-clock-details", &desk);
+}
+
+/// A guest that changes more than the kiosk has memory for.
+#[test]
+fn little_memory() {
+    for (room, name) in [(Room::Little, "run-memory-little"), (Room::None, "run-memory-none")] {
+        let mut desk = Desk::at_run();
+        desk.state(State { health: Health { room, ..Health::default() }, ..running() });
+        check(name, &desk);
+        desk.keys("\x1d");
+        check(&format!("{name}-menu"), &desk);
+        desk.keys("\x1b");
+        desk.event(Event::Resize(40, 12));
+        assert!(desk.text().contains("Ctrl-] S"), "it is told on any terminal");
+    }
 }
 
 /// A kiosk that lacks only what a resume needs may boot the machine.

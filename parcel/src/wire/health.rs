@@ -1,6 +1,6 @@
 //! How the kiosk itself is, whoever uses it: part of the state that `init` sends to `kiosk-ui`.
 
-use super::{clock::ClockState, diagnosis::Diagnosis};
+use super::{clock::ClockState, diagnosis::Diagnosis, memory::Room};
 use serde::{Deserialize, Serialize};
 
 /// What a traveller or IT can see of the kiosk before anybody logs in.
@@ -22,4 +22,7 @@ pub struct Health {
     /// What the last diagnosis found, while somebody looks at it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diagnosis: Option<Diagnosis>,
+    /// How much room its memory has for what the guest changes on its disk.
+    #[serde(default)]
+    pub room: Room,
 }

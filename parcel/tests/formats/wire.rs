@@ -149,6 +149,7 @@ fn health() -> parcel::wire::health::Health {
         passing_name: true,
         refused: vec!["a card".to_owned()],
         low_battery: Some(7),
+        room: parcel::wire::memory::Room::None,
         clock: clock::ClockState {
             source: clock::Source::Dhcp { server: "192.0.2.1".to_owned() },
             moved: -7,

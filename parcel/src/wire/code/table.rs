@@ -342,7 +342,7 @@ codes! {
         "A commit without a saved machine."
         "Save it first; if the VMM died, the last version stands.";
     CacheMedium "cache-medium" Lock
-        "The cache folder cannot be written, or does not give back what was written. What waits for it is asked for again."
+        "The cache folder cannot be written, or does not give back what was written. What waits for it is asked for again. A commit needs it only for changes that are neither in memory nor sent yet; for those it waits, and no version is made."
         "Check the kiosk's disk.";
     AnswerTooLong "answer-too-long" Work
         "The server answered with more than fits a message of the kiosk."
