@@ -9,7 +9,7 @@ packages="build-essential pkg-config libkrb5-dev libclang-dev clang"
 packages="$packages mmdebstrap fakeroot cpio zstd lz4 kmod mtools dosfstools systemd-boot-efi sbsigntool openssl debian-archive-keyring perl-base"
 # The rig: emulated PCs and their firmware, the realm, disks, the command line's name service.
 packages="$packages qemu-system-x86 ovmf ipxe-qemu krb5-kdc krb5-admin-server krb5-user krb5-pkinit python3-kdcproxy e2fsprogs fdisk libnss-wrapper python3-impacket"
-packages="$packages nftables dnsmasq-base busybox-static socat swtpm libfaketime"
+packages="$packages nftables iproute2 dnsmasq-base busybox-static socat swtpm libfaketime"
 # Disks and initial RAM disks that the import judges.
 packages="$packages qemu-utils xfsprogs btrfs-progs ntfs-3g cryptsetup-bin xorriso xz-utils bzip2 lzop"
 

@@ -4,5 +4,6 @@
 mod black_hole;
 mod dhcp;
 mod diagnosis;
+mod links;
 mod places;
 mod time;
