@@ -200,7 +200,7 @@ pub fn client(folder: &Path, interface: &str, hostname: &str, hook: &Path) -> io
     socket.connect(folder.join(SOCKET))?;
     let mut command = Command::new("/bin/busybox");
     command.args(["udhcpc", "-f", "-i", interface, "-t", "4", "-T", "2", "-A", "5"]);
-    // Not asked for by itself: a server sends only what is asked for.
+    // A server sends only what is asked for, and not all of these are asked for by themselves.
     command.args(["-O", "mtu", "-O", "search", "-O", "staticroutes", "-O", "ntpsrv"]);
     if !hostname.is_empty() {
         command.arg("-x").arg(format!("hostname:{hostname}"));
