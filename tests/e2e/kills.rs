@@ -79,7 +79,7 @@ fn give_up(kiosk: &mut Kiosk, before: Version) -> Result<()> {
     kiosk.keys(&format!("{}\r", password_of(USER)?))?;
     kiosk.expect("You gave the session up", limits::MOVE)?;
     kiosk.expect(&format!("since version {before} is lost"), limits::SCREEN)?;
-    kiosk.expect("still holds it locked for this kiosk", limits::SCREEN)?;
+    kiosk.expect_any(&["did not confirm the release of its lock", "still holds its lock"], limits::SCREEN)?;
     kiosk.keys("\r")?;
     kiosk.report()?;
     kiosk.dismiss()
@@ -91,7 +91,7 @@ fn take_over(kiosk: &mut Kiosk, holder: &str) -> Result<()> {
     kiosk.expect(words::BREAK, limits::SCREEN)?;
     kiosk.keys("\r")?;
     kiosk.expect(holder, limits::SCREEN)?;
-    kiosk.expect("is lost to you here", limits::SCREEN)?;
+    kiosk.expect("If you break that lock", limits::SCREEN)?;
     kiosk.keys("b")?;
     kiosk.expect(UNSAVED, limits::MOVE)
 }

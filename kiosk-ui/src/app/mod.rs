@@ -142,6 +142,8 @@ pub struct App {
     shown: u32,
     /// The page that says what fails here, while somebody looks at it.
     pub diagnosis: Option<DiagnosisPage>,
+    /// The page of a text that is longer than the screen; counts up and down without end.
+    pub page: i16,
     /// The keyboard's Caps Lock is on, as far as the terminal tells.
     pub caps_lock: bool,
     /// The log-in password, until the parcel is open.
@@ -187,6 +189,7 @@ impl App {
             guest_connected: false,
             status: None,
             diagnosis: None,
+            page: 0,
             caps_lock: false,
             kept: None,
             notice_read: false,
@@ -351,7 +354,7 @@ impl App {
         self.told = None;
         let trouble = || {
             Trouble::new(
-                "This kiosk's manager did not answer. Try again; if it stays so, restart the kiosk.",
+                "A part of this kiosk did not answer. Try again; if it stays so, restart the kiosk.",
                 Code::ManagerSilent,
             )
         };
@@ -390,7 +393,7 @@ impl App {
             }
             return;
         }
-        if self.show_key(key) || self.health_key(key) {
+        if self.show_key(key) || self.health_key(key) || self.turns_page(key) {
             return;
         }
         if let Some(dialog) = self.dialog {
@@ -407,6 +410,23 @@ impl App {
             View::Run => self.run_key(key, effects),
             View::Locked => self.locked_key(key, effects),
         }
+    }
+
+    /// `true` when the key turned the page of a long text; any other key goes back to the first one.
+    fn turns_page(&mut self, key: KeyEvent) -> bool {
+        let long = match self.dialog {
+            Some(dialog) => matches!(
+                dialog,
+                Dialog::Details | Dialog::BreakLock { .. } | Dialog::ColdBoot | Dialog::GiveUp
+            ),
+            None => matches!(self.view(), View::Notice | View::Report | View::Progress),
+        };
+        self.page = match key.code {
+            KeyCode::Down | KeyCode::PageDown if long => self.page.wrapping_add(1),
+            KeyCode::Up | KeyCode::PageUp if long => self.page.wrapping_sub(1),
+            _ => 0,
+        };
+        long && matches!(key.code, KeyCode::Down | KeyCode::PageDown | KeyCode::Up | KeyCode::PageUp)
     }
 
     fn dialog_key(&mut self, dialog: Dialog, key: KeyEvent, effects: &mut dyn Effects) {

@@ -10,6 +10,7 @@ impl App {
         let phase = new.phase;
         if self.state.as_ref().is_none_or(|state| state.notice != new.notice) {
             self.notice_read = false;
+            self.page = 0;
         }
         let bad_news = new.notice.is_some();
         if old.is_none() {

@@ -12,11 +12,13 @@ use ratatui::{Frame, text::Line, widgets::Clear};
 /// The word that it worked.
 pub(super) const DONE: &str = "You are logged in again.";
 /// Where a key is pressed for it.
-const OVER: &str = "Your log-in has run out. Press L to log in again; what waits goes on by itself then.";
+const OVER: &str = "Your log-in has run out. Press L to log in again. What waits then continues by itself.";
 
 pub(super) fn draw(app: &App, frame: &mut Frame) {
-    const HEIGHT: u16 = 16;
-    let at = kit::centred(frame.area(), 66, HEIGHT);
+    let width = frame.area().width.min(66);
+    let words = message(app, realm_of(app));
+    let height = kit::rows(&words, width.saturating_sub(6)).saturating_add(9).max(16);
+    let at = kit::centred(frame.area(), width, height);
     frame.render_widget(Clear, at);
     let inside = kit::panel(frame, at, "Log in again");
     let (inside, keys) = kit::cut_bottom(inside, 1);
@@ -30,7 +32,7 @@ pub(super) fn draw(app: &App, frame: &mut Frame) {
         kit::line(frame, inside, 5, kit::below_password(app.caps_lock, app.shows_password()));
     }
     let (_, rest) = kit::cut_top(inside, 6);
-    kit::text(frame, rest, message(app, realm));
+    kit::text(frame, rest, words);
     let hints: &[Hint] = match app.again.busy {
         Busy::No if app.again.is_blank() => &[("Enter", "Log in"), ("Esc", "Back")],
         Busy::No => &[("Enter", "Log in"), ("Esc", "Clear")],
@@ -40,6 +42,11 @@ pub(super) fn draw(app: &App, frame: &mut Frame) {
     kit::line(frame, keys, 0, kit::hints(hints));
 }
 
+/// The realm of the session's user.
+fn realm_of(app: &App) -> &str {
+    app.may_log_in_again().and_then(|login| login.principal.rsplit_once('@')).map_or("", |(_, realm)| realm)
+}
+
 fn message(app: &App, realm: &str) -> Vec<Line<'static>> {
     let spinner = kit::spinner(app.now);
     match (app.again.busy, &app.again.trouble) {
@@ -47,14 +54,14 @@ fn message(app: &App, realm: &str) -> Vec<Line<'static>> {
         (Busy::No, None) => {
             let words = match app.log_in_is() {
                 LogInIs::Over => {
-                    "Your log-in has run out. Type your password, and what waits goes on by itself."
+                    "Your log-in has run out. Type your password, and what waits continues by itself."
                 }
                 _ => "Your log-in ends by itself after some hours. Type your password to renew it.",
             };
             vec![Line::raw(words)]
         }
         (Busy::Asking(_), _) => super::login::asking(app, realm),
-        _ => vec![Line::styled(format!("One moment ...  {spinner}"), kit::STRONG)],
+        _ => vec![Line::styled(format!("One moment  {spinner}"), kit::STRONG)],
     }
 }
 

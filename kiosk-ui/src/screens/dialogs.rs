@@ -26,7 +26,7 @@ pub(super) fn draw(app: &App, dialog: Dialog, frame: &mut Frame) {
         Dialog::Keyboard(at) => return keyboard::draw(app, at, frame),
         Dialog::Kiosk(at) => ("This kiosk", 72, unusual(app, at)),
     };
-    kit::card(frame, frame.area(), title, width, lines);
+    kit::card(frame, frame.area(), title, width, lines, app.page);
 }
 
 fn choice(key: &'static str, does: impl Into<String>) -> Line<'static> {
@@ -35,19 +35,19 @@ fn choice(key: &'static str, does: impl Into<String>) -> Line<'static> {
 }
 
 fn power() -> Vec<Line<'static>> {
-    vec![choice("P", "Power this kiosk off"), choice("R", "Restart it"), choice("Esc", "Neither")]
+    vec![choice("P", "Power this kiosk off"), choice("R", "Restart this kiosk"), choice("Esc", "Back")]
 }
 
 /// What is said of a guest whose clock is wrong.
-const CLOCK_BEHIND: &str = "The clock of your computer may be wrong: nothing in it sets its clock after a resume. Set it by hand, \
-and ask your IT to install the Waystation clock helper in it.";
+const CLOCK_BEHIND: &str = "The clock of your computer may be wrong: no program in it sets the clock after a resume. Set it by hand, \
+and ask your IT desk to install the Waystation clock helper.";
 
-const COLD_BOOT: &str = "A cold boot starts it from its disk, as after a power failure: the programs end, and what they had not written is lost.";
+const COLD_BOOT: &str = "A cold boot starts it from its disk, as after a power failure. Its programs end, and what they did not save is lost.";
 
 fn break_lock(app: &App, cold_boot: bool) -> Vec<Line<'static>> {
     let Some(parcel) = app.list.current() else { return Vec::new() };
     let Some(lock) = &parcel.lock else {
-        return vec![Line::raw("It is free again."), choice("Esc", "Back")];
+        return vec![Line::raw("Nobody uses it any more."), choice("Esc", "Back")];
     };
     let place = list::holder(app, &lock.kiosk);
     let last = parcel.suspended_at.map_or("it was made".to_owned(), |at| format!("{} UTC", text::minute(at)));
@@ -55,18 +55,18 @@ fn break_lock(app: &App, cold_boot: bool) -> Vec<Line<'static>> {
         Line::raw(format!(
             "{} is in use by {} {place} since {} UTC.",
             plain(&parcel.name, 40),
-            plain(&lock.principal, 40),
+            plain(&lock.principal, 80),
             text::minute(lock.since)
         )),
         Line::raw(""),
         Line::styled(
             format!(
-                "If you break that lock, whatever was done {place} after {last} is lost to you here, and cannot be sent home from there any more."
+                "If you break that lock, you start without what was done {place} after {last}. That kiosk can save it as a computer of its own only if it still runs."
             ),
             kit::BAD,
         ),
         Line::raw(""),
-        Line::raw("If you can, go there and suspend it instead."),
+        Line::raw("If you can, suspend it there instead."),
         Line::raw(""),
     ];
     if cold_boot && parcel.suspended {
@@ -125,7 +125,7 @@ fn menu(app: &App, at: usize) -> Vec<Line<'static>> {
 
 fn give_up() -> Vec<Line<'static>> {
     let loss = "Nothing is lost: your computer stays as it was last suspended, and this kiosk is wiped.";
-    vec![Line::raw(loss), Line::raw(""), choice("Y", "Yes, give up"), choice("N", "No, go on")]
+    vec![Line::raw(loss), Line::raw(""), choice("Y", "Yes, give up"), choice("N", "No, continue")]
 }
 
 /// The sentences from `at` on: as many as the window has room for, which are two on the smallest screen.
@@ -159,7 +159,7 @@ fn details(app: &App, height: u16) -> Vec<Line<'static>> {
                 lines.extend(progress::progress_lines(progress, 40));
             }
         }
-        None => lines.push(Line::raw("Asking the cache ...")),
+        None => lines.push(Line::raw("Asking this kiosk's cache")),
     }
     let Some(state) = &app.state else { return lines };
     lines.push(super::network_line(state));
@@ -177,7 +177,7 @@ fn details(app: &App, height: u16) -> Vec<Line<'static>> {
     if !state.wishes_missed.is_empty() {
         let wishes: Vec<_> =
             state.wishes_missed.iter().map(|miss| plain(&notice::item(&miss.item), 30)).collect();
-        lines.push(kit::pair("Missed", plain(&wishes.join(", "), 200)));
+        lines.push(kit::pair("Missing", plain(&wishes.join(", "), 400)));
     }
     lines.push(Line::raw(""));
     // The latest phases: a long session has walked through more than fit beside the frame, what is above, two lines

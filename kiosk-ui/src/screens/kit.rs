@@ -13,6 +13,8 @@ use std::borrow::Cow;
 
 /// The longest foreign sentence that is drawn, in characters.
 pub const SENTENCE: usize = 400;
+/// More rows than any text that is drawn has.
+const MOST_ROWS: u16 = 200;
 
 /// Bars at the top and the bottom.
 pub const BAR: Style = Style::new().fg(Color::Black).bg(Color::Gray);
@@ -73,27 +75,48 @@ pub fn panel(frame: &mut Frame, area: Rect, title: &str) -> Rect {
     indented(inside, 2)
 }
 
-/// A box in the middle of `area`, as high as its lines need.
-pub fn card(frame: &mut Frame, area: Rect, title: &str, width: u16, lines: Vec<Line>) {
+/// A box in the middle of `area`, as high as its lines need; what does not fit is on further pages.
+pub fn card(frame: &mut Frame, area: Rect, title: &str, width: u16, lines: Vec<Line>, page: i16) {
     let width = width.min(area.width);
-    let inside = width.saturating_sub(6).max(1);
-    let paragraph = Paragraph::new(lines).wrap(Wrap { trim: false });
-    let rows = paragraph_rows(&paragraph, inside, area.height);
+    let rows = rows(&lines, width.saturating_sub(6).max(1));
     let at = centred(area, width, rows.saturating_add(4));
     frame.render_widget(Clear, at);
     let inner = panel(frame, at, title);
     let (_, inner) = cut_top(inner, 1);
-    frame.render_widget(paragraph, inner);
+    paged(frame, inner, lines, page);
 }
 
-/// How many rows a paragraph takes at a width: drawn into a buffer of its own, because the wrapping is ratatui's.
-fn paragraph_rows(paragraph: &Paragraph, width: u16, most: u16) -> u16 {
+/// Lines of text, wrapped at words; what does not fit is on further pages, and the last row says so.
+pub fn paged(frame: &mut Frame, area: Rect, lines: Vec<Line>, page: i16) {
+    let rows = rows(&lines, area.width);
+    let paragraph = Paragraph::new(lines).wrap(Wrap { trim: false });
+    if rows <= area.height || area.height < 2 {
+        return frame.render_widget(paragraph, area);
+    }
+    let (area, foot) = cut_bottom(area, 1);
+    let pages = rows.div_ceil(area.height);
+    let page = i32::from(page).rem_euclid(i32::from(pages)) as u16;
+    frame.render_widget(paragraph.scroll((page * area.height, 0)), area);
+    let words = format!("Page {} of {pages}: Up and Down turn the pages.", page + 1);
+    line(frame, foot, 0, Line::styled(words, WARN));
+}
+
+/// How many rows lines take at a width: drawn into a buffer of their own, because the wrapping is ratatui's.
+pub fn rows(lines: &[Line], width: u16) -> u16 {
     use ratatui::{buffer::Buffer, widgets::Widget};
-    let area = Rect::new(0, 0, width, most);
-    let mut buffer = Buffer::empty(area);
-    paragraph.render(area, &mut buffer);
-    let used = |row: u16| (0..width).any(|x| buffer[(x, row)].symbol() != " ");
-    (0..most).rev().find(|row| used(*row)).map_or(0, |row| row + 1)
+    let paragraph = Paragraph::new(lines.to_vec()).wrap(Wrap { trim: false });
+    let count = |most: u16| {
+        let area = Rect::new(0, 0, width, most);
+        let mut buffer = Buffer::empty(area);
+        (&paragraph).render(area, &mut buffer);
+        let used = |row: u16| (0..width).any(|x| buffer[(x, row)].symbol() != " ");
+        (0..most).rev().find(|row| used(*row)).map_or(0, |row| row + 1)
+    };
+    // Few texts have more rows than the small buffer.
+    match count(24) {
+        24 => count(MOST_ROWS),
+        rows => rows,
+    }
 }
 
 /// A key and what it does, for the bottom line.

@@ -16,40 +16,49 @@ use ratatui::{
 
 pub(super) fn keys(app: &App) -> Vec<Hint> {
     match app.list.current() {
-        Some(_) => vec![
-            ("Enter", "Resume"),
-            ("Up/Down", "Choose"),
-            ("C", "Cold boot"),
-            ("R", "Read again"),
-            ("L", "Log out"),
-        ],
-        None => vec![("R", "Read again"), ("L", "Log out")],
+        Some(_) => {
+            let mut keys = vec![
+                ("Enter", "Resume"),
+                ("Up/Down", "Choose"),
+                ("C", "Cold boot"),
+                ("R", "Refresh"),
+                ("L", "Log out"),
+            ];
+            // On a narrow terminal there is no room for what every list has.
+            keys.retain(|(key, _)| app.size.0 >= 80 || *key != "Up/Down");
+            keys
+        }
+        None => vec![("R", "Refresh"), ("L", "Log out")],
     }
 }
 
 pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect) {
-    let (upper, lower) = kit::cut_bottom(area, 10);
+    // What went wrong has the room of the details.
+    let (upper, lower) = kit::cut_bottom(area, if app.list.trouble.is_some() { 0 } else { 10 });
     // The words that programs wait for come with the list, so that what they type next reaches it.
     let title = if app.list.parcels.is_some() { "Your computers" } else { "Welcome" };
     let inside = kit::panel(frame, upper, title);
     match (&app.list.parcels, &app.list.trouble) {
         (_, Some(trouble)) => kit::text(frame, inside, kit::trouble(trouble)),
         (None, None) => {
-            let words = format!("Asking the parcel server ...  {}", kit::spinner(app.now));
+            let words = format!("Asking the parcel server  {}", kit::spinner(app.now));
             kit::text(frame, inside, vec![Line::raw(words)]);
         }
         (Some(parcels), None) if parcels.is_empty() => {
             kit::text(
                 frame,
                 inside,
-                vec![Line::raw("You have none yet. Your IT desk can make one for you.")],
+                vec![Line::raw("You have no computer here yet. Your IT desk can make one for you.")],
             );
         }
         (Some(parcels), None) => rows(app, parcels, frame, inside),
     }
+    if app.list.trouble.is_some() {
+        return;
+    }
     let lower_inside = kit::panel(frame, lower, "Details");
-    if let Some(parcel) = app.list.current().filter(|_| app.list.trouble.is_none()) {
-        kit::text(frame, lower_inside, details(app, parcel));
+    if let Some(parcel) = app.list.current() {
+        kit::text(frame, lower_inside, details(app, parcel, lower_inside));
     }
 }
 
@@ -58,8 +67,15 @@ const WHEN: usize = 18;
 const WHERE: usize = 18;
 
 fn rows(app: &App, parcels: &[ParcelInfo], frame: &mut Frame, area: Rect) {
-    let state = if app.list.asking.is_some() { "Asking ..." } else { "State" };
-    let heading = format!("  {:<NAME$}{:<WHEN$}{:<WHERE$}{state}", "Name", "Suspended (UTC)", "on");
+    let state = if app.list.asking.is_some() { "Asking" } else { "State" };
+    // A narrow terminal has no room for the kiosk; the details name it.
+    let place = if wide(area) { WHERE } else { 0 };
+    let heading = format!(
+        "  {:<NAME$}{:<WHEN$}{:<place$}{state}",
+        "Name",
+        "Suspended (UTC)",
+        if wide(area) { "on" } else { "" }
+    );
     kit::line(frame, area, 0, Line::styled(heading, kit::DIM));
     let (_, area) = kit::cut_top(area, 1);
     let room = usize::from(area.height).max(1);
@@ -74,11 +90,11 @@ fn rows(app: &App, parcels: &[ParcelInfo], frame: &mut Frame, area: Rect) {
             (None, false) => "shut down",
         };
         let words = format!(
-            "{} {:<NAME$}{:<WHEN$}{:<WHERE$}{state}",
+            "{} {:<NAME$}{:<WHEN$}{:<place$}{state}",
             if here { ">" } else { " " },
             plain(&parcel.name, NAME - 1),
             parcel.suspended_at.map_or("never".to_owned(), text::minute),
-            parcel.suspended_on.as_ref().map_or(String::new(), |kiosk| name(kiosk, WHERE - 1)),
+            parcel.suspended_on.as_ref().map_or(String::new(), |on| name(on, place.saturating_sub(1))),
         );
         let style = if here { kit::CURSOR } else { Style::new() };
         let width = usize::from(area.width);
@@ -86,20 +102,27 @@ fn rows(app: &App, parcels: &[ParcelInfo], frame: &mut Frame, area: Rect) {
     }
 }
 
-fn details(app: &App, parcel: &ParcelInfo) -> Vec<Line<'static>> {
+/// Whether a list has room for the kiosk on which a computer was suspended.
+fn wide(area: Rect) -> bool {
+    usize::from(area.width) >= NAME + WHEN + WHERE + 11
+}
+
+fn details(app: &App, parcel: &ParcelInfo, area: Rect) -> Vec<Line<'static>> {
+    let on = parcel.suspended_on.as_ref().filter(|_| !wide(area));
+    let on = on.map_or(String::new(), |on| format!(", suspended on {}", name(on, 30)));
     let mut lines = vec![Line::from(vec![
-        Span::styled(plain(&parcel.name, 60), kit::STRONG),
-        Span::raw(format!("   version {}, disk {}", parcel.version, text::bytes(parcel.disk_bytes))),
+        Span::styled(plain(&parcel.name, 64), kit::STRONG),
+        Span::raw(format!("   version {}, disk {}{on}", parcel.version, text::bytes(parcel.disk_bytes))),
     ])];
     match &parcel.tag {
         Some(tag) => lines.extend(needs(tag)),
-        None => lines.push(kit::pair("Needs", "not known before its first start")),
+        None => lines.push(kit::pair("Requires", "not known before its first start")),
     }
     if let Some(lock) = &parcel.lock {
         let place = holder(app, &lock.kiosk);
         let words = format!(
             "In use by {} {place} since {} UTC.",
-            plain(&lock.principal, 40),
+            plain(&lock.principal, 80),
             text::minute(lock.since)
         );
         lines.push(Line::styled(words, kit::WARN));
@@ -108,7 +131,7 @@ fn details(app: &App, parcel: &ParcelInfo) -> Vec<Line<'static>> {
         lines.push(Line::raw("Its memory could not be saved. Its disk is whole, as after a power cut."));
         lines.push(Line::raw("Enter starts it from its disk; what was open and not saved is lost."));
     } else if parcel.suspended {
-        lines.push(Line::raw("Enter resumes it where you left it; C starts it afresh from its disk."));
+        lines.push(Line::raw("Enter resumes it where you left it. C starts it from its disk."));
     } else {
         lines.push(Line::raw("It is shut down: Enter starts it from its disk."));
     }
@@ -140,9 +163,9 @@ fn needs(tag: &Tag) -> Vec<Line<'static>> {
     wants.extend(wishes.cores.map(|n| format!("{n} cores")));
     wants.extend(wishes.sound.then(|| "sound".to_owned()));
     wants.extend(wishes.kbit_per_s.map(|n| format!("{n} kbit/s")));
-    let mut lines = vec![kit::pair("Needs", first)];
+    let mut lines = vec![kit::pair("Requires", first)];
     if !wants.is_empty() {
-        lines.push(kit::pair("Wishes", wants.join(", ")));
+        lines.push(kit::pair("Prefers", wants.join(", ")));
     }
     lines
 }
@@ -158,16 +181,16 @@ pub(super) fn opening_keys(app: &App) -> Vec<Hint> {
 
 pub(super) fn opening(app: &App, frame: &mut Frame, area: Rect) {
     let Some(Opening { name, step, .. }) = &app.opening else { return };
-    let at = kit::centred(area, 66, 13);
+    let at = kit::centred(area, 66, 14);
     let inside = kit::panel(frame, at, &format!("Opening {}", plain(name, 40)));
     let (_, inside) = kit::cut_top(inside, 1);
     match step {
         Step::Working { .. } => {
-            let words = format!("Working out its key from your password ...  {}", kit::spinner(app.now));
+            let words = format!("Opening it with your password  {}", kit::spinner(app.now));
             kit::text(frame, inside, vec![Line::styled(words, kit::STRONG)]);
         }
         Step::Told => {
-            let words = format!("It is open. Preparing this kiosk ...  {}", kit::spinner(app.now));
+            let words = format!("It is open. Preparing this kiosk  {}", kit::spinner(app.now));
             kit::text(frame, inside, vec![Line::styled(words, kit::STRONG)]);
         }
         Step::Failed(trouble) => kit::text(frame, inside, kit::trouble(trouble)),
@@ -180,7 +203,7 @@ pub(super) fn opening(app: &App, frame: &mut Frame, area: Rect) {
                     Line::raw("Type the password you had then, or the recovery key."),
                 ]
             } else {
-                vec![Line::raw("Type the password that you log in with once more, or the recovery key.")]
+                vec![Line::raw("Type the password that you log in with, or the recovery key.")]
             };
             kit::text(frame, inside, lines);
             let (_, lower) = kit::cut_top(inside, 5);

@@ -105,7 +105,7 @@ fn keys(app: &App) -> Vec<Hint> {
     match app.view() {
         View::Starting | View::Run => Vec::new(),
         View::Locked => proof::KEYS.to_vec(),
-        View::Notice | View::Report => vec![("Enter", "Go on")],
+        View::Notice | View::Report => vec![("Enter", "Continue")],
         View::Login => login::keys(app),
         View::Diagnosis => app.diagnosis.as_ref().map_or_else(Vec::new, diagnosis::keys),
         View::List => list::keys(app),
@@ -118,7 +118,6 @@ fn keys(app: &App) -> Vec<Hint> {
 fn chrome(app: &App, frame: &mut Frame, keys: &[Hint]) -> Rect {
     let (top, rest) = cut_top(frame.area(), 1);
     let (rest, bottom) = cut_bottom(rest, 1);
-    let (rest, below) = cut_bottom(rest, 1);
     let kiosk = app.state.as_ref().map_or(String::new(), |state| name(&state.kiosk, 24));
     let right = format!("{kiosk}   {} UTC ", text::minute(app.now));
     let room = usize::from(top.width).saturating_sub(right.chars().count() + 2);
@@ -136,7 +135,7 @@ fn chrome(app: &App, frame: &mut Frame, keys: &[Hint]) -> Rect {
     };
     let lost = match &app.state {
         Some(_) if !app.connected => {
-            Some("This kiosk's manager does not answer; connecting again ...".to_owned())
+            Some("A part of this kiosk does not answer. Connecting again.".to_owned())
         }
         Some(state) => {
             let leaving = app.logs_out_soon().map(|seconds| {
@@ -150,7 +149,7 @@ fn chrome(app: &App, frame: &mut Frame, keys: &[Hint]) -> Rect {
             let unused = not_used(state);
             let offline = || {
                 offline.then(|| match &unused {
-                    None => format!("No network: {}", plain(&state.network_detail, 120)),
+                    None => format!("No network: {}", network_words(state)),
                     Some(unused) => format!("No network, and {unused}: F8 says more."),
                 })
             };
@@ -164,9 +163,10 @@ fn chrome(app: &App, frame: &mut Frame, keys: &[Hint]) -> Rect {
         }
         None => None,
     };
-    if let Some(lost) = lost {
-        frame.render_widget(Line::from(Span::styled(format!(" {lost}"), WARN)), below);
-    }
+    let lines: Vec<_> = lost.into_iter().map(|lost| Line::styled(lost, WARN)).collect();
+    let rows = kit::rows(&lines, rest.width.saturating_sub(2)).clamp(1, 3);
+    let (rest, below) = cut_bottom(rest, rows);
+    kit::text(frame, kit::indented(below, 1), lines);
     rest
 }
 
@@ -201,8 +201,15 @@ fn starting(app: &App, frame: &mut Frame, area: Rect) {
         Line::raw(plain(doing, 200)),
     ];
     lines.extend(network);
-    let at = kit::centred(area, 60, 8);
+    let at = kit::centred(area, 60, kit::rows(&lines, area.width.min(60)).max(8));
     kit::text(frame, at, lines);
+}
+
+/// How the network is, without the words that stand before it on the screen.
+fn network_words(state: &parcel::wire::session::State) -> String {
+    let words = plain(&state.network_detail, 200);
+    let bare = ["No network: ", "Network: "].iter().find_map(|head| words.strip_prefix(head));
+    bare.map_or(words.clone(), str::to_owned)
 }
 
 /// Server and network, as the login screen and the notices show them.
@@ -214,7 +221,7 @@ fn network_line(state: &State) -> Line<'static> {
     // What says the same once more is left out.
     let detail = match &state.network {
         Some(network) if state.network_detail.contains(network.as_str()) => String::new(),
-        _ => plain(&state.network_detail, 120),
+        _ => network_words(state),
     };
     Line::from(vec![
         Span::styled(format!("{:<10}", "Network"), kit::DIM),

@@ -13,46 +13,58 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect) {
     if let Some(holder) = &notice.holder {
         lines.push(Line::raw(format!(
             "In use by {} {} since {} UTC.",
-            plain(&holder.principal, 40),
+            plain(&holder.principal, 80),
             list::holder(app, &holder.kiosk),
             text::minute(holder.since)
         )));
         lines.push(Line::raw(""));
     }
     if hardware {
-        lines.extend(table(&notice.misses));
+        lines.extend(table(&notice.misses, area.width.min(76).saturating_sub(6)));
         lines.push(Line::raw(""));
         lines.push(Line::raw(
             "Nothing was changed. Your computer stays as you suspended it; try another kiosk.",
         ));
         if notice.misses.iter().filter(|miss| miss.must).all(|miss| miss.only_to_resume()) {
             lines.push(Line::raw(
-                "Or boot it from its disk here (C in the list): its programs end, and what they had not written is lost.",
+                "Or start it from its disk here (C in the list): its programs end, and what they did not save is lost.",
             ));
         }
         lines.push(Line::raw(""));
     }
     lines.push(Line::styled(format!("Code for IT: {}", notice.code), kit::DIM));
-    kit::card(frame, area, title, 76, lines);
+    kit::card(frame, area, title, 76, lines, app.page);
 }
 
 /// The most misses that are listed one by one.
 const MOST: usize = 8;
 
-/// Each requirement that is not met.
-pub(super) fn table(misses: &[Miss]) -> Vec<Line<'static>> {
-    let heading = format!("{:<8}{:<24}{:<18}{}", "", "What", "Needed", "Found");
-    let mut lines = vec![Line::styled(heading, kit::DIM)];
-    for miss in misses.iter().take(MOST) {
-        let (word, style) = if miss.must { ("must", kit::BAD) } else { ("should", kit::WARN) };
-        let words = format!(
-            "{word:<8}{:<24}{:<18}{}",
-            plain(&item(&miss.item), 23),
-            plain(&miss.needed, 17),
-            plain(&miss.found, 20)
-        );
-        lines.push(Line::styled(words, style));
+/// Each requirement that is not met: as a table where all of it fits `width`, else in sentences.
+pub(super) fn table(misses: &[Miss], width: u16) -> Vec<Line<'static>> {
+    let rows: Vec<_> = misses
+        .iter()
+        .take(MOST)
+        .map(|miss| {
+            let (word, style) = if miss.must { ("required", kit::BAD) } else { ("preferred", kit::WARN) };
+            (word, plain(&item(&miss.item), 60), plain(&miss.needed, 60), plain(&miss.found, 60), style)
+        })
+        .collect();
+    let fits = |cell: &str, room: usize| cell.chars().count() < room;
+    let [what, needed, found] = [24, 18, usize::from(width).saturating_sub(53) + 1];
+    let tabled = width >= 64
+        && rows.iter().all(|row| fits(&row.1, what) && fits(&row.2, needed) && fits(&row.3, found));
+    let mut lines = Vec::new();
+    if tabled {
+        let heading = format!("{:<11}{:<what$}{:<needed$}{}", "", "What", "Needed", "Found");
+        lines.push(Line::styled(heading, kit::DIM));
     }
+    lines.extend(rows.into_iter().map(|(word, item, need, here, style)| {
+        let words = match tabled {
+            true => format!("{word:<11}{item:<what$}{need:<needed$}{here}"),
+            false => format!("{word}: {item}: needed {need}, found {here}"),
+        };
+        Line::styled(words, style)
+    }));
     if misses.len() > MOST {
         lines.push(Line::raw(format!("and {} more", misses.len() - MOST)));
     }

@@ -42,11 +42,11 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect) {
     let Some(state) = &app.state else { return };
     let phases = shown(state);
     let inside = kit::panel(frame, kit::centred(area, 76, 21), &title(state));
-    let (_, inside) = kit::cut_top(inside, 1);
+    let (_, inside) = kit::cut_top(inside, u16::from(inside.height > 13));
     for (row, phase) in phases.iter().enumerate() {
         kit::line(frame, inside, row as u16, phase_line(state, *phase, app.now));
     }
-    let (_, rest) = kit::cut_top(inside, phases.len() as u16 + 1);
+    let (_, rest) = kit::cut_top(inside, phases.len() as u16 + u16::from(inside.height > 13));
     let mut lines = vec![Line::styled(plain(&state.doing, 200), kit::STRONG)];
     if let Some(progress) = &state.progress {
         lines.extend(progress_lines(progress, usize::from(rest.width.saturating_sub(7)).min(50)));
@@ -58,12 +58,12 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect) {
     }
     if !state.wishes_missed.is_empty() {
         lines.push(Line::styled(
-            "Hardware: it runs here, but not all that it wishes for is there.",
+            "Hardware: your computer runs here, but this kiosk lacks something that it prefers.",
             kit::WARN,
         ));
-        lines.extend(notice::table(&state.wishes_missed));
+        lines.extend(notice::table(&state.wishes_missed, rest.width));
     }
-    kit::text(frame, rest, lines);
+    kit::paged(frame, rest, lines, app.page);
 }
 
 /// Without a save, a session is not suspended but ended.
@@ -166,7 +166,7 @@ pub(super) fn waiting_lines(waiting: &Waiting) -> Vec<Line<'static>> {
             format!("Waiting for {} {pieces} for {}.", waiting.pieces, text::span(waiting.seconds)),
             kit::WARN,
         ),
-        Line::styled(plain(&waiting.reason, 200), kit::WARN),
+        Line::styled(plain(&waiting.reason, kit::SENTENCE), kit::WARN),
         kit::code(waiting.code),
     ]
 }

@@ -15,12 +15,6 @@ const LOSS: &str = "Everything since your computer was last suspended is lost. I
 
 /// The locked screen. Nothing of the guest is in it.
 pub(super) fn locked(app: &App, frame: &mut Frame, area: Rect) {
-    let at = kit::centred(area, 58, 13);
-    let inside = kit::panel(frame, at, "Locked");
-    let who = app.state.as_ref().and_then(|state| state.login.as_ref()).map_or("", |login| &login.principal);
-    kit::line(frame, inside, 1, kit::pair("User", format!(" {}", plain(who, 40))));
-    form(app, frame, inside, 3);
-    let (_, rest) = kit::cut_top(inside, 5);
     let mut lines = message(app);
     if lines.is_empty() {
         lines = vec![
@@ -29,23 +23,33 @@ pub(super) fn locked(app: &App, frame: &mut Frame, area: Rect) {
             Line::raw("F9 suspends it: it goes home as it is, and this kiosk is free for the next user."),
         ];
     }
+    let width = area.width.min(58);
+    let rows = kit::rows(&lines, width.saturating_sub(6));
+    let at = kit::centred(area, width, rows.saturating_add(7).max(13));
+    let inside = kit::panel(frame, at, "Locked");
+    let who = app.state.as_ref().and_then(|state| state.login.as_ref()).map_or("", |login| &login.principal);
+    kit::line(frame, inside, 1, kit::pair("User", format!(" {}", plain(who, 40))));
+    form(app, frame, inside, 3);
+    let (_, rest) = kit::cut_top(inside, 5);
     kit::text(frame, rest, lines);
 }
 
 /// The window that gives work up.
 pub(super) fn give_up(app: &App, frame: &mut Frame) {
-    let at = kit::centred(frame.area(), 66, 16);
+    let mut lines = message(app);
+    if lines.is_empty() {
+        lines =
+            vec![Line::raw("Type your password to give your work up. Esc goes back, and nothing is lost.")];
+    }
+    let width = frame.area().width.min(66);
+    let rows = kit::rows(&lines, width.saturating_sub(6));
+    let at = kit::centred(frame.area(), width, rows.saturating_add(10).max(16));
     frame.render_widget(Clear, at);
     let inside = kit::panel(frame, at, "Give up?");
     let (inside, keys) = kit::cut_bottom(inside, 1);
     kit::text(frame, Rect { height: inside.height.min(4), ..inside }, vec![Line::styled(LOSS, kit::BAD)]);
     form(app, frame, inside, 5);
     let (_, rest) = kit::cut_top(inside, 7);
-    let mut lines = message(app);
-    if lines.is_empty() {
-        lines =
-            vec![Line::raw("Type your password to give your work up. Esc goes back, and nothing is lost.")];
-    }
     kit::text(frame, rest, lines);
     let back = if app.guard.is_blank() { ("Esc", "Back") } else { ("Esc", "Clear") };
     kit::line(frame, keys, 0, kit::hints(&[("Enter", "Give up"), back]));

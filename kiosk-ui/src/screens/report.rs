@@ -12,7 +12,7 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect) {
     let Some(report) = app.state.as_ref().and_then(|state| state.report.as_ref()) else { return };
     let mut lines = vec![match report.committed {
         Some(version) => Line::raw(format!("Your computer is home, as version {version}, whole.")),
-        None => Line::raw("The server confirmed no new version of your computer in this session."),
+        None => Line::raw("The server has no new version of your computer from this session."),
     }];
     lines.push(if report.verified {
         Line::styled(
@@ -27,11 +27,11 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect) {
     let (failed, passed): (Vec<_>, Vec<_>) = report.checks.iter().partition(|check| !check.ok);
     for check in failed.into_iter().chain(passed) {
         let (mark, style) = if check.ok { ("[yes] ", kit::GOOD) } else { ("[NO]  ", kit::BAD) };
-        let mut words = plain(&check.what, 60);
+        let mut words = plain(&check.what, 80);
         if !check.ok && !check.found.is_empty() {
-            words = format!("{words}: {}", plain(&check.found, 60));
+            words = format!("{words}: {}", plain(&check.found, 300));
         }
         lines.push(Line::from(vec![Span::styled(mark, style), Span::raw(words)]));
     }
-    kit::card(frame, area, "Wipe report", 76, lines);
+    kit::card(frame, area, "Wipe report", 76, lines, app.page);
 }

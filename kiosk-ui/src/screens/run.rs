@@ -32,7 +32,7 @@ pub(super) fn draw(app: &App, frame: &mut Frame) {
             frame.set_cursor_position(at);
         }
     } else {
-        let words = format!("Connecting to your computer's console ...  {}", kit::spinner(app.now));
+        let words = format!("Connecting to your computer  {}", kit::spinner(app.now));
         kit::text(frame, kit::centred(screen, 60, 3), vec![Line::styled(words, kit::STRONG)]);
     }
     status(app, frame, bar);
@@ -65,32 +65,41 @@ fn status(app: &App, frame: &mut Frame, bar: Rect) {
             let name = name.map_or(String::new(), |name| format!(" {}  ", plain(name, room)));
             vec![Span::raw(name), Span::styled(format!(" {words} "), style)]
         }
-        None => ordinary(app, state, key, alarm),
+        None => ordinary(app, state, key, alarm, left),
     };
     frame.render_widget(Line::from(spans), Rect { width: left, ..bar });
     frame.render_widget(Line::styled(clock, kit::BAR), right);
 }
 
-fn ordinary(app: &App, state: &State, key: Style, alarm: Style) -> Vec<Span<'static>> {
-    let name = state.parcel.as_ref().map_or(String::new(), |name| plain(name, 24));
-    let mut spans = vec![
-        Span::raw(format!(" {name}  ")),
-        Span::styled(" Ctrl-] ", key),
-        Span::raw(" or "),
-        Span::styled(" F12 ", key),
-        Span::raw(" menu  "),
-    ];
+/// The long words if they fit behind what is there, else the short ones.
+fn fitting(room: u16, before: &[Span], long: String, short: String) -> String {
+    let used: usize = before.iter().map(Span::width).sum();
+    if used + long.chars().count() <= usize::from(room) { long } else { short }
+}
+
+fn ordinary(app: &App, state: &State, key: Style, alarm: Style, room: u16) -> Vec<Span<'static>> {
+    // The words behind them come first: these have at most 36 characters.
+    let most = usize::from(room).saturating_sub(62).min(24);
+    let name = state.parcel.as_ref().map_or(String::new(), |name| plain(name, most));
+    let mut spans = vec![Span::raw(format!(" {name}  ")), Span::styled(" Ctrl-] ", key)];
+    if room >= 64 {
+        spans.extend([Span::raw(" or "), Span::styled(" F12 ", key)]);
+    }
+    spans.push(Span::raw(" menu  "));
     if !app.connected {
-        spans.push(Span::styled(" kiosk manager does not answer ", alarm));
+        spans.push(Span::styled(" This kiosk does not answer ", alarm));
     } else if app.waits_for_init() {
-        spans.push(Span::styled(" One moment ... ", key));
+        spans.push(Span::styled(" One moment ", key));
     } else if app.log_in_is() == LogInIs::Renewed {
         spans.push(Span::styled(format!(" {} ", again::DONE), key));
     } else if let Some(waiting) = &state.waiting {
-        let words = format!(" Waiting {}: {} ", text::span(waiting.seconds), plain(&waiting.reason, 80));
-        spans.push(Span::styled(words, alarm));
+        let long = format!(" Waiting {}: {} ", text::span(waiting.seconds), plain(&waiting.reason, 200));
+        let short = format!(" Waiting {}: D tells why ", text::span(waiting.seconds));
+        spans.push(Span::styled(fitting(room, &spans, long, short), alarm));
     } else if state.network.is_none() {
-        spans.push(Span::styled(format!(" No network: {} ", plain(&state.network_detail, 80)), alarm));
+        let long = format!(" No network: {} ", super::network_words(state));
+        let words = fitting(room, &spans, long, " No network: D tells why ".to_owned());
+        spans.push(Span::styled(words, alarm));
     } else if state.clock_behind {
         spans.push(Span::styled(format!(" {CLOCK} "), Style::new().fg(Color::Black).bg(Color::Yellow)));
     }

@@ -432,10 +432,14 @@ pub fn report(verified: bool) -> WipeReport {
         committed: verified.then_some(Version(8)),
         checks: vec![
             check("no process of the session is left", true, ""),
-            check("nothing of the session is mounted", true, ""),
-            check("the cache's key is gone from the kernel", true, ""),
-            check("the cache is erased", verified, if verified { "" } else { "/dev/vdb still holds data" }),
-            check("no ticket of the session is left", true, ""),
+            check("the cache is not mounted", true, ""),
+            check("no key of the session is left in the kernel", true, ""),
+            check(
+                "no mapping of the cache's disk is left",
+                verified,
+                if verified { "" } else { "waystation-cache" },
+            ),
+            check("no file or socket of the session is left", true, ""),
         ],
     }
 }

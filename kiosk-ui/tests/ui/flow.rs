@@ -202,7 +202,7 @@ fn a_cold_boot_and_a_broken_lock_are_confirmed() {
     // What that costs is said, too.
     let mut desk = Desk::at_list();
     desk.keys("jc");
-    assert!(desk.text().contains("what they had not written is lost"), "{}", desk.text());
+    assert!(desk.text().contains("what they did not save is lost"), "{}", desk.text());
     desk.keys("b");
     desk.opened(list[1].id, Ok(()));
     assert_eq!(desk.did(), [resume(list[1].id, "travel", true, true)]);

@@ -9,6 +9,7 @@ mod kerberos;
 mod keyboard;
 mod kiosk;
 mod lock;
+mod longest;
 mod peers;
 mod pty;
 mod random;

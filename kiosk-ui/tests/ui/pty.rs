@@ -134,7 +134,7 @@ fn it_finds_init_again_and_leaves_the_terminal_as_it_was() {
     init.say(state(Phase::Login));
     kiosk.wait_for("Log in");
     drop(init);
-    kiosk.wait_for("manager does not answer");
+    kiosk.wait_for("A part of this kiosk does not answer");
     let init = Init::listen(dir.path());
     let mut back = state(Phase::Login);
     back.kiosk = "kiosk-again".into();
