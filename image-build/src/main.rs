@@ -28,12 +28,12 @@ struct Cli {
 enum Command {
     /// Builds kiosk.efi, kiosk.img and netboot/ from Debian packages and the release binaries.
     #[command(after_help = "Example:\n  image-build build --config kiosk.toml --out kiosk\n\n\
-        The output folder is replaced in one step when all of it is whole; whatever goes wrong before leaves it as it was.")]
+        The output folder is replaced in one step when the build is complete; a build that fails leaves it as it was.")]
     Build {
         /// The kiosk's configuration.
         #[arg(long)]
         config: PathBuf,
-        /// Folder for the result; made if absent, an earlier build in it is replaced.
+        /// Folder for the result; it is made if it does not exist, and an earlier build in it is replaced.
         #[arg(long)]
         out: PathBuf,
         /// Folder of the release binaries [default: where image-build is].
@@ -49,7 +49,7 @@ enum Command {
     /// Lists the keyboard layouts that an image carries, for console.keymap.
     #[command(after_help = "Example:\n  image-build keymaps")]
     Keymaps,
-    /// Says what is wrong with a kiosk.toml, if anything.
+    /// Checks a kiosk.toml, and prints each mistake.
     #[command(after_help = "Example:\n  image-build check --config kiosk.toml --json")]
     Check {
         /// The kiosk's configuration.
@@ -109,7 +109,7 @@ fn run_build(
             let modules: Vec<&str> = manifest.firmware_absent.keys().map(String::as_str).collect();
             println!(
                 "Some devices of these drivers need firmware that is not in the image: {}.\n\
-                 manifest.json names the files; hardware.firmware in kiosk.toml takes the packages that have them.",
+                 manifest.json names the files; name the packages that have them in hardware.firmware of kiosk.toml.",
                 modules.join(", ")
             );
         }
@@ -130,9 +130,8 @@ fn run_check(path: PathBuf, json: bool) -> Result<ExitCode, BuildError> {
     let config = result?;
     if config.kiosk.realm.weak_preauth {
         println!(
-            "{}: realm.weak_preauth is true: whoever is on the path to the KDC can try passwords at home, at the speed \
-             of their own machines, on what a log-in sends, and a password that is found opens the user's parcels. \
-             Better: SPAKE or anonymous PKINIT (pkinit_anchors) on the KDC, or a KDC proxy (kdc_proxy)",
+            "{}: realm.weak_preauth is true: anyone on the path to the KDC can guess the password from what a log-in \
+             sends, at the speed of their own machines, and the password opens the user's parcels. Better: SPAKE or anonymous PKINIT (pkinit_anchors) on the KDC, or a KDC proxy (kdc_proxy)",
             path.display()
         );
     }

@@ -30,10 +30,10 @@ struct Args {
     /// The configuration.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// Only check the configuration and the files it names; say the first mistake, if there is one.
+    /// Check the configuration and the files it names, print the first mistake, and exit.
     #[arg(long)]
     check: bool,
-    /// What is logged: error, warn, info, debug, or by module as in "info,access=warn".
+    /// What to log: error, warn, info, debug, or by module as in "info,access=warn".
     #[arg(long, value_name = "FILTER", default_value = "info")]
     log: EnvFilter,
     #[command(subcommand)]
@@ -47,10 +47,10 @@ enum Command {
     #[command(after_help = "Run it as the user that runs the server.\n\n\
         Example:\n  parcel-server --config /etc/waystation/server.toml init-store")]
     InitStore,
-    /// Says that the store was restored from a backup, or brought from another machine: it begins a new generation.
+    /// Marks the store as restored from a backup or moved from another machine: it begins a new generation.
     #[command(
-        after_help = "Run it as the user that runs the server, which must be stopped. A session that works on a parcel \
-        then learns that the store is an earlier one, and waits where its work would not fit.\n\n\
+        after_help = "Run it as the user that runs the server, which must be stopped. Sessions then \
+        learn that the store is an earlier one; those whose work does not fit it wait.\n\n\
         Example:\n  parcel-server --config /etc/waystation/server.toml restored"
     )]
     Restored,

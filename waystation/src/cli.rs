@@ -18,11 +18,11 @@ use std::{
 };
 use tokio::task::{JoinError, JoinHandle};
 
-/// Parcels on the parcel server: make them, look at them, lock and unlock them.
+/// Makes, shows, locks and unlocks parcels on a parcel server.
 ///
-/// Uses the Kerberos ticket that kinit got.
+/// Uses your Kerberos ticket: run kinit first.
 ///
-/// A command that fails, or is stopped by Ctrl-C, takes back what it has begun.
+/// A command that fails, or that Ctrl-C stops, removes what it began.
 ///
 /// Exit codes: 0 done, 1 failed, 2 wrong usage, 3 input that cannot be used, 4 no valid ticket, 5 server not reachable,
 /// 6 refused by the server (or no space there), 130 interrupted.
@@ -47,7 +47,7 @@ pub(super) struct Common {
     /// PEM file with the certificate of the server's CA.
     #[arg(long, global = true, env = "WAYSTATION_CA", default_value = "/etc/waystation/ca.pem")]
     pub ca: PathBuf,
-    /// Answer in JSON on the standard output; errors too.
+    /// Print the answer as JSON on standard output; errors, too.
     #[arg(long, global = true)]
     pub json: bool,
     /// What is to be taken back when the command does not come to its end.
@@ -60,13 +60,13 @@ enum Command {
     /// Makes a golden parcel from a disk image, a kernel and an initial RAM disk.
     #[command(after_help = import::EXAMPLE)]
     Import(import::Arguments),
-    /// Makes a user's parcel from a golden one; unchanged pieces stay shared.
+    /// Makes a user's parcel from a golden one; unchanged chunks stay shared.
     #[command(after_help = clone::EXAMPLE)]
     Clone(clone::Arguments),
-    /// Takes away a parcel whose import or cloning was not finished.
+    /// Removes a parcel whose import or clone was not finished.
     #[command(after_help = discard::EXAMPLE)]
     Discard(discard::Arguments),
-    /// Lists your parcels, and those you hold.
+    /// Lists your parcels, and those whose lock you hold.
     #[command(after_help = list::EXAMPLE)]
     Ls(list::Arguments),
     /// Shows a parcel and its versions.

@@ -22,8 +22,8 @@ use parcel::{
 use std::path::PathBuf;
 
 pub(super) const EXAMPLE: &str = "\
-The clone is opened with the password that its owner logs in with, so give that one; the recovery key, printed once, \
-opens it when the password was changed elsewhere and the old one is forgotten.
+The owner's log-in password opens the clone, so type that one. The recovery key, printed once, opens it after the owner has \
+changed the password and forgotten the old one.
 
 Example:
   waystation clone golden --key-file golden.key --name work --owner shanta@EXAMPLE.ORG --recovery-out shanta.txt";
@@ -37,10 +37,10 @@ pub(super) struct Arguments {
     /// Name of the new parcel, 1 to 64 characters.
     #[arg(long)]
     name: String,
-    /// Who gets it, as user@REALM; you yourself if left out.
+    /// Owner of the new parcel, as user@REALM [default: you].
     #[arg(long, value_name = "USER@REALM")]
     owner: Option<String>,
-    /// File whose first line is the owner's password; else it is asked for.
+    /// File whose first line is the owner's password; without it, the command asks.
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
     /// Write the recovery key to this new file instead of printing it.

@@ -3,8 +3,8 @@
 use super::{Result, cli::Answer, connect::Connection};
 
 pub(super) const EXAMPLE: &str = "\
-A command that fails does this by itself; it is for what a machine left behind that lost its power. A parcel that has a \
-version is never taken away.
+A command that fails does this by itself. Use it after a machine lost its power. A parcel that has a version is never \
+removed.
 
 Example:
   waystation ls --all
@@ -14,7 +14,7 @@ Example:
 pub(super) struct Arguments {
     /// Name or id of the parcel.
     parcel: String,
-    /// Take it away although another machine may be making it at this moment.
+    /// Remove it even if another machine may be making it now.
     #[arg(long = "break")]
     breaking: bool,
 }

@@ -18,10 +18,10 @@ use parcel::{
 use std::path::PathBuf;
 
 pub(super) const EXAMPLE: &str = "\
-The disk image is a raw one; where it is something else, the command says what it is and how to convert it. A disk \
-with partitions needs the one with the root in root=, such as root=/dev/vda1. With --key-file nobody but the owner of that file \
-can open the parcel; without it a password is asked for. A command that fails or is interrupted leaves nothing on the \
-server, and neither the key file nor the recovery file if it has made them.
+The disk image must be raw; for another format, the command shows how to convert it. For a disk with partitions, root= names \
+the one with the root, such as root=/dev/vda1. With --key-file, only that file opens the parcel; without it, the command asks \
+for a password. A command that fails or is interrupted leaves nothing on the server, and removes the key file and the \
+recovery file that it wrote.
 
 Example:
   waystation import --name golden --disk disk.img --kernel vmlinuz --initrd initrd.img \\
@@ -50,23 +50,22 @@ pub(super) struct Arguments {
     /// Virtual CPUs.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=32))]
     vcpus: u32,
-    /// CPU that the machine is given: x86-64-v1, x86-64-v2 or x86-64-v3.
+    /// CPU features that the machine gets: x86-64-v1, x86-64-v2 or x86-64-v3.
     #[arg(long, default_value = "x86-64-v2")]
     baseline: String,
-    /// File for the parcel key: written if it is not there, else used. Instead of a password.
+    /// File with the parcel key, instead of a password: written if it does not exist, else read.
     #[arg(long, alias = "key-out", value_name = "FILE")]
     key_file: Option<PathBuf>,
-    /// File whose first line is the password; else it is asked for.
+    /// File whose first line is the password; without it, the command asks.
     #[arg(long, value_name = "FILE", conflicts_with = "key_file")]
     password_file: Option<PathBuf>,
     /// Add a recovery key, and write it to this new file.
     #[arg(long, value_name = "FILE")]
     recovery_out: Option<PathBuf>,
-    /// Take a disk image in which no Linux is recognised, that ends before what is in it, or that lacks the root= of
-    /// --cmdline.
+    /// Import a disk image even if no Linux is found in it, if it is cut off, or if it lacks the root= of --cmdline.
     #[arg(long)]
     force_raw: bool,
-    /// zstd level.
+    /// Compression level of zstd: 1 is fast, 19 is small.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..=19))]
     zstd_level: i32,
 }

@@ -7,7 +7,7 @@ pub(super) const EXAMPLE: &str = "Example:\n  waystation ls --json";
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
-    /// Also parcels whose import or cloning was not finished.
+    /// Also list parcels whose import or clone was not finished.
     #[arg(long)]
     all: bool,
 }

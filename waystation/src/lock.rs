@@ -5,7 +5,7 @@ use parcel::wire::Code;
 
 pub(super) const LOCK_EXAMPLE: &str = "Example:\n  waystation lock work";
 pub(super) const UNLOCK_EXAMPLE: &str = "\
-With --break, what the session elsewhere has not committed can no longer be committed.
+With --break, the session elsewhere can no longer commit what it has not committed.
 
 Example:
   waystation unlock work --break";
@@ -20,7 +20,7 @@ pub(super) struct LockArguments {
 pub(super) struct UnlockArguments {
     /// Name or id of the parcel.
     parcel: String,
-    /// Release it although another of your sessions holds it.
+    /// Release it even if another of your sessions holds it.
     #[arg(long = "break")]
     breaking: bool,
 }

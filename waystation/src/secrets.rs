@@ -174,7 +174,7 @@ pub(super) fn write_recovery(path: &Path, recovery: &RecoveryKey, begun: &Begun)
 /// Where the key of an existing parcel comes from.
 #[derive(clap::Args)]
 pub(super) struct KeySource {
-    /// File with the parcel key, as import wrote it; else the parcel's password is asked for.
+    /// File with the parcel key, as import wrote it; without it, the command asks for the parcel's password.
     #[arg(long, value_name = "FILE")]
     pub key_file: Option<std::path::PathBuf>,
     /// Ask for the recovery key instead of the password.

@@ -14,7 +14,7 @@ use parcel::{
 
 pub(super) const EXAMPLE: &str = "\
 Settings: memory=MIB, vcpus=N, baseline=x86-64-vN (these only while the machine is off), screen=COLUMNSxROWS, cores=N, \
-sound=yes|no, bandwidth=KBIT; an empty value takes a wish away. A change is a new version.
+sound=yes|no, bandwidth=KBIT; an empty value removes a preference. A change is a new version.
 
 Example:
   waystation tag work --set memory=1024 --set bandwidth=2000";
@@ -23,7 +23,7 @@ Example:
 pub(super) struct Arguments {
     /// Name or id of the parcel.
     parcel: String,
-    /// Changes a requirement; may be given several times.
+    /// Change a requirement; may be repeated.
     #[arg(long, value_name = "WHAT=VALUE")]
     set: Vec<String>,
     #[command(flatten)]

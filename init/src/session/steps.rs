@@ -54,33 +54,33 @@ pub const SESSION: [Step; 10] = [
     },
     Step {
         phase: Phase::Lock,
-        doing: "Asking the server for your machine",
+        doing: "Asking the server for your computer",
         run: lock,
         undo: Undo { what: "release the lock", run: release_lock },
     },
     Step {
         phase: Phase::Open,
-        doing: "Opening your machine",
+        doing: "Opening your computer",
         run: open,
         undo: Undo { what: "nothing was changed on the server", run: nothing },
     },
     Step {
         phase: Phase::Restore,
-        doing: "Bringing your machine back",
+        doing: "Bringing your computer back",
         run: restore,
         undo: Undo { what: "end the virtual machine", run: end_machine },
     },
     Step {
         phase: Phase::Run,
-        doing: "Your machine is running",
+        doing: "Your computer is running",
         run: work,
         undo: Undo { what: "nothing was committed", run: nothing },
     },
     Step {
         phase: Phase::Save,
-        doing: "Pausing your machine and taking it over",
+        doing: "Pausing your computer and saving it",
         run: save,
-        undo: Undo { what: "let the machine go on", run: go_on },
+        undo: Undo { what: "let the machine continue", run: go_on },
     },
     Step {
         phase: Phase::Commit,
@@ -90,7 +90,7 @@ pub const SESSION: [Step; 10] = [
     },
     Step {
         phase: Phase::Unlock,
-        doing: "Giving the lock back",
+        doing: "Releasing the lock",
         run: unlock,
         undo: Undo { what: "the version committed stands", run: nothing },
     },
@@ -227,7 +227,7 @@ fn release_lock(kiosk: &mut Kiosk<'_>) -> Result<(), WireError> {
     }
     kiosk.state.phase = Phase::Unlock;
     kiosk.state.doing =
-        format!("Giving the lock back; that is tried for {} seconds", RELEASE_LIMIT.as_secs());
+        format!("Releasing the lock, for up to {} seconds", RELEASE_LIMIT.as_secs());
     kiosk.state.progress = None;
     kiosk.publish();
     let until = kiosk.sys.now() + RELEASE_LIMIT;
@@ -446,7 +446,7 @@ fn unlock(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
         None => {
             let why = match kiosk.status.waiting.as_ref().is_some_and(Waiting::needs_login) {
                 true => "Your log-in had run out, and nobody logged in again.",
-                false => "The parcel server does not answer any more.",
+                false => "The parcel server does not answer.",
             };
             return Err(Stop::Failed(WireError::new(Code::StillLocked, why)));
         }

@@ -13,29 +13,29 @@ pub(super) fn losses(live: &Live, committed: Option<Version>) -> String {
     let changes = match (live.changes, committed) {
         (Changes::None, None) => Cow::from(""),
         (Changes::None, Some(home)) => {
-            format!(" Version {home} of your machine is on the server, whole.").into()
+            format!(" Version {home} of your computer is on the server, whole.").into()
         }
         (Changes::Unsaved, _) if version == Version(0) => {
-            " Nothing of this machine had been saved yet: it starts from its beginning the next time.".into()
+            " Nothing of this computer had been saved yet: it starts from its beginning the next time.".into()
         }
         (Changes::Unsaved, _) => {
-            format!(" What changed since version {version} is lost; the machine resumes as it was then.").into()
+            format!(" What changed since version {version} is lost; your computer resumes as it was then.").into()
         }
         (Changes::InDoubt, _) => format!(
-            " Whether the server took your last changes is not known: the machine resumes as you left it, or as in \
+            " Your last changes may not have reached the server: your computer resumes as you left it, or as in \
              version {version}."
         )
         .into(),
     };
     let lock = match live.lock {
         Lock::None => "",
-        Lock::Asked => " Should it be in use by this kiosk at the next log-in, take the lock over.",
+        Lock::Asked => " If this kiosk still holds its lock at the next log-in, take the lock over.",
         Lock::Held => {
-            " The server still holds it locked for this kiosk; take the lock over at the next log-in."
+            " This kiosk still holds its lock; take the lock over at the next log-in."
         }
         Lock::Returned => {
-            " The server did not confirm that it is unlocked. It probably still holds it locked for this kiosk; \
-             then take the lock over at the next log-in."
+            " The server did not confirm the release of its lock. If this kiosk still holds the lock at the next log-in, \
+             take the lock over."
         }
     };
     format!("{changes}{lock}")
@@ -92,7 +92,7 @@ pub(super) fn for_log(error: &WireError) -> String {
 pub fn cached_died(how: &str) -> WireError {
     WireError::new(
         Code::CachedDied,
-        format!("The part of this kiosk that keeps your machine's data stopped unexpectedly ({how})."),
+        format!("The part of this kiosk that keeps your computer's data stopped unexpectedly ({how})."),
     )
 }
 
@@ -124,7 +124,7 @@ pub(super) fn suspended_for(percent: u8) -> WireError {
 
 /// The VMM is gone.
 pub fn vmm_died(how: &str) -> WireError {
-    WireError::new(Code::VmmDied, format!("The virtual machine stopped unexpectedly ({how})."))
+    WireError::new(Code::VmmDied, format!("Your computer stopped unexpectedly ({how})."))
 }
 
 #[cfg(test)]

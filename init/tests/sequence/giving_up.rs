@@ -25,9 +25,9 @@ fn only_the_user_gives_a_commit_up() {
     assert_eq!(notice.code, Code::GaveUp);
     assert_eq!(
         notice.message,
-        "You gave the session up. What changed since version 2 is lost; the machine resumes as it was then. The \
-         server did not confirm that it is unlocked. It probably still holds it locked for this kiosk; then take \
-         the lock over at the next log-in."
+        "You gave the session up. What changed since version 2 is lost; your computer resumes as it was then. \
+         The server did not confirm the release of its lock. If this kiosk still holds the lock at the next log-in, \
+         take the lock over."
     );
 }
 
@@ -35,10 +35,10 @@ fn only_the_user_gives_a_commit_up() {
 #[test]
 fn a_commit_given_up_while_the_server_is_down_ends_soon_and_tells_what_is_lost() {
     for (all_sent, words) in [
-        (false, "What changed since version 2 is lost; the machine resumes as it was then."),
+        (false, "What changed since version 2 is lost; your computer resumes as it was then."),
         (
             true,
-            "Whether the server took your last changes is not known: the machine resumes as you left it, or as in \
+            "Your last changes may not have reached the server: your computer resumes as you left it, or as in \
              version 2.",
         ),
     ] {
@@ -51,10 +51,10 @@ fn a_commit_given_up_while_the_server_is_down_ends_soon_and_tells_what_is_lost()
         let notice = login.notice.expect("the user is told");
         assert_eq!(notice.code, Code::GaveUp);
         assert!(notice.message.contains(words), "{notice}");
-        assert!(notice.message.contains("probably still holds it locked for this kiosk"), "{notice}");
+        assert!(notice.message.contains("did not confirm the release of its lock"), "{notice}");
         // What the screen shows between the giving up and the wipe.
         let releasing = fake.states.iter().find(|state| state.phase == Phase::Unlock).expect("it is shown");
-        assert_eq!(releasing.doing, "Giving the lock back; that is tried for 10 seconds");
+        assert_eq!(releasing.doing, "Releasing the lock, for up to 10 seconds");
         assert!(fake.clock < Duration::from_secs(30), "{:?}", fake.clock);
         let done: Vec<&str> = fake.calls.iter().map(String::as_str).collect();
         let at = |what: &str| done.iter().position(|call| *call == what).expect("it was done");
@@ -67,7 +67,7 @@ fn a_commit_given_up_while_the_server_is_down_ends_soon_and_tells_what_is_lost()
 #[test]
 fn what_became_of_a_commit_is_asked_when_the_server_answers_again() {
     let lost = Some("What changed since version 2 is lost");
-    let unknown = Some("is not known");
+    let unknown = Some("may not have reached the server");
     for (committed, notice) in [(Some(true), None), (Some(false), lost), (None, unknown)] {
         let learned = Some(Learned { held: false, committed });
         let mut fake = Fake { all_sent: true, learned, ..Fake::with_user() };
@@ -88,7 +88,7 @@ fn an_engine_that_dies_in_a_commit_leaves_it_in_doubt() {
     fake.goes("commit", Go::Dies);
     let notice = two(&mut fake).notice.expect("the user is told");
     assert_eq!(notice.code, Code::CachedDied);
-    assert!(notice.message.contains("is not known"), "{notice}");
+    assert!(notice.message.contains("may not have reached the server"), "{notice}");
     assert!(notice.message.contains("take the lock over"), "{notice}");
 }
 
@@ -103,7 +103,7 @@ fn a_lock_that_was_asked_for_in_vain_is_given_back() {
     fake.goes("lock", wrong(Code::ServerUnreachable));
     fake.goes("unlock", wrong(Code::ServerUnreachable));
     let notice = two(&mut fake).notice.expect("the user is told");
-    assert!(notice.message.contains("Should it be in use by this kiosk"), "{notice}");
+    assert!(notice.message.contains("If this kiosk still holds its lock"), "{notice}");
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn when_all_is_home_the_kiosk_does_not_wait_for_the_unlock_for_ever() {
     let login = two(&mut fake);
     let notice = login.notice.expect("the user is told");
     assert_eq!(notice.code, Code::StillLocked);
-    assert!(notice.message.contains("Version 3 of your machine is on the server, whole."), "{notice}");
+    assert!(notice.message.contains("Version 3 of your computer is on the server, whole."), "{notice}");
     assert!(notice.message.contains("take the lock over"), "{notice}");
     assert!(!notice.message.contains("lost"), "{notice}");
     assert_eq!(login.report.and_then(|report| report.committed), Some(Version(3)));
@@ -150,7 +150,7 @@ fn what_was_given_up_is_hung_up_on_before_the_lock_is_released() {
     let told: Vec<&String> =
         fake.calls.iter().filter(|call| ["cancel", "unlock"].contains(&call.as_str())).collect();
     assert_eq!(told[..4], ["cancel", "unlock", "unlock", "unlock"]);
-    assert!(!notice.message.contains("still holds it locked"), "{notice}");
+    assert!(!notice.message.contains("holds the lock"), "{notice}");
 }
 
 #[test]

@@ -95,7 +95,7 @@ fn giving_up_without_a_log_in_ends_soon_and_tells_of_the_lock() {
     let notice = two(&mut fake).notice.expect("the user is told");
     assert_eq!(notice.code, Code::GaveUp);
     assert!(notice.message.contains("What changed since version 2 is lost"), "{notice}");
-    assert!(notice.message.contains("probably still holds it locked for this kiosk"), "{notice}");
+    assert!(notice.message.contains("did not confirm the release of its lock"), "{notice}");
     assert!(fake.clock < Duration::from_secs(30), "{:?}", fake.clock);
 }
 
@@ -123,7 +123,7 @@ fn a_user_who_does_not_come_back_costs_the_unlock_two_minutes() {
     let notice: WireError = login.notice.expect("the user is told");
     assert_eq!(notice.code, Code::StillLocked);
     assert!(notice.message.contains("nobody logged in again"), "{notice}");
-    assert!(notice.message.contains("Version 3 of your machine is on the server, whole."), "{notice}");
+    assert!(notice.message.contains("Version 3 of your computer is on the server, whole."), "{notice}");
     assert!(notice.message.contains("take the lock over"), "{notice}");
     assert!(fake.clock < Duration::from_secs(180), "{:?}", fake.clock);
 }

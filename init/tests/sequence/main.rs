@@ -548,7 +548,7 @@ fn a_manager_after_a_crash_tells_only_what_is_so() {
     let live = |version, changes| Live { version: Version(version), changes, lock: Lock::None };
     for (live, words) in [
         (live(0, Changes::None), "during your session."),
-        (live(4, Changes::None), "Version 4 of your machine is on the server, whole."),
+        (live(4, Changes::None), "Version 4 of your computer is on the server, whole."),
         (live(4, Changes::InDoubt), "resumes as you left it, or as in version 4."),
     ] {
         let mut fake = Fake { live: Some(live.clone()), ..Fake::default() };

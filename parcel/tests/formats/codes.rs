@@ -120,3 +120,23 @@ fn every_code_has_a_sentence_and_a_remedy() {
         assert!(SECTIONS.iter().any(|(origin, _)| code.origin() == Some(*origin)), "{code}");
     }
 }
+
+/// Every code that a user can bring from a screen is in docs/troubleshooting.md, and no code is there that does not exist.
+#[test]
+fn troubleshooting_has_every_code_that_a_user_can_bring() {
+    let page = include_str!("../../../docs/troubleshooting.md");
+    let users =
+        page.split("## A user stands at a kiosk").nth(1).unwrap().split("## The server").next().unwrap();
+    let rows = users.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
+    for named in rows.flat_map(|cell| cell.split('`').skip(1).step_by(2)) {
+        assert!(
+            Code::ALL.iter().any(|code| code.text() == named),
+            "docs/troubleshooting.md: `{named}` is no code"
+        );
+    }
+    for code in Code::ALL {
+        if matches!(code.origin(), Some(Origin::Login | Origin::Screens)) {
+            assert!(users.contains(&format!("`{code}`")), "docs/troubleshooting.md lacks `{code}`");
+        }
+    }
+}

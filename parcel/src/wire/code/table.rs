@@ -99,10 +99,10 @@ codes! {
         "Somebody who is not in `admins` wanted to make a parcel for another."
         "Let an administrator do it.";
     MayNotCreate "may-not-create" (403) Work
-        "The `[[quota]]` of the configuration that fits the owner does not let him make parcels."
-        "Let an administrator make one for him, or write `create = true`.";
+        "The `[[quota]]` that fits the owner does not let the owner make parcels."
+        "Let an administrator make one for the owner, or write `create = true`.";
     QuotaParcels "quota-parcels" (403) Work
-        "The owner has as many parcels as his `[[quota]]` allows. The sentence says how many, and how many he may have. Sessions and their commits are never stopped by it."
+        "The owner has as many parcels as the `[[quota]]` allows. The sentence has both numbers. A quota never stops a session or its commit."
         "Discard one that was never finished, or raise `parcels` in the quota and restart the server.";
     NotOwner "not-owner" (403) Work
         "Somebody who holds a parcel but does not own it wanted to break its lock, or to change its key slots without the lock."
@@ -114,7 +114,7 @@ codes! {
         "The parcel has no such committed version."
         "List its versions.";
     NoSlots "no-slots" (404) Work
-        "Nobody stored key slots for the parcel yet."
+        "The parcel has no key slots yet."
         "Finish the import or clone that made it.";
     NoSuchChunk "no-such-chunk" (404) Work
         "No object of that name is stored."
@@ -126,16 +126,16 @@ codes! {
         "The path exists and does not take this method."
         "Client and server are of different versions: update the older one.";
     BadRequest "bad-request" (400) Work
-        "The request is malformed: JSON, query, names, or a connection that broke off."
+        "Not a valid request: its JSON, query or names are wrong, or the connection broke."
         "The sentence says what.";
     BadName "bad-name" (400) Nothing
-        "The bytes sent under a name have another: they were damaged on their way."
-        "It is sent again by itself; if it persists, the client's memory or disk is damaged.";
+        "The bytes do not match the name that they were sent under: they were damaged on the way."
+        "The client sends them again. If it persists, the client's memory or disk is damaged.";
     BadRecord "bad-record" (400) Work
-        "The version record that was sent cannot be read, is of another parcel or version, or names something as a leaf that is none or belongs elsewhere."
+        "Not a valid version record: it cannot be read, it is of another parcel or version, or one of its leaves is not a leaf or belongs elsewhere."
         "A fault of the client, or a version mismatch.";
     BadSlots "bad-slots" (400) Work
-        "The key slots that were sent cannot be read."
+        "Not valid key slots."
         "A fault of the client, or a version mismatch.";
     TooSlow "too-slow" (408) Nothing
         "The client stopped in the middle of a request."
@@ -147,40 +147,40 @@ codes! {
         "The owner has a parcel of that name."
         "Choose another name.";
     Locked "locked" (409) Work
-        "Somebody else holds the lock, or the same user elsewhere; `holder` says who."
+        "Another user holds the lock, or the same user elsewhere; `holder` says who."
         "Suspend there, or break the lock.";
     StaleEpoch "stale-epoch" (409) Never
         "The lock was released or broken. Nothing was changed; objects that were sent are kept."
         "A kiosk sends its work home as a parcel of its own. Else take the lock again.";
     UnknownClaim "unknown-claim" (409) Lock
-        "This store never gave the lock that the request shows, or gave it too long ago: it is an earlier state of the store. Nothing was changed. A new parcel that is to take rescued work gets it too, if no lock of that claim was broken, or its work was taken before."
+        "This store does not know the lock that the request shows: the store is an earlier state of itself. Nothing was changed. The rescue of work gets this too, if no lock of its claim was broken, or if its work was rescued before."
         "Put the right store back, or run `parcel-server restored`. A kiosk keeps the work and asks again.";
     OtherStore "other-store" (409) Lock
-        "The lock is from another store, or from another generation of this one. Nothing was changed. At a kiosk: the store that is served now does not fit the session's work; the sentence says why."
-        "Mount the right store. After a restore, see [operations.md](operations.md). A kiosk keeps the work and asks again.";
+        "The lock is from another store, or from another generation of this store. Nothing was changed. The session's work does not fit the store that is served now; the sentence says why."
+        "Mount the right store. After a restore, see [troubleshooting.md](troubleshooting.md#the-server-was-restored). A kiosk keeps the work and asks again.";
     WrongParent "wrong-parent" (409) Work
         "The version does not follow the last one."
         "Open the last version and commit from there. If a kiosk that holds the lock says so, the server was restored from a backup.";
     HasVersions "has-versions" (409) Work
-        "Somebody wanted to take a parcel away that has a version."
-        "It stays; only unfinished ones can be taken away.";
+        "The parcel has a version, so it cannot be discarded."
+        "Only unfinished parcels can be discarded.";
     MissingObjects "missing-objects" (409) Work
         "The commit names objects that are not stored."
         "Send them and commit again.";
     Hardware "hardware" (412) Work
-        "The kiosk lacks what the tag demands; `misses` names each. No lock was taken."
-        "Use another kiosk. Where only the CPU's vendor or the device model is missed, a cold boot works here.";
+        "The kiosk lacks what the tag requires; `misses` names each item. No lock was taken."
+        "Use another kiosk. Where only the CPU's vendor or the device model is missing, a cold boot works here.";
     TooLarge "too-large" (413) Work
-        "The body is larger than what is taken there."
+        "The body is larger than this request may be."
         "A fault of the client; see `max_object_bytes`.";
     Store "store" (500) Nothing
-        "The store cannot be read or written, or holds something unreadable."
+        "The store cannot be read or written, or an object in it is damaged."
         "The server's log names the object and the reason.";
     Busy "busy" (503) Nothing
-        "Many change one object at once."
+        "Too many requests at once, for one object or in all."
         "Try again.";
     NoRandomness "no-randomness" (503) Nothing
-        "The system has no random numbers. The server says so, and `waystation`."
+        "The system gives no random numbers, to the server or to `waystation`."
         "Try again later.";
     StoreFull "store-full" (507) Lock
         "The store has no space left. Nothing was stored; what was committed is safe."
@@ -188,7 +188,7 @@ codes! {
 
     [Login]
     LoginDenied "login-denied" Login
-        "User name or password is not right."
+        "The user name or the password is not right."
         "Try again.";
     PasswordExpired "password-expired" Login
         "The password must be changed first."
@@ -197,7 +197,7 @@ codes! {
         "The account is locked or revoked."
         "IT unlocks it.";
     AccountExpired "account-expired" Login
-        "The account's own time is over."
+        "The account has expired."
         "IT renews it.";
     ClockSkew "clock-skew" Login
         "The clocks of this machine and the realm differ too much."
@@ -206,7 +206,7 @@ codes! {
         "No KDC of the realm answers: each was tried, for two minutes in all."
         "Check network and realm; KDCs must listen on TCP.";
     DnsNone "dns-none" Login
-        "The network names no DNS server, and the KDC is to be found by DNS."
+        "The network names no DNS server, and `kiosk.toml` names no KDC by address."
         "Look at the network's DHCP server; or name KDCs by address.";
     DnsSilent "dns-silent" Login
         "No DNS server answers; the sentence names them."
@@ -218,16 +218,16 @@ codes! {
         "DNS does not know the KDC that `kiosk.toml` names."
         "Correct `realm.kdc`.";
     KdcProxy "kdc-proxy" Login
-        "The KDC proxy does not answer, or not as one does."
+        "The KDC proxy does not answer, or answers with something else."
         "Check `realm.kdc_proxy` and the proxy's log.";
     WeakPreauth "weak-preauth" Login
-        "The KDC offers only encrypted timestamps, from which others could guess the password. Nothing of it was sent."
+        "The KDC offers only encrypted timestamps, from which others could guess the password. Nothing was sent."
         "Set up SPAKE, FAST or a KDC proxy (see `docs/images.md`); or accept it with `weak_preauth = true`. If the KDC does offer SPAKE, somebody on the path may pretend to be it.";
     WeakEncryption "weak-encryption" Login
         "The KDC offers no AES key."
         "Give the user and the service AES keys (change the password once); else as for `weak-preauth`.";
     NoArmor "no-armor" Login
-        "The KDC gives no anonymous ticket by PKINIT, or its certificate is not from `pkinit_anchors`, or not valid by the kiosk's clock."
+        "The KDC gives no anonymous ticket by PKINIT, or its certificate is not from `pkinit_anchors`, or is not valid by the kiosk's clock."
         "Check the KDC's PKINIT set-up and its certificate.";
     RealmUnknown "realm-unknown" Login
         "The realm is not one that `kiosk.toml` lists."
@@ -236,57 +236,57 @@ codes! {
         "The realm has no principal for the parcel server."
         "Check the server's address; make its keytab.";
     TicketMissing "ticket-missing" Login
-        "`waystation` found no valid ticket, or the realm gave none."
+        "There is no valid ticket, or the realm gave none."
         "`kinit`.";
     KerberosFailed "kerberos-failed" Login
-        "Anything else that Kerberos says; the sentence tells."
-        "By the sentence.";
+        "Another error of Kerberos; the sentence names it."
+        "Do what the sentence says.";
 
     [Screens]
     SlotsUnreadable "slots-unreadable" Work
         "The parcel's key slots are damaged, or a newer program wrote them."
-        "Update the kiosk; else store the slots anew with the recovery key.";
+        "Update the kiosk; else restore the slots from a backup.";
     WrongPassword "wrong-password" Work
         "What was typed at a running session opens none of the computer's key slots."
         "Use the password that the computer was opened with, or the recovery key: a password that was changed since does not count yet.";
     ManagerSilent "manager-silent" Nothing
-        "`init` did not take up within 20 seconds what the user chose, or its socket broke. Nothing was done."
+        "`init` did not begin within 20 seconds what the user chose, or its socket broke. Nothing was done."
         "Try again; `init`'s log says why.";
     OtherUser "other-user" Work
-        "Who logged in again in mid-session is another user to the server than the session's. Its token was not used."
-        "The principal was renamed or mapped anew: undo that, or give the session up.";
+        "The log-in during the session was another user's for the server. Its token was not used."
+        "Log in as the session's user. If the principal was renamed, undo that, or give the session up.";
     UnlockFailed "unlock-failed" Work
-        "The key could not be worked out for want of memory or randomness."
+        "There was no memory, or no random numbers, to open the key slot."
         "Try again; restart the kiosk.";
 
     [Client]
     ServerUnreachable "server-unreachable" Nothing
-        "No connection to the parcel server, or it broke."
-        "Check the network; it is tried again by itself.";
+        "There is no connection to the parcel server, or it broke."
+        "Check the network. The client tries again by itself.";
     ServerCertificate "server-certificate" Lock
         "The server's certificate is not from the CA that the client trusts."
         "Check CA file and clock.";
     CertificateExpired "certificate-expired" Lock
-        "By this machine's clock the time of the server's or KDC proxy's certificate is over."
+        "By this machine's clock, the certificate of the server or the KDC proxy has expired."
         "Look at the clock first, then at the certificate.";
     CertificateNotYetValid "certificate-not-yet-valid" Lock
-        "By this machine's clock the time of the server's or KDC proxy's certificate has not begun."
+        "By this machine's clock, the certificate of the server or the KDC proxy is not valid yet."
         "Look at the clock first, then at the certificate.";
     ServerProtocol "server-protocol" Lock
-        "The answer is not one of a parcel server."
+        "Not a parcel server's answer."
         "Check the address.";
     ServerUnavailable "server-unavailable" Nothing
-        "Something before the parcel server, such as a proxy, says that it cannot answer now; the sentence has the HTTP status."
-        "Look at the proxy and at the server; it is tried again by itself.";
+        "A proxy in front of the parcel server says that the server cannot answer now; the sentence has the HTTP status."
+        "Check the proxy and the server. The client tries again by itself.";
     ServerError "server-error" Lock
-        "Another error without a code of its own, such as a proxy's; the sentence has the HTTP status."
+        "An error without a code, such as a proxy's; the sentence has the HTTP status."
         "Look at the proxy; check the address.";
     ServerSlow "server-slow" Nothing
-        "The server has not answered for 10 seconds. It is still waited for."
-        "A slow link or a busy server; if it stays, look at the server.";
+        "The server has not answered for 10 seconds. The client still waits."
+        "The link is slow or the server busy. If it stays so, check the server.";
     SessionExpired "session-expired" Login
-        "The log-in has ended while something was still to be done: its time is over, or the server's token key was replaced."
-        "Log in again (Ctrl-] L in the session, L on the way in or out); what waits goes on by itself.";
+        "The log-in ended during the session: its time is over, or the server's token key was replaced."
+        "Log in again (Ctrl-] L in the session, L on the way in or out); what waits continues by itself.";
     PieceDamaged "piece-damaged" Lock
         "A piece arrives damaged. It is asked for again until it is whole."
         "Repair the server's store from backup.";
@@ -294,10 +294,10 @@ codes! {
         "The server lacks a piece that the version names. It is asked for again."
         "Repair the server's store from backup.";
     PieceUnreadable "piece-unreadable" Lock
-        "A piece is whole, and made by a newer program."
+        "A newer program made the piece."
         "Update the kiosk.";
     StepUnderWay "step-under-way" Nothing
-        "`cached` is still at another step of the session."
+        "`cached` is still busy with another step of the session."
         "Wait for it.";
     OtherParcelLocked "other-parcel-locked" Work
         "The kiosk holds the lock of another parcel."
@@ -306,14 +306,14 @@ codes! {
         "`cached` does not understand a request."
         "Programs of different versions: build the image again.";
     BadKey "bad-key" Work
-        "What was handed over is no parcel key."
-        "A fault of the caller.";
+        "Not a valid parcel key."
+        "A fault of the program: report it with the log.";
     NoKey "no-key" Work
-        "The parcel's key was not handed over."
+        "`cached` does not have the parcel's key."
         "Log in again.";
     WrongKey "wrong-key" Work
         "The record does not open with the key."
-        "Another key; or the record is damaged.";
+        "Use the right key; or the record is damaged.";
     OtherKey "other-key" Work
         "What opens the parcel's key slot is not the key of the session under way."
         "Suspend: nothing is lost by it. Then see who changed the server's store.";
@@ -321,7 +321,7 @@ codes! {
         "The step needs the parcel's lock."
         "Lock it first.";
     StillLocked "still-locked" Work
-        "The server did not take the lock back within two minutes, or nobody logged in again for it. The kiosk ended the session; everything is home."
+        "The server did not confirm the release of the lock within two minutes, or nobody logged in again for it. The kiosk ended the session; everything is home."
         "Break the lock at the next log-in.";
     ParcelEmpty "parcel-empty" Work
         "The parcel has no version yet."
@@ -330,22 +330,22 @@ codes! {
         "A newer program wrote the version."
         "Update the kiosk.";
     RecordDamaged "record-damaged" Work
-        "A stored version record contradicts itself, lacks something, or is not the version that was asked for."
+        "A stored version record is damaged, or is of another version than the one requested."
         "Go back to an earlier version.";
     BadMemoryImage "bad-memory-image" Never
-        "Page map and packs do not fit together."
+        "The page map and the packs do not match."
         "Boot from the disk; go back to an earlier version.";
     NotOpen "not-open" Never
         "No parcel is open."
         "Open one.";
     NothingSaved "nothing-saved" Never
-        "A commit without a saved machine."
-        "Save it first; if the VMM died, the last version stands.";
+        "There is no saved machine to commit."
+        "Save it first. If the VMM died, the last version stays.";
     CacheMedium "cache-medium" Lock
         "The cache folder cannot be written, or does not give back what was written. What waits for it is asked for again. A commit needs it only for changes that are neither in memory nor sent yet; for those it waits, and no version is made."
         "Check the kiosk's disk.";
     AnswerTooLong "answer-too-long" Work
-        "The server answered with more than fits a message of the kiosk."
+        "The server's answer is too long for the kiosk."
         "Remove old parcels or versions.";
     Socket "socket" Work
         "A socket cannot be made."
@@ -357,13 +357,13 @@ codes! {
         "A fault of the program, or no memory."
         "Report it with the log.";
     BadMemoryLayout "bad-memory-layout" Work
-        "The VMM's memory is not that of the machine."
+        "The VMM's memory does not match the machine."
         "Programs of different versions: build the image again.";
     NoMemory "no-memory" Work
-        "The VMM did not hand the guest's memory over."
+        "The VMM did not give the guest's memory."
         "Programs of different versions: build the image again.";
     NoState "no-state" Work
-        "The VMM did not hand its own state over."
+        "The VMM did not give its own state."
         "Programs of different versions: build the image again.";
     NoDirtyPages "no-dirty-pages" Work
         "The VMM did not say of every page whether it changed."
@@ -372,45 +372,45 @@ codes! {
         "A message of the VMM came without its descriptor."
         "Programs of different versions: build the image again.";
     BadInput "bad-input" Work
-        "Something given to `waystation` cannot be used, or there is no space for a file; the sentence names it."
-        "By the sentence.";
+        "`waystation` cannot use an argument or a file, or has no space for one; the sentence names it."
+        "Do what the sentence says.";
     TooManySecrets "too-many-secrets" Work
-        "A clone of clones too deep."
-        "Import anew.";
+        "The parcel is a clone of too many clones."
+        "Import the machine again.";
     Interrupted "interrupted" Work
-        "Ctrl-C, SIGTERM or SIGHUP."
-        "What was begun was taken back; the sentence says so, or what to do.";
+        "The command was stopped by Ctrl-C, SIGTERM or SIGHUP."
+        "The command removed what it began; if not, the sentence says what to do.";
 
     [Kiosk]
     VmmDied "vmm-died" Never
-        "The virtual machine ended by itself. If its disk had changed, the kiosk commits that, as after a power cut."
+        "The virtual machine ended unexpectedly. If its disk had changed, the kiosk commits that, as after a power cut."
         "Resume again; the kiosk's log has its last words. If it persists, another kiosk, or boot from the disk.";
     CachedDied "cached-died" Never
-        "The client engine ended by itself in a session."
+        "The client engine ended unexpectedly in a session."
         "Log in again and take the lock over. Report it with the log.";
     ScreenDied "screen-died" Never
         "`kiosk-ui` ended after log-in, before a parcel was chosen."
         "Log in again.";
     KioskRestarted "kiosk-restarted" Never
-        "The session manager ended and was started anew; the kiosk was wiped."
+        "The session manager ended unexpectedly and was started again; the kiosk was wiped."
         "Log in again and take the lock over. Report it with the log.";
     GaveUp "gave-up" Never
-        "The user gave a step up that had something to lose; the sentence says what is lost, or that it is not known whether the server took it."
+        "The user gave up; the sentence says what is lost, or may be lost."
         "Nothing.";
     Rescued "rescued" Never
         "The owner broke the lock elsewhere, so the changes were saved as a parcel of their own; the sentence names it."
-        "Resume that one.";
+        "Resume that parcel, too.";
     BatteryLow "battery-low" Never
         "The kiosk lives on its battery, whose charge is below `session.low_battery_percent`: a running session was suspended, one that had not begun to run was left."
         "Connect the kiosk to power.";
     NoInventory "no-inventory" Work
         "`vmm inventory` failed or hung."
-        "See the log; is KVM enabled in the firmware's set-up?";
+        "Switch virtualization on in the firmware; else see the log.";
     NoCache "no-cache" Nothing
         "The cache's disk or memory cannot be used; the sentence says why."
         "`[cache]` in `kiosk.toml`: is there a partition named `waystation-cache`, on the disk that `cache.device` means, and was it there when the kiosk started ([images.md](images.md))? If the last session's could not be taken away, restart the kiosk.";
     NoGuestNetwork "no-guest-network" Nothing
-        "Tap device, packet filter or dnsmasq do not work."
+        "The tap device, the packet filter or dnsmasq does not work."
         "A module or program is missing in the image: see the log.";
     BadConfig "bad-config" Work
         "`/etc/waystation/kiosk.json` is damaged."
@@ -428,10 +428,10 @@ codes! {
         "`cached` did not answer `init` in time."
         "See the log.";
     BadAnswer "bad-answer" Work
-        "`cached` answered something else than `init` asked."
+        "`cached` gave an answer that does not fit the request of `init`."
         "Build the image again from one version.";
     OutOfOrder "out-of-order" Work
-        "A phase of the session began without what it needs."
+        "A phase of the session lacks what an earlier one should have left."
         "Report it with the log.";
     NoWayBack "no-way-back" Work
         "The session could not go back to the running machine."
@@ -446,10 +446,10 @@ codes! {
         "Is virtualization on in the firmware? Otherwise report it with the log.";
     VmmSystem "vmm-system" Work
         "A system call failed; the sentence names it."
-        "By the sentence: a socket, device or tap that is missing or another user's.";
+        "The sentence names a socket, device or tap that is missing or belongs to another user.";
     VmmMachine "vmm-machine" Work
         "The machine's description cannot be built here."
-        "By the sentence; a machine from a newer version needs a newer kiosk.";
+        "Do what the sentence says. A machine from a newer version needs a newer kiosk.";
     VmmCpu "vmm-cpu" Work
         "The CPU lacks features of the baseline; the sentence names them."
         "Use another kiosk.";
@@ -457,24 +457,24 @@ codes! {
         "Kernel or initial RAM disk cannot be loaded."
         "Import the guest again with a 64-bit bzImage and enough memory.";
     VmmMemory "vmm-memory" Work
-        "Guest memory cannot be had or accessed."
-        "A kiosk with more free memory; otherwise report it.";
+        "There is no memory for the guest, or it cannot be accessed."
+        "Use a kiosk with more free memory; otherwise report it with the log.";
     VmmState "vmm-state" Work
-        "The saved state is of another version, CPU, disk or machine, or damaged; the sentence says which."
-        "Another kiosk, or boot from the disk.";
+        "The saved state is of another version, CPU, disk or machine, or it is damaged; the sentence says which."
+        "Use another kiosk, or start from the disk.";
     VmmDisk "vmm-disk" Work
-        "The disk's backend does not answer or refuses."
+        "The disk's backend does not answer, or refuses."
         "The log of `cached` says why.";
     VmmProtocol "vmm-protocol" Work
         "Not a valid request, or one that cannot be done now."
         "Programs of different versions: build the image again.";
     VmmGuest "vmm-guest" Work
-        "KVM cannot run the guest on, or a device failed in a vCPU; the sentence and the log say at what. The guest stands."
+        "KVM cannot continue the guest, or a device failed in a vCPU; the sentence and the log say where. The guest is paused."
         "Suspend; resume on another kiosk, or start from the disk. Report it with the log.";
     VmmUnreadable "vmm-unreadable" Work
         "The state of a guest cannot be read, so that memory cannot be saved."
         "The kiosk commits the disk, as after a power cut. Start from the disk. Report it with the log.";
     VmmInternal "vmm-internal" Work
-        "A thread ended that must not."
+        "A thread ended unexpectedly."
         "Report it with the log.";
 }
