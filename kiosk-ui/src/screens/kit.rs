@@ -104,19 +104,14 @@ pub fn paged(frame: &mut Frame, area: Rect, lines: Vec<Line>, page: i16) {
 /// How many rows lines take at a width: drawn into a buffer of their own, because the wrapping is ratatui's.
 pub fn rows(lines: &[Line], width: u16) -> u16 {
     use ratatui::{buffer::Buffer, widgets::Widget};
-    let paragraph = Paragraph::new(lines.to_vec()).wrap(Wrap { trim: false });
-    let count = |most: u16| {
-        let area = Rect::new(0, 0, width, most);
-        let mut buffer = Buffer::empty(area);
-        (&paragraph).render(area, &mut buffer);
-        let used = |row: u16| (0..width).any(|x| buffer[(x, row)].symbol() != " ");
-        (0..most).rev().find(|row| used(*row)).map_or(0, |row| row + 1)
-    };
-    // Few texts have more rows than the small buffer.
-    match count(24) {
-        24 => count(MOST_ROWS),
-        rows => rows,
-    }
+    // Two rows that follow each other hold more than one row's width, or the word between them had stayed.
+    let of_line = |line: &Line| 2 * line.width() / usize::from(width.max(1)) + 2;
+    let most = lines.iter().map(of_line).sum::<usize>().min(usize::from(MOST_ROWS)) as u16;
+    let area = Rect::new(0, 0, width, most);
+    let mut buffer = Buffer::empty(area);
+    Paragraph::new(lines.to_vec()).wrap(Wrap { trim: false }).render(area, &mut buffer);
+    let used = |row: u16| (0..width).any(|x| buffer[(x, row)].symbol() != " ");
+    (0..most).rev().find(|row| used(*row)).map_or(0, |row| row + 1)
 }
 
 /// A key and what it does, for the bottom line.

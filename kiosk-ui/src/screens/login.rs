@@ -34,9 +34,10 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect) {
     let head = 3 * step + 1;
     let (words, lines) = (message(app), below(app));
     let width = area.width.min(66);
-    let rows = kit::rows(&words, width.saturating_sub(6)).max(if step == 1 { 3 } else { 5 });
+    let rows = kit::rows(&words, width.saturating_sub(6)).max(if step == 1 { 2 } else { 5 });
     let form = (2 + head + rows).min(area.height);
-    let under = kit::rows(&lines, area.width.saturating_sub(14)).max(4);
+    let margin = if area.width < 80 { 2 } else { 7 };
+    let under = kit::rows(&lines, area.width.saturating_sub(2 * margin)).max(4);
     let (form_area, below) = kit::cut_bottom(area, (area.height - form).min(under));
     let at = kit::centred(form_area, width, form);
     let inside = kit::panel(frame, at, "Log in");
@@ -52,7 +53,7 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect) {
     }
     let (_, rest) = kit::cut_top(inside, head);
     kit::text(frame, rest, words);
-    kit::text(frame, kit::indented(below, 7), lines);
+    kit::text(frame, kit::indented(below, margin), lines);
 }
 
 /// Server, network, keyboard, version.

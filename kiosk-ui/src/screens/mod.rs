@@ -164,7 +164,8 @@ fn chrome(app: &App, frame: &mut Frame, keys: &[Hint]) -> Rect {
         None => None,
     };
     let lines: Vec<_> = lost.into_iter().map(|lost| Line::styled(lost, WARN)).collect();
-    let rows = kit::rows(&lines, rest.width.saturating_sub(2)).clamp(1, 3);
+    let least = u16::from(rest.height >= 20);
+    let rows = kit::rows(&lines, rest.width.saturating_sub(2)).clamp(least, 3);
     let (rest, below) = cut_bottom(rest, rows);
     kit::text(frame, kit::indented(below, 1), lines);
     rest

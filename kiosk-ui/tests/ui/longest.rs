@@ -11,7 +11,9 @@ use parcel::{
     tag::Miss,
     wire::{
         Code, Progress, WireError,
+        clock::{ClockState, Source},
         daemon::{Status, Waiting},
+        diagnosis::{Check, Diagnosis, StepFound},
         health::Health,
         http::LockInfo,
         session::{Login, Phase, State, WipeCheck, WipeReport},
@@ -225,8 +227,9 @@ fn a_login_that_fails_is_explained_to_the_end() {
     }
 }
 
-/// As `init` says them (`init/src/net/mod.rs`).
-const NETWORKS: [&str; 5] = [
+/// As `init` says them (`init/src/net/view.rs`).
+const NETWORKS: [&str; 6] = [
+    "No network: DHCP gave the address 192.168.100.200 but no router, so no way leads on (enx001122334455).",
     "No network: no network card was found, or this image lacks its driver or firmware.",
     "No network: no cable is plugged in (enp0s31f6, enx001122334455, eth0).",
     "No network: DHCP gave an address that no kiosk can use, such as one beside 10.77.0.1 (enp0s31f6, eth0).",
@@ -264,6 +267,66 @@ fn each_word_on_the_network_is_read_to_its_end_and_once() {
             "nothing of it stays here.",
         ] {
             says(&all, line, &format!("log-in at {size:?}"));
+        }
+    }
+}
+
+#[test]
+fn what_is_said_of_the_clock_is_read_to_its_end() {
+    let server = || "time.libraries.example.edu".to_owned();
+    let sources = [
+        (Source::Image, "F4 says why"),
+        (Source::Ntp { server: server() }, "it was 25 years slow"),
+        (Source::Dhcp { server: "192.168.100.200".into() }, "it was 25 years slow"),
+    ];
+    for size in SIZES {
+        for (source, words) in sources.clone() {
+            let clock = ClockState { source, moved: 800_000_000, ..ClockState::default() };
+            let health = Health { clock, ..Health::default() };
+            let mut desk = sized(size, State { health, ..state(Phase::Login) });
+            let all = read(&mut desk, None);
+            for words in [words, "0.1.0 (build 3f2a91c0d4e5)", "nothing of it stays here."] {
+                says(&all, words, &format!("the clock at {size:?}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn each_step_of_the_diagnosis_is_read_to_its_end() {
+    use parcel::wire::diagnosis::Health::{Bad, Doubtful, Good, Untried};
+    let checks = [Check::Link, Check::Address, Check::Dns, Check::Clock, Check::Kdc, Check::Server];
+    for size in SIZES {
+        for health in [Good, Doubtful, Bad, Untried] {
+            let step = |check| StepFound {
+                check,
+                health,
+                found: format!("{check:?}: {}", NETWORKS.concat().chars().take(380).collect::<String>()),
+                remedy: format!("{check:?}: {}.", "ask the IT desk of this place ".repeat(12).trim()),
+            };
+            let steps: Vec<_> = checks.map(step).into();
+            let log = vec![format!("[   12.345678] network: {}", NETWORKS[0])];
+            let diagnosis = Some(Diagnosis { steps: steps.clone(), log });
+            let mut desk = sized(size, state(Phase::Login));
+            desk.function(4);
+            let health = Health { diagnosis, ..Health::default() };
+            desk.state(State { health, ..state(Phase::Login) });
+            let mut seen = Vec::new();
+            let mut before = String::new();
+            while before != desk.text() {
+                before = desk.text();
+                seen.push(squeezed(&words(&before, Some("What works"))));
+                desk.keys("\x1b[B");
+            }
+            for sentence in steps.iter().flat_map(|step| [&step.found, &step.remedy]) {
+                // The rows of a long one are never all on a small screen.
+                let end: String =
+                    squeezed(sentence).chars().rev().take(60).collect::<Vec<_>>().into_iter().rev().collect();
+                assert!(seen.iter().any(|page| page.contains(&end)), "{size:?}: {sentence}");
+            }
+            desk.keys("l");
+            let log = words(&desk.text(), Some("The log"));
+            assert!(squeezed(&log).contains(&squeezed(NETWORKS[0])), "{log}");
         }
     }
 }
@@ -383,7 +446,7 @@ fn every_window_says_the_same_on_every_terminal() {
         State { notice: Some(error), ..state(Phase::Login) }
     };
     let refused = vec!["The network card of the dock at port 1-4.2 is plugged in and not used. ".repeat(5)];
-    let health = Health { passing_name: true, refused };
+    let health = Health { passing_name: true, refused, ..Health::default() };
     let work = |phase| State { parcel: Some("desk".into()), console: true, ..state(phase) };
     let cases: Vec<(&str, State, &str)> = vec![
         ("Power", state(Phase::Login), "\x0f"),
