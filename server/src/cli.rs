@@ -48,11 +48,9 @@ enum Command {
         Example:\n  parcel-server --config /etc/waystation/server.toml init-store")]
     InitStore,
     /// Marks the store as restored from a backup or moved from another machine: it begins a new generation.
-    #[command(
-        after_help = "Run it as the user that runs the server, which must be stopped. Sessions then \
+    #[command(after_help = "Run it as the user that runs the server, which must be stopped. Sessions then \
         learn that the store is an earlier one; those whose work does not fit it wait.\n\n\
-        Example:\n  parcel-server --config /etc/waystation/server.toml restored"
-    )]
+        Example:\n  parcel-server --config /etc/waystation/server.toml restored")]
     Restored,
 }
 

@@ -226,8 +226,7 @@ fn release_lock(kiosk: &mut Kiosk<'_>) -> Result<(), WireError> {
         return Ok(());
     }
     kiosk.state.phase = Phase::Unlock;
-    kiosk.state.doing =
-        format!("Releasing the lock, for up to {} seconds", RELEASE_LIMIT.as_secs());
+    kiosk.state.doing = format!("Releasing the lock, for up to {} seconds", RELEASE_LIMIT.as_secs());
     kiosk.state.progress = None;
     kiosk.publish();
     let until = kiosk.sys.now() + RELEASE_LIMIT;
