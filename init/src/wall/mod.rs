@@ -234,13 +234,14 @@ impl Inner {
                 format!("NTP server {server}, which DHCP names and nothing vouches for")
             }
         };
-        let set = now.abs_diff(self.clock.now()) <= CLOSE || self.step(now, &whose);
-        if set {
+        if now.abs_diff(self.clock.now()) <= CLOSE {
             if self.state.source != source {
-                self.log.line("clock", &format!("the time is that of {whose}"));
+                self.log.line("clock", &format!("right, {whose}"));
             }
-            self.state.source = source;
+        } else if !self.step(now, &whose) {
+            return;
         }
+        self.state.source = source;
     }
 
     fn step(&mut self, to: i64, whose: &str) -> bool {
