@@ -46,7 +46,7 @@ pub enum Saved {
 /// What the VMM handed over, and when.
 #[derive(Clone)]
 pub struct HandedOver {
-    /// What.
+    /// The saved machine.
     pub saved: Saved,
     /// Seconds since 1970. A commit that is made again is the same commit, so it does not look at the clock itself.
     pub at: u64,

@@ -200,7 +200,7 @@ pub enum SetupError {
     /// The CA file cannot be used.
     #[error("the CA file {path} {cause}")]
     Ca {
-        /// Where.
+        /// Path of the file.
         path: String,
         /// What is wrong with it, and what to do.
         cause: String,
@@ -210,7 +210,7 @@ pub enum SetupError {
     Url {
         /// As given.
         url: String,
-        /// Why.
+        /// What is wrong with it.
         cause: String,
     },
     /// TLS cannot be set up.

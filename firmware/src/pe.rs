@@ -51,7 +51,7 @@ pub struct Section<'a> {
     pub address: u32,
     /// Its size in memory in bytes.
     pub size: u32,
-    /// Flags.
+    /// What the section is for: the bits of `IMAGE_SCN_…`.
     pub characteristics: u32,
     /// Its bytes in the file; shorter than `size` where the rest is zero, longer where the file is padded.
     pub data: Cow<'a, [u8]>,

@@ -14,7 +14,7 @@ pub enum SignError {
     /// A program failed.
     #[error("{tool} failed: {output}")]
     Failed {
-        /// Which.
+        /// Name of the program.
         tool: &'static str,
         /// What it said.
         output: String,
@@ -22,9 +22,9 @@ pub enum SignError {
     /// A temporary file could not be written or read.
     #[error("{path}: {source}")]
     Io {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// What the system said.
         source: io::Error,
     },
 }

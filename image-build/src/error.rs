@@ -13,11 +13,11 @@ pub enum BuildError {
     /// A program of the building machine is missing or cannot start.
     #[error("{tool} cannot be started ({source}): apt-get install {package}")]
     Tool {
-        /// Which.
+        /// Name of the program.
         tool: &'static str,
         /// The Debian package that has it.
         package: &'static str,
-        /// Why.
+        /// What the system said.
         source: io::Error,
     },
     /// apt knows no such package, or none that can be had.
@@ -50,9 +50,9 @@ pub enum BuildError {
     /// A package file is damaged.
     #[error("package {path} cannot be unpacked ({why}): delete the file and build again")]
     Package {
-        /// Which.
+        /// Path of the file or folder.
         path: PathBuf,
-        /// Why.
+        /// What is wrong with it.
         why: String,
     },
     /// A package lacks a file that the image needs.
@@ -74,7 +74,7 @@ pub enum BuildError {
     /// A binary cannot run in the image.
     #[error("{path} cannot run in the image: {why}")]
     Unfit {
-        /// Which.
+        /// Path of the binary in the image.
         path: String,
         /// Why, with the remedy.
         why: String,
@@ -99,9 +99,9 @@ pub enum BuildError {
         "keyboard layout {name} could not be made of Debian's packages ({why}): build again, and report this if it stays"
     )]
     Keymap {
-        /// Which.
+        /// Name of the layout.
         name: String,
-        /// Why.
+        /// What is wrong with it.
         why: String,
     },
     /// The boot file could not be made.
@@ -118,7 +118,7 @@ pub enum BuildError {
         "{path} holds files that are not from an earlier build: name an empty or a new folder with --out"
     )]
     Occupied {
-        /// Which.
+        /// Path of the file or folder.
         path: PathBuf,
     },
     /// The output folder cannot be moved as one.
@@ -126,17 +126,17 @@ pub enum BuildError {
         "{path} is the root of a file system, which cannot be replaced whole: name a folder within it with --out"
     )]
     NoFolder {
-        /// Which.
+        /// Path of the file or folder.
         path: PathBuf,
     },
     /// A file or folder could not be read or written.
     #[error("{path}: {doing} failed ({source}){remedy}", remedy = what_to_do(.source))]
     Io {
-        /// Which.
+        /// Path of the file or folder.
         path: PathBuf,
         /// What was being done.
         doing: &'static str,
-        /// Why.
+        /// What the system said.
         source: io::Error,
     },
 }

@@ -31,9 +31,9 @@ pub struct Node {
     pub kind: Kind,
     /// Permission bits, such as `0o755`.
     pub mode: u32,
-    /// Owner.
+    /// User id of the owner.
     pub uid: u32,
-    /// Group.
+    /// Group id of the owner.
     pub gid: u32,
 }
 

@@ -10,7 +10,7 @@ use std::{io, path::Path};
 pub struct Key {
     /// Serial number.
     pub id: i32,
-    /// Owner.
+    /// The user id that owns it.
     pub user: u32,
     /// `user`, `logon`, `keyring`, …
     pub kind: String,

@@ -10,11 +10,11 @@ use std::{fs, io, path::Path};
 pub struct Mount {
     /// Type and source.
     pub kind: &'static str,
-    /// Where.
+    /// The folder to mount on.
     pub target: &'static str,
-    /// Flags.
+    /// Flags of `mount(2)`.
     pub flags: MsFlags,
-    /// Data.
+    /// Options of the file system.
     pub data: &'static str,
     /// `false`: a kernel without it is good enough.
     pub needed: bool,
@@ -70,11 +70,11 @@ pub fn mount_all(table: &[Mount]) -> Vec<String> {
 /// A line of `/proc/mounts`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mounted {
-    /// What.
+    /// The device, or a word in its place.
     pub source: String,
-    /// Where.
+    /// The folder that it is mounted on.
     pub target: String,
-    /// Type.
+    /// The type of the file system.
     pub kind: String,
 }
 

@@ -56,7 +56,7 @@ pub enum Event {
     Command(Command),
     /// A supervised program ended by itself.
     Exited {
-        /// Which.
+        /// The program that ended.
         role: Role,
         /// How, for people: `exit status 1`, `signal 9`.
         how: String,
@@ -145,9 +145,9 @@ impl Live {
 /// How the kiosk ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Power {
-    /// Off.
+    /// The power goes off.
     Off,
-    /// Restart.
+    /// The machine starts again.
     Reboot,
 }
 

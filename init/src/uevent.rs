@@ -54,7 +54,7 @@ fn is_path(text: &str) -> bool {
 pub struct Uevents(OwnedFd);
 
 impl Uevents {
-    /// Subscribes.
+    /// Opens a socket that receives the kernel's uevents.
     ///
     /// # Errors
     /// The kernel refuses.

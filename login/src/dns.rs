@@ -27,7 +27,7 @@ const SERVERS: usize = 3;
 pub enum Servers {
     /// The `nameserver` lines of a file like `/etc/resolv.conf`, read anew for each question.
     File(PathBuf),
-    /// These.
+    /// Servers at fixed addresses.
     At(Vec<SocketAddr>),
 }
 

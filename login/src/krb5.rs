@@ -37,7 +37,7 @@ impl Failure {
 /// What ends an exchange early: libkrb5, or who carries its messages.
 #[derive(Debug)]
 pub enum Stop<E> {
-    /// libkrb5.
+    /// libkrb5 gave up.
     Library(Failure),
     /// The network.
     Network(E),

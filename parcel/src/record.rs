@@ -62,7 +62,7 @@ pub struct Public {
 /// Where an image is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageInfo {
-    /// Which.
+    /// Which part of the machine it is.
     pub kind: ImageKind,
     /// Its length. For [`ImageKind::Packs`]: packs times [`crate::chunk::CHUNK_SIZE`]. For [`ImageKind::PageMap`]: pages times 4.
     pub bytes: u64,

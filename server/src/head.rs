@@ -43,7 +43,7 @@ pub struct Head {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ended {
-    /// Which.
+    /// The tag of the claim.
     pub claim: ClaimTag,
     /// How it ended.
     pub how: How,

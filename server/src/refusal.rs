@@ -26,7 +26,7 @@ impl Refusal {
         Self { error: WireError::new(code, message) }
     }
 
-    /// Why.
+    /// The code that the answer carries.
     pub fn code(&self) -> Code {
         self.error.code
     }

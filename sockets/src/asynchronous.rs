@@ -37,9 +37,9 @@ pub struct Sender {
 
 /// A connection that speaks in lines. Its fields may be used apart.
 pub struct Connection {
-    /// Receives.
+    /// The half that reads lines.
     pub receiver: Receiver,
-    /// Sends.
+    /// The half that writes lines.
     pub sender: Sender,
 }
 

@@ -21,9 +21,9 @@ pub struct Style {
     pub background: Color,
     /// Brighter or thicker.
     pub bold: bool,
-    /// Darker.
+    /// Drawn darker than usual.
     pub dim: bool,
-    /// Slanted.
+    /// Drawn in italics.
     pub italic: bool,
     /// With a line below.
     pub underline: bool,

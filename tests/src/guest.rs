@@ -21,7 +21,7 @@ pub const PROMPT: &str = "guest$";
 pub struct Guest {
     /// Root file system, ext4 without a partition table.
     pub disk: PathBuf,
-    /// Kernel.
+    /// Kernel image, as the parcel boots it.
     pub kernel: PathBuf,
     /// Initial RAM disk.
     pub initrd: PathBuf,

@@ -25,7 +25,7 @@ pub enum TrustError {
         count: usize,
         /// Which one, from 1.
         number: usize,
-        /// Why.
+        /// What is wrong with it.
         why: String,
     },
     /// The cryptography here cannot do it.

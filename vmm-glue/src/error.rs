@@ -56,9 +56,9 @@ pub enum Error {
     /// A peer on a local socket said something that it must not.
     #[error("{peer} broke the protocol: {what}")]
     Protocol {
-        /// Who.
+        /// The peer, by its socket.
         peer: &'static str,
-        /// What.
+        /// What it said or left out.
         what: String,
     },
     /// A peer on a local socket has gone.

@@ -74,7 +74,7 @@ pub enum Slot {
     Net = 1,
     /// The console, `hvc0`.
     Console = 2,
-    /// Entropy.
+    /// The source of random numbers.
     Rng = 3,
 }
 

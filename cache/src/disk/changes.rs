@@ -50,7 +50,7 @@ struct Entry {
 
 /// A changed chunk, for a commit.
 pub struct Changed {
-    /// Which.
+    /// Its index in the disk.
     pub chunk: u64,
     /// What it is called where it was sent to, if it was not changed since.
     pub sent: Option<ChunkRef>,

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 /// A phase of a session.
 pub struct Step {
-    /// Which.
+    /// The phase that this step runs.
     pub phase: Phase,
     /// What the traveller reads meanwhile.
     pub doing: &'static str,

@@ -96,7 +96,7 @@ pub enum Step {
 /// A parcel whose key is being had.
 #[derive(Debug)]
 pub struct Opening {
-    /// Which.
+    /// The id of the parcel.
     pub parcel: ParcelId,
     /// Its name.
     pub name: String,

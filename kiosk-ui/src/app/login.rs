@@ -16,10 +16,10 @@ const MAX_USER: usize = 128;
 /// The two fields.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Field {
-    /// User.
+    /// The field for the user name.
     #[default]
     User,
-    /// Password.
+    /// The field for the password.
     Password,
 }
 

@@ -16,9 +16,9 @@ pub enum Input {
     Key(KeyEvent),
     /// The terminal's answer to "where is the cursor?", from 1.
     Cursor {
-        /// Row.
+        /// The row of the cursor.
         row: u16,
-        /// Column.
+        /// The column of the cursor.
         col: u16,
     },
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 /// A page that may have changed since the last version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Dirty {
-    /// Which.
+    /// Its number in the guest's memory.
     pub page: u32,
     /// `true` when it holds zeros only.
     pub zero: bool,

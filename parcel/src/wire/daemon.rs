@@ -27,33 +27,33 @@ pub enum Request {
     /// A parcel's key slots. Answer: [`Reply::Slots`]. Once the parcel's key is here, the slots are those that it came
     /// from: they need no server.
     Slots {
-        /// Which.
+        /// The id of the parcel.
         parcel: ParcelId,
     },
     /// Stores key slots.
     PutSlots {
-        /// Which.
+        /// The id of the parcel.
         parcel: ParcelId,
         /// JSON of `slot::Slots`.
         slots: String,
     },
     /// From `kiosk-ui`: the parcel key, opened from a slot.
     Key {
-        /// Which.
+        /// The id of the parcel.
         parcel: ParcelId,
         /// 64 hexadecimal digits.
         key: SecretText,
     },
     /// From `kiosk-ui`: is this the key of the parcel that is in use? Answer: [`Reply::Ok`], or the error `other-key`.
     Prove {
-        /// Which.
+        /// The id of the parcel.
         parcel: ParcelId,
         /// 64 hexadecimal digits.
         key: SecretText,
     },
     /// Takes the lock. Answer: [`Reply::Locked`].
     Lock {
-        /// Which.
+        /// The id of the parcel.
         parcel: ParcelId,
         /// Name of this kiosk.
         kiosk: String,
@@ -70,7 +70,7 @@ pub enum Request {
     },
     /// Opens the locked parcel's last version and serves `guest.sock` and the disk socket.
     Open {
-        /// Which.
+        /// The id of the parcel.
         parcel: ParcelId,
         /// How pieces are fetched.
         policy: Policy,
@@ -117,7 +117,7 @@ pub enum Policy {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "reply", rename_all = "snake_case")]
 pub enum Reply {
-    /// Done.
+    /// The request was carried out.
     Ok,
     /// The user's parcels.
     Parcels {
@@ -140,7 +140,7 @@ pub enum Reply {
     },
     /// What changed is in a parcel of its own.
     Rescued {
-        /// Which.
+        /// The id of the parcel.
         parcel: ParcelId,
         /// Its name.
         name: String,

@@ -47,7 +47,7 @@ pub struct Kiosk {
     pub name: Option<String>,
     /// Words at the top of the login screen.
     pub title: String,
-    /// Kerberos.
+    /// The Kerberos realm, and how its KDCs are found and trusted.
     pub realm: Realm,
     /// `https://…` of the parcel server.
     pub server_url: String,
@@ -153,7 +153,7 @@ pub struct Cache {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CacheKind {
-    /// tmpfs.
+    /// A file system in memory.
     Memory,
     /// The partition whose GPT name is `waystation-cache`, under dm-crypt; no such partition is an error.
     Disk,

@@ -31,7 +31,7 @@ pub fn engine_bytes(most_mib: u64, guest_mib: u64) -> u64 {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Room {
-    /// Enough.
+    /// There is enough memory.
     #[default]
     Enough,
     /// Little: the guest's disk is slowed down.

@@ -131,7 +131,7 @@ pub enum Command {
     LoggedIn(Login),
     /// Resume this parcel; `cached` has its key.
     Resume {
-        /// Which.
+        /// The id of the parcel.
         parcel: ParcelId,
         /// Its name.
         name: String,
@@ -158,9 +158,9 @@ pub enum Command {
     Dismiss,
     /// Size of the guest's console on the screen.
     ConsoleSize {
-        /// Columns.
+        /// Width in columns.
         cols: u16,
-        /// Rows.
+        /// Height in rows.
         rows: u16,
     },
     /// Use this keyboard layout from now on, until the session ends.

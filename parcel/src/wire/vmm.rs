@@ -21,9 +21,9 @@ pub enum Request {
     Save,
     /// The size of the terminal that shows the console.
     ConsoleSize {
-        /// Columns.
+        /// Width in columns.
         cols: u16,
-        /// Rows.
+        /// Height in rows.
         rows: u16,
     },
     /// Ask the guest to shut down, as by its power button.
@@ -36,7 +36,7 @@ pub enum Request {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "reply", rename_all = "snake_case")]
 pub enum Reply {
-    /// Done.
+    /// The request was carried out.
     Ok,
     /// How the guest is.
     Status {

@@ -64,7 +64,7 @@ pub enum KeyFileError {
     Io {
         /// The file.
         path: String,
-        /// Why.
+        /// What the system said.
         source: io::Error,
     },
 }

@@ -88,7 +88,7 @@ pub struct Config {
     pub witness: PathBuf,
     /// Written once the server listens: the address, such as `127.0.0.1:43217`, and a line feed.
     pub ready_file: Option<PathBuf>,
-    /// Limits.
+    /// What one client and all of them together may use.
     pub limits: Limits,
 }
 

@@ -25,7 +25,7 @@ pub struct Feature {
     pub leaf: u32,
     /// CPUID sub-leaf.
     pub subleaf: u32,
-    /// Register.
+    /// The register that has the bit.
     pub register: Register,
     /// Bit in the register.
     pub bit: u8,

@@ -35,13 +35,13 @@ const VCPUS: std::ops::RangeInclusive<u32> = 1..=VCPUS_MAX as u32;
 
 /// The virtio devices.
 pub struct Devices {
-    /// Disk.
+    /// The disk, `vda`.
     pub block: Arc<Mutex<Transport<Block>>>,
     /// Network card.
     pub net: Arc<Mutex<Transport<Net>>>,
-    /// Console.
+    /// The console, `hvc0`.
     pub console: Arc<Mutex<Transport<Console>>>,
-    /// Entropy.
+    /// The source of random numbers.
     pub rng: Arc<Mutex<Transport<Rng>>>,
 }
 

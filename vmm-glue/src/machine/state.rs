@@ -55,13 +55,13 @@ pub struct MachineState {
     pub rtc: RtcState,
     /// Power management.
     pub power: PowerState,
-    /// Disk.
+    /// The disk, `vda`.
     pub block: TransportState<BlockState>,
     /// Network card.
     pub net: TransportState<NetState>,
-    /// Console.
+    /// The console, `hvc0`.
     pub console: TransportState<ConsoleState>,
-    /// Entropy.
+    /// The source of random numbers.
     pub rng: TransportState<RngState>,
     /// From model 2 on: the guest has a helper that sets its clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]

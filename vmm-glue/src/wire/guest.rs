@@ -43,7 +43,7 @@ pub struct GuestClient {
 }
 
 impl GuestClient {
-    /// Connects.
+    /// Connects to `guest.sock`.
     ///
     /// # Errors
     /// Nobody listens.

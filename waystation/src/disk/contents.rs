@@ -16,7 +16,7 @@ pub(super) enum Use {
     },
     /// Only Windows starts from it.
     Windows,
-    /// Neither.
+    /// No system that can be recognised.
     Other,
 }
 

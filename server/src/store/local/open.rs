@@ -76,9 +76,9 @@ pub enum OpenError {
         "cannot use {path} as the store: {source}; make it a directory that this user may read and write"
     )]
     Io {
-        /// What.
+        /// The file or directory.
         path: PathBuf,
-        /// Why.
+        /// What the system said.
         source: io::Error,
     },
 }

@@ -19,7 +19,7 @@ use vmm_glue::{
     layout,
 };
 
-/// Entropy.
+/// A hostile driver of the source of random numbers.
 pub fn rng(data: &[u8]) {
     drive(data, |_| Rng, |_, _| {});
 }
