@@ -1,7 +1,10 @@
 //! An open parcel: one version of it, its disk, and what the VMM has of it.
 
 use crate::{
-    disk::{Disk, changes::Changes},
+    disk::{
+        Disk,
+        changes::{Changes, Origin},
+    },
     fetch::{Class, Engine, Keep, Plain},
     harden,
     keyring::Keyring,
@@ -81,6 +84,8 @@ pub struct Opening<'a> {
     pub cache: &'a Path,
     /// Changed chunks beyond so many leave memory for the cache folder.
     pub dirty_in_ram: usize,
+    /// Where its changes come from.
+    pub changes: Origin<'a>,
 }
 
 impl OpenParcel {
@@ -89,7 +94,7 @@ impl OpenParcel {
         engine: &Arc<Engine>,
         key: ParcelKey,
         record: &[u8],
-        how: &Opening<'_>,
+        how: Opening<'_>,
     ) -> Result<Arc<Self>, WireError> {
         let record = Record::open(record, &key, &how.parcel).map_err(|error| {
             let code = match error {
@@ -111,7 +116,9 @@ impl OpenParcel {
         let keyring = Keyring::new(engine.clone(), how.parcel, key.clone(), secrets, &record.public.images)
             .map_err(|e| WireError::new(Code::RecordDamaged, e.to_string()))?;
         let keyring = Arc::new(keyring);
-        let changes = Changes::new(how.cache, engine.clone(), how.dirty_in_ram).map_err(|e| {
+        let whose = (&how.parcel, &key);
+        let changes = Changes::new(how.cache, whose, how.changes, engine.clone(), how.dirty_in_ram);
+        let changes = changes.map_err(|e| {
             let folder = how.cache.display();
             let text = format!(
                 "the kiosk's cache folder {folder} cannot be written ({e}); restart the kiosk, or use another"

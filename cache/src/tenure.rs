@@ -118,22 +118,14 @@ impl Tenure {
     }
 
     async fn again(&self, api: &Api, first: ApiError) -> Result<(), ApiError> {
-        let (base, sent, store) = {
+        let (base, store) = {
             let state = lock(&self.state);
-            (state.base, state.sent, state.hold.store.id)
+            (state.base, state.hold.store.id)
         };
-        let Some(base) = base else { return Err(first) };
-        let lock_on = |(version, record)| async move {
-            let again = Some(Base { store, version, record });
-            let ask = LockRequest { again, inventory: None, ..self.ask.clone() };
-            api.lock(&self.parcel, &ask, false).await
-        };
-        let given = match (lock_on(base).await, sent) {
-            // The last version may be what this holder sent, whose answer was lost.
-            (Err(error), Some(sent)) if error.code() == Code::WrongParent => lock_on(sent).await,
-            (given, _) => given,
-        };
-        match given {
+        let Some((version, record)) = base else { return Err(first) };
+        let again = Some(Base { store, version, record });
+        let ask = LockRequest { again, inventory: None, ..self.ask.clone() };
+        match api.lock(&self.parcel, &ask, false).await {
             Ok(reply) => {
                 tracing::warn!(store = %reply.store, epoch = %reply.epoch, "the store was restored; the lock is ours again");
                 let mut state = lock(&self.state);

@@ -41,6 +41,9 @@ pub(crate) const RECORD: Purpose = Purpose {
     salt: "waystation v1 version record salt",
     message: "waystation v1 version record message key",
 };
+/// Heads of journals of changes, under the parcel key.
+pub(crate) const CHANGES: Purpose =
+    Purpose { salt: "waystation v1 changes head salt", message: "waystation v1 changes head message key" };
 /// The parcel key, under what a password is stretched to.
 pub(crate) const PASSWORD: Purpose =
     Purpose { salt: "waystation v1 password slot salt", message: "waystation v1 password slot message key" };

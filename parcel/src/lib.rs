@@ -4,6 +4,7 @@
 //! This crate does no I/O, reads no clock and starts no thread; randomness is handed in by the caller.
 //! Formats are described in `docs/formats.md`.
 
+pub mod changes;
 pub mod chunk;
 mod envelope;
 pub mod id;

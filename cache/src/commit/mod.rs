@@ -191,6 +191,9 @@ async fn attempt(
     let record = record.seal(&open.key).map_err(internal)?;
     let bytes = uploader.sent() + record.len() as u64;
     let hash = RecordHash::of(&record);
+    if !target.elsewhere {
+        open.disk.sends(version, hash).await;
+    }
     move_head(&uploader, version, record.into()).await?;
     board.set_dirty(0);
     Ok(Committed { version, record: hash, bytes })
@@ -207,7 +210,7 @@ pub async fn move_head(uploader: &Uploader, version: Version, record: Bytes) -> 
                 Err(failed) if failed.code == Code::MissingObjects => return Ok(Err(failed)),
                 Err(failed) => failed,
             };
-            if !matches!(failed.code, Code::StaleEpoch | Code::WrongParent) {
+            if !matches!(failed.code, Code::StaleEpoch | Code::WrongParent | Code::OtherStore) {
                 return Err(failed);
             }
             match sink.record(version).await {

@@ -1,5 +1,6 @@
 //! The daemon: what `cached` holds during a session, and what it does when it is asked.
 
+mod recover;
 mod rescue;
 mod serve;
 
@@ -8,7 +9,7 @@ pub use serve::run;
 use crate::{
     budget::Budget,
     commit::{self, Author, Committed},
-    disk::serve::DiskServer,
+    disk::{changes::Origin, journal, serve::DiskServer},
     fetch::Engine,
     guest::GuestServer,
     harden::{self, Sockets},
@@ -202,6 +203,7 @@ impl Daemon {
             }
             Request::Commit => self.commit().await,
             Request::MemoryLost => self.memory_lost(),
+            Request::Recover { parcel } => self.recover(parcel).await,
             Request::Rescue => self.rescue().await,
             Request::Learn => self.learn().await,
             Request::Unlock => self.unlock().await,
@@ -307,9 +309,10 @@ impl Daemon {
         memory_mib: Option<u64>,
     ) -> Result<Reply, WireError> {
         let mut work = self.working()?;
-        let held = work.held.as_ref().filter(|held| held.parcel == parcel);
-        let Given { reply, tenure } = held.and_then(|held| held.given.clone()).ok_or_else(not_locked)?;
-        let version = reply.version;
+        let held = work.held.clone().filter(|held| held.parcel == parcel).ok_or_else(not_locked)?;
+        let given = held.given.clone().ok_or_else(not_locked)?;
+        let tenure = &given.tenure;
+        let version = given.reply.version;
         if version == Version(0) {
             let text = "this parcel is empty: its import or cloning did not finish; do it again";
             return Err(WireError::new(Code::ParcelEmpty, text));
@@ -317,20 +320,27 @@ impl Daemon {
         let key = lock(&self.keys).get(&parcel).cloned();
         let key =
             key.ok_or_else(|| WireError::new(Code::NoKey, "the parcel's key is not here; log in again"))?;
-        work.running = None;
+        if work.running.take().is_none() && journal::left(&self.settings.cache_dir) {
+            let text =
+                "the changes of a session that did not end are still here; this kiosk has to be wiped first";
+            return Err(WireError::new(Code::ChangesLeft, text));
+        }
         let record = again(&self.board, self.api.token_renewals(), Stake::Lock, || {
             async { self.api.version(&parcel, version).await.map_err(|e| e.to_wire()) }.boxed()
         });
         let record = record.await?;
-        tenure.based_on(version, RecordHash::of(&record));
+        let base = RecordHash::of(&record);
+        tenure.based_on(version, base);
+        let note = recover::Note::of(&held, &given, base)?;
         let opening = Opening {
             parcel,
             version,
             cold_boot,
             cache: &self.settings.cache_dir,
             dirty_in_ram: self.settings.dirty_in_ram,
+            changes: Origin::New(&note),
         };
-        let open = OpenParcel::new(&self.engine, key, &record, &opening)?;
+        let open = OpenParcel::new(&self.engine, key, &record, opening)?;
         let guest = open.record.public.machine.memory_mib;
         let budget = memory_mib.map_or(self.settings.budget, |most| memory::engine_bytes(most, guest));
         self.engine.budget().set(budget);
@@ -410,6 +420,10 @@ impl Daemon {
             .boxed()
         });
         unlocking.await?;
+        // Everything is home, or its owner gave it up.
+        if let Err(error) = journal::remove(&self.settings.cache_dir) {
+            tracing::warn!(%error, "the kept changes are left to the wipe");
+        }
         work.past = work.held.take().and_then(|held| held.given).map(|given| given.tenure);
         Ok(Reply::Ok)
     }

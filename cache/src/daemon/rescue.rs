@@ -3,7 +3,7 @@
 //! The new parcel has the old one's key and the old one's key slots, so whatever opened the old one opens it. Each step
 //! can be done again, and a rescue that is given up takes its parcel away.
 
-use super::{Daemon, Given, Work, author, claim, not_locked, not_open, random};
+use super::{Daemon, Given, Work, author, not_locked, not_open};
 use crate::{
     commit::{self, Committed},
     remote::{Patience, again},
@@ -58,14 +58,9 @@ impl Daemon {
         let held = work.held.clone().ok_or_else(not_locked)?;
         let Given { tenure: old, .. } = held.given.clone().ok_or_else(not_locked)?;
         if work.rescue.is_none() {
-            work.rescue = Some(Rescue {
-                id: ParcelId(random()?),
-                claim: claim()?,
-                taken: 0,
-                made: None,
-                name: String::new(),
-                committed: None,
-            });
+            let (id, claim) = old.claim().rescue();
+            work.rescue =
+                Some(Rescue { id, claim, taken: 0, made: None, name: String::new(), committed: None });
         }
         let Work { rescue: Some(rescue), running, .. } = &mut *work else { return Err(not_locked()) };
         let running = running.as_ref().ok_or_else(not_open)?;

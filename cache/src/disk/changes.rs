@@ -1,7 +1,13 @@
 //! Chunks that the guest has changed: the youngest in memory, the others on the local medium, which takes them in the
 //! background. Nobody holds the lock of this book while the medium works.
+//!
+//! What the guest has flushed is on the medium, and in the journal of what is there, whether memory holds it too or not: it is
+//! found again when this process is killed. What is there is given up only when something newer of the chunk is.
 
-use super::spill::{Place, SPILLED, Spill};
+use super::{
+    journal::{self, Entry as Said, Journal, Left},
+    spill::{Place, SPILLED, Spill},
+};
 use crate::{
     budget::Budget,
     fetch::{Engine, Plain},
@@ -9,16 +15,24 @@ use crate::{
     remote::PAUSES,
     status::lock,
 };
-use parcel::{chunk::CHUNK_SIZE, keyring::ChunkRef, wire::Code};
+use parcel::{
+    changes::Head,
+    chunk::CHUNK_SIZE,
+    id::{ParcelId, RecordHash, Version},
+    keyring::ChunkRef,
+    secret::{ParcelKey, Secret},
+    wire::Code,
+};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     path::Path,
     pin::pin,
     sync::{Arc, Mutex},
     time::Duration,
 };
-use tokio::sync::Notify;
+use tokio::sync::{Mutex as AsyncMutex, Notify};
+use zeroize::Zeroizing;
 
 /// What the book takes for a chunk beside its bytes, about.
 const ENTRY: u64 = 192;
@@ -46,6 +60,25 @@ struct Entry {
     tick: u64,
     /// What it is called as it is now, at the place that changes are committed to.
     sent: Option<ChunkRef>,
+    /// What the journal says of it.
+    kept: Option<Kept>,
+}
+
+/// What the journal says of a chunk.
+#[derive(Clone, Copy)]
+struct Kept {
+    /// As it was then.
+    tick: u64,
+    /// Where that is; `None`: it was all zeros.
+    at: Option<Place>,
+}
+
+/// Where changes come from.
+pub enum Origin<'a> {
+    /// There are none yet; whoever is to find them again finds this note beside them.
+    New(&'a [u8]),
+    /// From an engine that was killed.
+    Left(Box<Left>),
 }
 
 /// A changed chunk, for a commit.
@@ -58,11 +91,16 @@ pub struct Changed {
     pub spilled: bool,
 }
 
+/// A chunk's bytes on their way to the medium, and where they go.
+type Leaving = (Arc<Plain>, Place);
+
 #[derive(Default)]
 struct Book {
     entries: BTreeMap<u64, Entry>,
     /// Chunks in memory, by their ticks.
     recent: BTreeMap<u64, u64>,
+    /// Chunks that are not in the journal as they are.
+    unkept: BTreeSet<u64>,
     tick: u64,
     nonces: u64,
     places: u64,
@@ -74,33 +112,54 @@ struct Book {
 pub struct Changes {
     book: Mutex<Book>,
     spill: Arc<Spill>,
+    journal: Arc<Mutex<Journal>>,
+    /// One chunk at a time goes to the medium, so that the journal has them in their order.
+    keeping: AsyncMutex<()>,
     in_memory: bool,
     most_in_ram: usize,
     surplus: Notify,
     engine: Arc<Engine>,
 }
 
-/// A chunk on its way to the medium.
-struct Leaving {
-    chunk: u64,
-    tick: u64,
-    plain: Arc<Plain>,
-    at: Place,
-}
-
 impl Changes {
-    /// No changes. Beyond `most_in_ram` chunks, or a quarter of the budget, they leave memory for a file below `cache`, as fast
-    /// as that takes them.
-    pub fn new(cache: &Path, engine: Arc<Engine>, most_in_ram: usize) -> io::Result<Self> {
-        let spill = Spill::new(cache)?;
-        Ok(Self {
-            book: Mutex::default(),
+    /// Changes of `parcel`. Beyond `most_in_ram` chunks, or a quarter of the budget, they leave memory for a file below `cache`, as
+    /// fast as that takes them.
+    pub fn new(
+        cache: &Path,
+        (parcel, key): (&ParcelId, &ParcelKey),
+        origin: Origin<'_>,
+        engine: Arc<Engine>,
+        most_in_ram: usize,
+    ) -> io::Result<Self> {
+        let mut book = Book::default();
+        let (journal, session) = match origin {
+            Origin::New(note) => {
+                let mut session = Zeroizing::new([0; 32]);
+                getrandom::fill(&mut *session).map_err(io::Error::other)?;
+                let head = Head { key: Secret::from_bytes(*session), note: Zeroizing::new(note.to_vec()) };
+                (Journal::create(cache, &head, key, parcel)?, session)
+            }
+            Origin::Left(left) => {
+                book.take_in(&left);
+                (left.journal, left.key)
+            }
+        };
+        let spill = Spill::open(&journal::chunks(cache), &session)?;
+        let changes = Self {
             in_memory: spill.in_memory(),
+            book: Mutex::new(book),
             spill: Arc::new(spill),
+            journal: Arc::new(Mutex::new(journal)),
+            keeping: AsyncMutex::default(),
             most_in_ram: most_in_ram.max(1),
             surplus: Notify::new(),
             engine,
-        })
+        };
+        let book = lock(&changes.book);
+        changes.engine.board().set_dirty(book.entries.len() as u64);
+        changes.count(&book);
+        drop(book);
+        Ok(changes)
     }
 
     /// The budget that they count in.
@@ -142,6 +201,7 @@ impl Changes {
         book.tick += 1;
         (entry.tick, entry.sent) = (book.tick, None);
         book.recent.insert(book.tick, chunk);
+        book.unkept.insert(chunk);
         true
     }
 
@@ -153,11 +213,10 @@ impl Changes {
         if matches!(held, Held::Ram(_)) {
             book.recent.insert(tick, chunk);
         }
-        if let Some(old) = book.entries.insert(chunk, Entry { held, tick, sent: None }) {
+        book.unkept.insert(chunk);
+        let kept = book.entries.get(&chunk).and_then(|old| old.kept);
+        if let Some(old) = book.entries.insert(chunk, Entry { held, tick, sent: None, kept }) {
             book.recent.remove(&old.tick);
-            if let Held::Spilled(at) = old.held {
-                book.free.push(at.place);
-            }
         }
         self.engine.board().set_dirty(book.entries.len() as u64);
         self.count(&book);
@@ -229,22 +288,11 @@ impl Changes {
         let mut pause = PAUSES.0;
         let mut full = false;
         loop {
-            let Some(leaving) = self.surplus() else {
+            let Some(chunk) = self.surplus() else {
                 self.surplus.notified().await;
                 continue;
             };
-            let (spill, store) = (self.spill.clone(), self.engine.store().clone());
-            let Leaving { chunk, at, plain, tick } = leaving;
-            let writing = tokio::task::spawn_blocking(move || {
-                let mut written = spill.write(chunk, &plain, at);
-                if written.is_err() && store.give_up(MAKE_ROOM * SPILLED as u64) > 0 {
-                    written = spill.write(chunk, &plain, at);
-                }
-                written
-            });
-            let written = writing.await.unwrap_or_else(|panic| Err(io::Error::other(panic)));
-            self.left(chunk, tick, at, written.is_ok());
-            match written {
+            match self.keep(chunk).await {
                 Ok(()) => (pause, full) = (PAUSES.0, false),
                 Err(error) => {
                     // Told once, not at every try.
@@ -258,35 +306,172 @@ impl Changes {
         }
     }
 
-    /// The chunk that has not been changed for longest, if memory is to hold fewer.
-    fn surplus(&self) -> Option<Leaving> {
+    /// The chunk in memory that has not been changed for longest and is to be kept first, if memory is to hold fewer. Those that
+    /// are kept already leave memory.
+    fn surplus(&self) -> Option<u64> {
         let mut book = lock(&self.book);
-        if book.recent.len() <= self.most_in_ram() {
-            return None;
+        let mut left = false;
+        let found = loop {
+            if book.recent.len() <= self.most_in_ram() {
+                break None;
+            }
+            let Some((&tick, &chunk)) = book.recent.first_key_value() else { break None };
+            let Some(entry) = book.entries.get_mut(&chunk) else { break None };
+            match entry.kept {
+                Some(Kept { tick: kept, at: Some(at) }) if kept == tick => {
+                    entry.held = Held::Spilled(at);
+                    book.recent.remove(&tick);
+                    left = true;
+                }
+                _ => break Some(chunk),
+            }
+        };
+        if left {
+            self.count(&book);
         }
-        let (&tick, &chunk) = book.recent.first_key_value()?;
-        let Held::Ram(plain) = &book.entries.get(&chunk)?.held else { return None };
-        let plain = plain.clone();
-        book.nonces += 1;
-        let place = book.free.pop().unwrap_or_else(|| {
-            book.places += 1;
-            book.places - 1
-        });
-        Some(Leaving { chunk, tick, plain, at: Place { place, nonce: book.nonces } })
+        found
     }
 
-    /// A chunk was written to its place, or could not be; meanwhile it may have changed.
-    fn left(&self, chunk: u64, tick: u64, at: Place, written: bool) {
-        let mut book = lock(&self.book);
-        match book.entries.get_mut(&chunk) {
-            Some(entry) if written && entry.tick == tick => {
-                entry.held = Held::Spilled(at);
-                book.recent.remove(&tick);
+    /// Returns when all that was changed before is in the journal and outlives this process. A medium that has no room is asked
+    /// until it has: the guest sees a slow flush, and the screen says why.
+    pub async fn flush(self: &Arc<Self>) {
+        let chunks: Vec<u64> = lock(&self.book).unkept.iter().copied().collect();
+        let mut wait = self.engine.board().waiter();
+        let mut pause = PAUSES.0;
+        for chunk in chunks {
+            while let Err(error) = self.keep(chunk).await {
+                if !wait.told() {
+                    tracing::warn!(%error, "the cache medium does not take what the guest wants kept");
+                }
+                wait.set(Code::CacheMedium, &not_taken(&error.to_string()));
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(PAUSES.1);
             }
-            _ => book.free.push(at.place),
+        }
+    }
+
+    /// This record is being sent to be the next version: whoever finds the journal is to know it.
+    pub async fn sends(&self, version: Version, record: RecordHash) {
+        let _alone = self.keeping.lock().await;
+        let journal = self.journal.clone();
+        let writing = self.engine.on_medium(move || lock(&journal).append(Said::Sent(version, record)));
+        if let Err(error) = writing.await {
+            // A commit does without the medium.
+            tracing::warn!(%error, "the journal does not take what is being sent");
+        }
+    }
+
+    /// Writes a chunk as it is now to the medium, and that into the journal. Goes on when nobody waits for it any more, since
+    /// chunks have to be in the journal in their order.
+    async fn keep(self: &Arc<Self>, chunk: u64) -> io::Result<()> {
+        let changes = self.clone();
+        let keeping = tokio::spawn(async move {
+            let _alone = changes.keeping.lock().await;
+            changes.keep_alone(chunk).await
+        });
+        keeping.await.unwrap_or_else(|panic| Err(io::Error::other(panic)))
+    }
+
+    async fn keep_alone(&self, chunk: u64) -> io::Result<()> {
+        let Some((tick, leaving)) = lock(&self.book).leave(chunk) else { return Ok(()) };
+        let at = leaving.as_ref().map(|(_, at)| *at);
+        let (spill, journal, store) = (self.spill.clone(), self.journal.clone(), self.engine.store().clone());
+        let writing = tokio::task::spawn_blocking(move || {
+            let write = || {
+                if let Some((plain, at)) = &leaving {
+                    spill.write(chunk, plain, *at)?;
+                }
+                lock(&journal).append(Said::Chunk(chunk, at))
+            };
+            match write() {
+                Err(_) if store.give_up(MAKE_ROOM * SPILLED as u64) > 0 => write(),
+                done => done,
+            }
+        });
+        let written = writing.await.unwrap_or_else(|panic| Err(io::Error::other(panic)));
+        let Some(chunks) = self.kept(chunk, tick, at, written.is_ok()) else { return written };
+        let journal = self.journal.clone();
+        let renewing = tokio::task::spawn_blocking(move || lock(&journal).renew(chunks.into_iter()));
+        if let Err(error) = renewing.await.unwrap_or_else(|panic| Err(io::Error::other(panic))) {
+            tracing::warn!(%error, "the journal of changes cannot be written anew; the old one is gone on with");
+        }
+        written
+    }
+}
+
+impl Changes {
+    /// Notes that a chunk was kept, or could not be. Gives what the journal has to say when it is to be written anew.
+    fn kept(
+        &self,
+        chunk: u64,
+        tick: u64,
+        at: Option<Place>,
+        written: bool,
+    ) -> Option<Vec<(u64, Option<Place>)>> {
+        let mut book = lock(&self.book);
+        match written {
+            true => book.was_kept(chunk, Kept { tick, at }),
+            false => book.free.extend(at.map(|at| at.place)),
         }
         self.count(&book);
+        let stale = lock(&self.journal).is_stale(book.entries.len());
+        let chunks = book.entries.iter().filter_map(|(chunk, entry)| Some((*chunk, entry.kept?.at)));
+        stale.then(|| chunks.collect())
     }
+}
+
+impl Book {
+    /// What a killed engine left: all of it is on the medium.
+    fn take_in(&mut self, left: &Left) {
+        for (chunk, at) in &left.chunks {
+            self.tick += 1;
+            let held = at.map_or(Held::Zero, Held::Spilled);
+            let kept = Some(Kept { tick: self.tick, at: *at });
+            self.entries.insert(*chunk, Entry { held, tick: self.tick, sent: None, kept });
+        }
+        let used: BTreeSet<u64> = left.chunks.values().flatten().map(|at| at.place).collect();
+        self.places = used.last().map_or(0, |last| last + 1);
+        self.free = (0..self.places).filter(|place| !used.contains(place)).collect();
+        self.nonces = left.nonces;
+    }
+
+    /// A chunk as it is now, with the place that it is to go to; `None`: the journal has it so.
+    fn leave(&mut self, chunk: u64) -> Option<(u64, Option<Leaving>)> {
+        let entry = self.entries.get(&chunk)?;
+        if entry.kept.is_some_and(|kept| kept.tick == entry.tick) {
+            return None;
+        }
+        let tick = entry.tick;
+        let plain = match &entry.held {
+            Held::Zero => return Some((tick, None)),
+            Held::Ram(plain) => plain.clone(),
+            // Nothing comes to the medium but through here.
+            Held::Spilled(_) => return None,
+        };
+        self.nonces += 1;
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.places += 1;
+            self.places - 1
+        });
+        Some((tick, Some((plain, Place { place, nonce: self.nonces }))))
+    }
+
+    /// A chunk is in the journal; what was there of it before is of no use any more. Meanwhile it may have changed.
+    fn was_kept(&mut self, chunk: u64, kept: Kept) {
+        let Some(entry) = self.entries.get_mut(&chunk) else { return };
+        let old = entry.kept.replace(kept);
+        if entry.tick == kept.tick {
+            self.unkept.remove(&chunk);
+        }
+        self.free.extend(old.and_then(|old| old.at).map(|at| at.place));
+    }
+}
+
+fn not_taken(error: &str) -> String {
+    format!(
+        "Your computer wants its changes kept, and this kiosk's disk does not take them ({error}). It is tried again. You can \
+         suspend."
+    )
 }
 
 fn not_back(error: &str) -> String {

@@ -2,6 +2,7 @@
 
 pub mod changes;
 pub mod device;
+pub mod journal;
 mod queue;
 pub mod serve;
 pub mod spill;
@@ -15,6 +16,7 @@ use crate::{
 use changes::{Changed, Changes, Held};
 use parcel::{
     chunk::CHUNK_SIZE,
+    id::{RecordHash, Version},
     keyring::{ChunkRef, ImageKind},
 };
 use std::{
@@ -121,6 +123,16 @@ impl Disk {
             let plain = Zeroizing::new(plain[..self.chunk_len(chunk)].to_vec());
             return (tick, plain.iter().any(|byte| *byte != 0).then_some(plain));
         }
+    }
+
+    /// Returns when all that was written before outlives this process.
+    pub async fn flush(&self) {
+        self.changes.flush().await;
+    }
+
+    /// This record is being sent to be the next version.
+    pub async fn sends(&self, version: Version, record: RecordHash) {
+        self.changes.sends(version, record).await;
     }
 
     /// A changed chunk is home under this name, as it was at `tick`.

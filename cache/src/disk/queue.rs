@@ -133,8 +133,10 @@ impl Queue {
             Ask::Write { offset, data } => self.disk.write(offset, &data).await,
             Ask::Zero { ranges } => self.clear(&ranges, false).await,
             Ask::Discard { ranges } => self.clear(&ranges, true).await,
-            // Nothing is promised beyond the commit, and the changes of a session live no longer than `cached`.
-            Ask::Flush => Ok(()),
+            Ask::Flush => {
+                self.disk.flush().await;
+                Ok(())
+            }
             Ask::Id => {
                 data = Zeroizing::new(self.id.to_vec());
                 Ok(())

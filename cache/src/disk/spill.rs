@@ -1,5 +1,5 @@
-//! The file on the local medium for changed chunks that memory is not to hold: sealed under a key of this session alone. It has
-//! no name and is gone with the process.
+//! The file on the local medium for changed chunks: sealed under a key of this session alone. Which chunk is where in it is in
+//! the journal beside it.
 
 use crate::{fetch::Plain, harden};
 use aes_gcm::{
@@ -41,19 +41,12 @@ pub struct Spill {
 }
 
 impl Spill {
-    /// A file below `cache`, under a new key.
-    pub fn new(cache: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .custom_flags(nix::libc::O_TMPFILE)
-            .mode(0o600)
-            .open(cache)?;
-        let mut key = Zeroizing::new([0; 32]);
-        harden::keep_in_ram(&*key);
-        getrandom::fill(&mut *key).map_err(io::Error::other)?;
-        let cipher = Aes256Gcm::new((&*key).into());
-        Ok(Self { file, cipher })
+    /// The file at `path`, which is made if it is not there, under the session's key.
+    pub fn open(path: &Path, key: &[u8; 32]) -> io::Result<Self> {
+        harden::keep_in_ram(key);
+        let file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        Ok(Self { file, cipher: Aes256Gcm::new(key.into()) })
     }
 
     /// Whether what is in the file is in the machine's memory all the same.
@@ -110,7 +103,7 @@ mod tests {
     #[test]
     fn no_plaintext_is_on_the_medium_and_a_change_of_it_is_noticed() {
         let folder = tempfile::tempdir().unwrap();
-        let spill = Spill::new(folder.path()).unwrap();
+        let spill = Spill::open(&folder.path().join("chunks"), &[3; 32]).unwrap();
         let plain = vec![5; CHUNK_SIZE];
         let at = Place { place: 1, nonce: 7 };
         spill.write(3, &plain, at).unwrap();

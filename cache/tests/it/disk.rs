@@ -321,15 +321,10 @@ async fn a_medium_that_hangs_is_not_waited_for() {
     }
 }
 
-/// The file in which a disk keeps the changed chunks that are not in memory: it has no name.
+/// The file in which a disk keeps the changed chunks that are not in memory.
 fn spill_file(world: &World) -> std::fs::File {
-    let mut links = std::fs::read_dir("/proc/self/fd").unwrap().flatten().map(|entry| entry.path());
-    let nameless = |path: &std::path::Path| {
-        let target = std::fs::read_link(path).unwrap_or_default();
-        target.starts_with(world.cache.path()) && target.to_string_lossy().ends_with(" (deleted)")
-    };
-    let found = links.find(|path| nameless(path)).expect("there is a spill file");
-    std::fs::OpenOptions::new().read(true).write(true).open(found).unwrap()
+    let path = world.cache.path().join("changes/chunks");
+    std::fs::OpenOptions::new().read(true).write(true).open(path).unwrap()
 }
 
 /// Writes `chunks` chunks, each with bytes of its own, of which all but one go to the medium; then the medium loses what

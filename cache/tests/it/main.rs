@@ -2,6 +2,7 @@
 
 mod daemon;
 mod disk;
+mod front;
 mod http;
 mod medium;
 mod memory;

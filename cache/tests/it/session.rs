@@ -1,10 +1,10 @@
 //! The program `cached` in a session, with a server over TLS, a guest at its disk, and a medium that is slow, full or broken.
 
 use crate::{
+    front::{Guest, IN, OUT, Request as Ask},
     http::{lock_reply, locking_request, tls},
     medium::{Medium, Mood},
     support::{Memory, World, until},
-    vhost::{Guest, IN, OUT, Request as Ask},
 };
 use cache::{control::Client, remote::Sink as _};
 use futures::executor::block_on;

@@ -7,6 +7,7 @@ use cache::{
         Author, Place, commit, move_head,
         upload::{Job, Uploader},
     },
+    disk::changes::Origin,
     fetch::{Engine, Source, SourceError},
     open::{OpenParcel, Opening},
     remote::Sink,
@@ -309,8 +310,9 @@ impl World {
             cold_boot,
             cache: self.cache.path(),
             dirty_in_ram,
+            changes: Origin::New(b"a test"),
         };
-        OpenParcel::new(&self.engine, self.key.clone(), &record, &how)
+        OpenParcel::new(&self.engine, self.key.clone(), &record, how)
     }
 
     pub async fn commit(&self, open: &Arc<OpenParcel>) -> Result<(u64, u64), WireError> {

@@ -1,202 +1,29 @@
-//! The disk as a VMM sees it: the `vhost` crate's front end, and a virtqueue made by hand in a memfd.
+//! The disk as a VMM sees it.
 
-use crate::support::{Rng, World};
+use crate::{
+    front::*,
+    support::{Rng, World},
+};
 use cache::{
     disk::serve::DiskServer,
     open::{OpenParcel, Saved},
 };
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use parcel::{chunk::CHUNK_SIZE, wire::Code};
 use std::{
-    fs::File,
-    os::{fd::AsRawFd as _, unix::fs::FileExt as _},
-    path::Path,
+    os::unix::fs::FileExt as _,
     sync::{Arc, atomic::Ordering::SeqCst},
     time::Duration,
 };
 use vhost::{
-    VhostBackend as _, VhostUserDirtyLogRegion, VhostUserMemoryRegionInfo, VringConfigData,
-    vhost_user::{
-        Frontend, VhostUserFrontend as _,
-        message::{VhostUserConfigFlags, VhostUserProtocolFeatures, VhostUserVirtioFeatures},
-    },
+    VhostBackend as _,
+    vhost_user::{Frontend, VhostUserFrontend as _, message::VhostUserConfigFlags},
 };
-use vmm_sys_util::eventfd::EventFd;
 
-const MEMORY: u64 = 8 << 20;
-/// Where the guest's memory is in the guest's addresses, so that no test confuses addresses with offsets.
-const BASE: u64 = 0x4000_0000;
-const DESCRIPTORS: u64 = 0x1000;
-const AVAILABLE: u64 = 0x2000;
-const USED: u64 = 0x3000;
-const BUFFERS: u64 = 0x10000;
-const SIZE: u16 = 16;
 const DISK: usize = 6 * CHUNK_SIZE;
-
-/// The guest: memory, and a queue whose descriptors it hands out by threes.
-pub struct Guest {
-    memory: File,
-    log: File,
-    frontend: Frontend,
-    call: EventFd,
-    kick: EventFd,
-    available: u16,
-    used: u16,
-    _server: Option<DiskServer>,
-}
-
-pub struct Request {
-    pub kind: u32,
-    pub sector: u64,
-    pub out: Vec<u8>,
-    pub room: u32,
-}
+const ID: u32 = 8;
+const DISCARD: u32 = 11;
 
 impl Guest {
-    fn start(world: &World, open: &Arc<OpenParcel>) -> Self {
-        let path = world.cache.path().join("disk.sock");
-        let server = DiskServer::start(&path, open.disk.clone(), world.parcel).unwrap();
-        Self { _server: Some(server), ..Self::attach(&path) }
-    }
-
-    /// A guest at a disk that somebody else serves.
-    pub fn attach(path: &Path) -> Self {
-        let memory = File::from(memfd_create(c"guest", MFdFlags::empty()).unwrap());
-        memory.set_len(MEMORY).unwrap();
-        let log = File::from(memfd_create(c"log", MFdFlags::empty()).unwrap());
-        log.set_len((BASE + MEMORY) / 4096 / 8).unwrap();
-        let mut frontend = Frontend::connect(path, 1).unwrap();
-        frontend.set_owner().unwrap();
-        let features = frontend.get_features().unwrap();
-        assert_ne!(features & VhostUserVirtioFeatures::LOG_ALL.bits(), 0);
-        let protocol = frontend.get_protocol_features().unwrap();
-        let wanted = VhostUserProtocolFeatures::CONFIG | VhostUserProtocolFeatures::LOG_SHMFD;
-        assert!(protocol.contains(wanted));
-        frontend.set_protocol_features(wanted).unwrap();
-        // Neither EVENT_IDX nor indirect descriptors: this guest uses none.
-        frontend.set_features(features & !(1 << 29 | 1 << 28)).unwrap();
-        let guest = Self {
-            memory,
-            log,
-            frontend,
-            call: EventFd::new(0).unwrap(),
-            kick: EventFd::new(0).unwrap(),
-            available: 0,
-            used: 0,
-            _server: None,
-        };
-        guest.connect(0)
-    }
-
-    fn connect(mut self, base: u16) -> Self {
-        let region = VhostUserMemoryRegionInfo {
-            guest_phys_addr: BASE,
-            memory_size: MEMORY,
-            userspace_addr: 0x7000_0000_0000,
-            mmap_offset: 0,
-            mmap_handle: self.memory.as_raw_fd(),
-        };
-        self.frontend.set_mem_table(&[region]).unwrap();
-        let log = VhostUserDirtyLogRegion {
-            mmap_size: (BASE + MEMORY) / 4096 / 8,
-            mmap_offset: 0,
-            mmap_handle: self.log.as_raw_fd(),
-        };
-        self.frontend.set_log_base(0, Some(log)).unwrap();
-        let user = |offset: u64| region.userspace_addr + offset;
-        let vring = VringConfigData {
-            queue_max_size: SIZE,
-            queue_size: SIZE,
-            flags: 1,
-            desc_table_addr: user(DESCRIPTORS),
-            used_ring_addr: user(USED),
-            avail_ring_addr: user(AVAILABLE),
-            log_addr: Some(BASE + USED),
-        };
-        self.frontend.set_vring_num(0, SIZE).unwrap();
-        self.frontend.set_vring_addr(0, &vring).unwrap();
-        self.frontend.set_vring_base(0, base).unwrap();
-        self.frontend.set_vring_call(0, &self.call).unwrap();
-        self.frontend.set_vring_kick(0, &self.kick).unwrap();
-        self.frontend.set_vring_enable(0, true).unwrap();
-        self
-    }
-
-    fn put(&self, offset: u64, bytes: &[u8]) {
-        self.memory.write_all_at(bytes, offset).unwrap();
-    }
-
-    pub fn get(&self, offset: u64, len: usize) -> Vec<u8> {
-        let mut bytes = vec![0; len];
-        self.memory.read_exact_at(&mut bytes, offset).unwrap();
-        bytes
-    }
-
-    fn u16_at(&self, offset: u64) -> u16 {
-        u16::from_le_bytes(self.get(offset, 2).try_into().unwrap())
-    }
-
-    fn descriptor(&self, index: u16, address: u64, len: u32, flags: u16, next: u16) {
-        let mut bytes = Vec::new();
-        bytes.extend((BASE + address).to_le_bytes());
-        bytes.extend(len.to_le_bytes());
-        bytes.extend(flags.to_le_bytes());
-        bytes.extend(next.to_le_bytes());
-        self.put(DESCRIPTORS + 16 * u64::from(index), &bytes);
-    }
-
-    /// Where request `slot` has its buffers.
-    pub fn place(slot: u16) -> u64 {
-        BUFFERS + u64::from(slot) * 0x10_0000
-    }
-
-    /// Puts a request into slot 0 to 4 and tells the device.
-    pub fn send(&mut self, slot: u16, request: &Request) {
-        let at = Self::place(slot);
-        let mut header = request.kind.to_le_bytes().to_vec();
-        header.extend([0; 4]);
-        header.extend(request.sector.to_le_bytes());
-        header.extend(&request.out);
-        self.put(at, &header);
-        let first = slot * 3;
-        // Header and data in two pieces that do not meet the header's end, as a guest may do it.
-        let (one, two) = (header.len() as u32 / 3, header.len() as u32 - header.len() as u32 / 3);
-        self.descriptor(first, at, one, 1, first + 1);
-        self.descriptor(first + 1, at + u64::from(one), two, 1, first + 2);
-        self.descriptor(first + 2, at + 0x8_0000, request.room + 1, 2, 0);
-        self.put(at + 0x8_0000 + u64::from(request.room), &[0xee]);
-        self.offer(first);
-    }
-
-    fn offer(&mut self, head: u16) {
-        self.put(AVAILABLE + 4 + 2 * u64::from(self.available % SIZE), &head.to_le_bytes());
-        self.available = self.available.wrapping_add(1);
-        self.put(AVAILABLE + 2, &self.available.to_le_bytes());
-        self.kick.write(1).unwrap();
-    }
-
-    /// Waits for the next answer: its slot, and how many bytes the device says that it wrote.
-    pub async fn answered(&mut self) -> (u16, u32) {
-        for _ in 0..3000 {
-            if let Some(answer) = self.try_answered() {
-                return answer;
-            }
-            tokio::time::sleep(Duration::from_millis(3)).await;
-        }
-        panic!("the device does not answer");
-    }
-
-    /// The next answer, if there is one.
-    pub fn try_answered(&mut self) -> Option<(u16, u32)> {
-        if self.u16_at(USED + 2) == self.used {
-            return None;
-        }
-        let entry = self.get(USED + 4 + 8 * u64::from(self.used % SIZE), 8);
-        self.used = self.used.wrapping_add(1);
-        let head = u32::from_le_bytes(entry[..4].try_into().unwrap());
-        Some((head as u16 / 3, u32::from_le_bytes(entry[4..].try_into().unwrap())))
-    }
-
     /// How many requests were put on the ring so far.
     pub fn offered(&self) -> u16 {
         self.available
@@ -207,14 +34,6 @@ impl Guest {
         self.frontend.get_vring_base(0).unwrap() as u16
     }
 
-    /// Sends a request and gives back status and data.
-    async fn ask(&mut self, kind: u32, sector: u64, out: Vec<u8>, room: u32) -> (u8, Vec<u8>) {
-        self.send(0, &Request { kind, sector, out, room });
-        assert_eq!(self.answered().await.0, 0);
-        let data = self.get(Self::place(0) + 0x8_0000, room as usize);
-        (self.get(Self::place(0) + 0x8_0000 + u64::from(room), 1)[0], data)
-    }
-
     fn dirty(&self, offset: u64) -> bool {
         let page = (BASE + offset) / 4096;
         let mut byte = [0];
@@ -223,19 +42,18 @@ impl Guest {
     }
 }
 
-pub const IN: u32 = 0;
-pub const OUT: u32 = 1;
-const FLUSH: u32 = 4;
-const ID: u32 = 8;
-const DISCARD: u32 = 11;
-const ZEROES: u32 = 13;
+fn start(world: &World, open: &Arc<OpenParcel>) -> (Guest, DiskServer) {
+    let path = world.cache.path().join("disk.sock");
+    let server = DiskServer::start(&path, open.disk.clone(), world.parcel).unwrap();
+    (Guest::attach(&path), server)
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_guest_reads_writes_and_discards() {
     let disk = Rng(5).bytes(DISK);
     let world = World::new(&disk, 64).await;
     let open = world.open(1, false).await;
-    let mut guest = Guest::start(&world, &open);
+    let (mut guest, _server) = start(&world, &open);
     let (_, config) = guest.frontend.get_config(0, 60, VhostUserConfigFlags::empty(), &[0; 60]).unwrap();
     assert_eq!(config[..8], (DISK as u64 / 512).to_le_bytes());
 
@@ -264,7 +82,7 @@ async fn a_guest_reads_writes_and_discards() {
 async fn what_the_device_writes_is_in_the_log() {
     let world = World::new(&Rng(5).bytes(DISK), 64).await;
     let open = world.open(1, false).await;
-    let mut guest = Guest::start(&world, &open);
+    let (mut guest, _server) = start(&world, &open);
     let data = Guest::place(0) + 0x8_0000;
     assert!(!guest.dirty(data) && !guest.dirty(USED));
     assert_eq!(guest.ask(IN, 0, vec![], 0x2800).await.0, 0);
@@ -281,7 +99,7 @@ async fn nonsense_on_the_ring_is_answered_and_harms_nothing() {
     let disk = Rng(5).bytes(DISK);
     let world = World::new(&disk, 64).await;
     let open = world.open(1, false).await;
-    let mut guest = Guest::start(&world, &open);
+    let (mut guest, _server) = start(&world, &open);
     let end = DISK as u64 / 512;
     for (kind, sector, out, room) in [
         (IN, end, vec![], 512),
@@ -326,7 +144,7 @@ async fn a_stopped_ring_gives_back_what_cannot_be_done_now() {
     let disk = Rng(5).bytes(DISK);
     let world = World::new(&disk, 64).await;
     let open = world.open(1, false).await;
-    let mut guest = Guest::start(&world, &open);
+    let (mut guest, _server) = start(&world, &open);
     assert_eq!(guest.ask(IN, 0, vec![], 512).await.0, 0);
     // Three requests, of which the second can be answered without the server.
     world.server.down.store(true, SeqCst);
@@ -356,7 +174,7 @@ async fn a_stopped_ring_gives_back_what_cannot_be_done_now() {
 async fn what_was_saved_is_void_when_the_machine_goes_on() {
     let world = World::new(&Rng(5).bytes(DISK), 64).await;
     let open = world.open(1, false).await;
-    let mut guest = Guest::start(&world, &open);
+    let (mut guest, _server) = start(&world, &open);
     assert_eq!(guest.ask(OUT, 3, vec![7; 512], 0).await.0, 0);
     let base = guest.frontend.get_vring_base(0).unwrap();
     open.save(Saved::PoweredOff);
@@ -374,9 +192,9 @@ async fn one_front_end_follows_another() {
     let disk = Rng(5).bytes(DISK);
     let world = World::new(&disk, 64).await;
     let open = world.open(1, false).await;
-    let mut guest = Guest::start(&world, &open);
+    let (mut guest, _server) = start(&world, &open);
     assert_eq!(guest.ask(OUT, 3, vec![7; 512], 0).await.0, 0);
-    let Guest { frontend, _server, .. } = guest;
+    let Guest { frontend, .. } = guest;
     drop(frontend);
     let frontend = Frontend::connect(world.cache.path().join("disk.sock"), 1).unwrap();
     frontend.set_owner().unwrap();
@@ -396,7 +214,7 @@ async fn no_request_is_lost_or_answered_twice() {
         let world = World::new(&disk, 64).await;
         world.server.flaky.store(3, SeqCst);
         let open = world.try_open(1, false, 1).await.unwrap();
-        let mut guest = Guest::start(&world, &open);
+        let (mut guest, _server) = start(&world, &open);
         let mut rng = Rng(seed);
         // What a slot waits for: where, and what was read or written there.
         let mut asked: [Option<(usize, Option<Vec<u8>>)>; SLOTS as usize] = Default::default();

@@ -8,7 +8,7 @@ mod steps;
 mod wait;
 mod words;
 
-pub use steps::{DISK_ONLY, RESCUE, SESSION, Step, Undo};
+pub use steps::{DISK_ONLY, RECOVER, RESCUE, SESSION, Step, Undo};
 pub use words::{cached_died, vmm_died};
 
 use console::ConsoleSize;
@@ -53,6 +53,8 @@ pub enum Stop {
     Broken(WireError),
     /// The machine stands still for good and its memory cannot be saved: [`DISK_ONLY`] follows.
     MemoryLost(WireError),
+    /// `cached` has gone, or does not answer, while the machine's changes are not home: [`RECOVER`] follows.
+    EngineLost(WireError),
     /// The machine could not be saved but is whole: undo down to [`Phase::Run`] and let it go on.
     GoOn(WireError),
 }
@@ -109,6 +111,8 @@ pub struct Kiosk<'a> {
     sign: Option<Sign>,
     /// Why the version that is committed has no memory.
     memory_lost: Option<WireError>,
+    /// `cached` was started again in this session, and does not know of the lock yet.
+    forgotten: bool,
     /// Undos are being run on the way to login, not back to the running machine.
     walking: bool,
     /// The time was waited for, once.
@@ -164,6 +168,7 @@ impl<'a> Kiosk<'a> {
             committed: None,
             sign: None,
             memory_lost: None,
+            forgotten: false,
             walking: false,
             clock_awaited: false,
         }
@@ -228,25 +233,11 @@ impl<'a> Kiosk<'a> {
                     }
                 }
             }
-            match went {
+            if let Err(Stop::Broken(_)) = went {
+                went = self.enter(&RESCUE);
+            }
+            match went.or_else(|stop| self.keep_disk(stop).map(|()| at = place(Phase::Save))) {
                 Ok(()) => at += 1,
-                Err(Stop::Broken(_)) => match self.enter(&RESCUE) {
-                    Ok(()) => at += 1,
-                    Err(stop) => {
-                        self.walk_back(&mut entered, stop);
-                        break;
-                    }
-                },
-                Err(Stop::MemoryLost(error)) => {
-                    self.memory_lost = Some(error);
-                    match self.enter(&DISK_ONLY) {
-                        Ok(()) => at = place(Phase::Save) + 1,
-                        Err(stop) => {
-                            self.walk_back(&mut entered, stop);
-                            break;
-                        }
-                    }
-                }
                 Err(Stop::Power(how)) => {
                     power = Some(how);
                     self.walk_back(&mut entered, Stop::Power(how));
@@ -259,6 +250,23 @@ impl<'a> Kiosk<'a> {
             }
         }
         self.wipe_and_verify().or(power)
+    }
+
+    /// Where the machine's memory is lost, sees to it that its disk can be committed; every other stop stays.
+    fn keep_disk(&mut self, mut stop: Stop) -> Result<(), Stop> {
+        loop {
+            let (why, step) = match stop {
+                Stop::MemoryLost(why) => (why, &DISK_ONLY),
+                Stop::EngineLost(why) => (why, &RECOVER),
+                other => return Err(other),
+            };
+            // The first reason is the user's: what follows, follows from it.
+            self.memory_lost.get_or_insert(why);
+            match self.enter(step) {
+                Ok(()) => return Ok(()),
+                Err(next) => stop = next,
+            }
+        }
     }
 
     /// Forgets the last session and brings the login screen up.
@@ -281,6 +289,7 @@ impl<'a> Kiosk<'a> {
         self.committed = None;
         self.sign = None;
         self.memory_lost = None;
+        self.forgotten = false;
         self.state.phase = Phase::Boot;
         self.state.login = None;
         self.state.parcel = None;
@@ -341,8 +350,13 @@ impl<'a> Kiosk<'a> {
             self.state.timeline.clear();
         }
         self.record(step.phase, seconds, bytes, went.is_ok());
-        if let Err(Stop::Failed(error) | Stop::GoOn(error) | Stop::Broken(error) | Stop::MemoryLost(error)) =
-            &went
+        if let Err(
+            Stop::Failed(error)
+            | Stop::GoOn(error)
+            | Stop::Broken(error)
+            | Stop::MemoryLost(error)
+            | Stop::EngineLost(error),
+        ) = &went
         {
             self.sys.log(&format!("phase {} failed: {}", name(step.phase), words::for_log(error)));
         }
@@ -358,9 +372,11 @@ impl<'a> Kiosk<'a> {
             let _ = self.undo(at);
         }
         self.state.notice = match stop {
-            Stop::Failed(error) | Stop::GoOn(error) | Stop::Broken(error) | Stop::MemoryLost(error) => {
-                Some(self.with_losses(error))
-            }
+            Stop::Failed(error)
+            | Stop::GoOn(error)
+            | Stop::Broken(error)
+            | Stop::MemoryLost(error)
+            | Stop::EngineLost(error) => Some(self.with_losses(error)),
             Stop::GaveUp if self.live.changes != Changes::None || self.live.lock != Lock::None => {
                 Some(self.with_losses(WireError::new(Code::GaveUp, "You gave the session up.")))
             }

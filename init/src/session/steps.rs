@@ -2,7 +2,7 @@
 
 use super::{
     Kiosk, Stop,
-    words::{MEMORY_LOST, brief, extend, for_log, noticed, suspended_for, vmm_died},
+    words::{MEMORY_LOST, brief, cached_died, extend, for_log, noticed, suspended_for, vmm_died},
 };
 use crate::system::{Changes, Event, Lock, Role, Sign};
 use parcel::wire::{
@@ -109,6 +109,14 @@ pub const DISK_ONLY: Step = Step {
     phase: Phase::Save,
     doing: "Your machine stopped. Keeping its disk",
     run: disk_only,
+    undo: Undo { what: "the server keeps the version before", run: nothing },
+};
+
+/// What takes the place of [`Phase::Save`] when `cached` has gone: its successor finds the changes, with the user's password.
+pub const RECOVER: Step = Step {
+    phase: Phase::Save,
+    doing: "Your machine stopped. Keeping its disk",
+    run: recover,
     undo: Undo { what: "the server keeps the version before", run: nothing },
 };
 
@@ -224,6 +232,9 @@ fn lock(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
 fn release_lock(kiosk: &mut Kiosk<'_>) -> Result<(), WireError> {
     if kiosk.live.lock == Lock::None {
         return Ok(());
+    }
+    if kiosk.forgotten {
+        return Err(cached_died("before it was asked"));
     }
     kiosk.state.phase = Phase::Unlock;
     kiosk.state.doing = format!("Releasing the lock, for up to {} seconds", RELEASE_LIMIT.as_secs());
@@ -375,9 +386,13 @@ fn go_on(kiosk: &mut Kiosk<'_>) -> Result<(), WireError> {
     }
     match kiosk.try_vmm(vmm::Request::Resume) {
         Ok(answer) => answer.map(|_| ()),
-        Err(Stop::Failed(error) | Stop::GoOn(error) | Stop::Broken(error) | Stop::MemoryLost(error)) => {
-            Err(error)
-        }
+        Err(
+            Stop::Failed(error)
+            | Stop::GoOn(error)
+            | Stop::Broken(error)
+            | Stop::MemoryLost(error)
+            | Stop::EngineLost(error),
+        ) => Err(error),
         Err(_) => Err(WireError::new(Code::GaveUp, "You gave the session up.")),
     }
 }
@@ -468,6 +483,51 @@ fn send_home(kiosk: &mut Kiosk<'_>, request: daemon::Request) -> Result<daemon::
     kiosk.publish();
     loop {
         kiosk.next(None)?;
+    }
+}
+
+/// `cached` is started again, and finds what the last one left once the user has typed the password. Nothing but the user gives
+/// that up.
+fn recover(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
+    let Some(parcel) = kiosk.parcel else { return Err(out_of_order("recover")) };
+    kiosk.forgotten = true;
+    kiosk.state.console = false;
+    // Nothing is behind a lock any more, and the window that asks for the password has to be seen.
+    kiosk.state.locked = false;
+    kiosk.end_vmm();
+    kiosk.sys.stop(Role::Cached);
+    kiosk.restart_later(Role::Cached);
+    let restarted = "The part of this kiosk that keeps your computer's data was restarted. Your computer has stopped, and its disk \
+                     is kept. Press L and type your password, and it is saved.";
+    let needed = Waiting { pieces: 1, seconds: 0, reason: restarted.to_owned(), code: Code::EngineRestarted };
+    kiosk.stuck = Some(needed.clone());
+    kiosk.publish();
+    loop {
+        let Some(Event::Command(Command::LoggedIn(_))) = kiosk.next(None)? else { continue };
+        // What it waits for now is the engine's to say.
+        kiosk.stuck = None;
+        kiosk.publish();
+        let answer = kiosk.try_cached(daemon::Request::Recover { parcel })?;
+        kiosk.forgotten = answer.is_err();
+        let error = match answer {
+            Ok(daemon::Reply::Recovered { version, changed: true }) => {
+                kiosk.sys.log(&format!("the changes since version {version} are here again"));
+                return Ok(());
+            }
+            // The version before has this disk, with its memory.
+            Ok(daemon::Reply::Recovered { .. }) => {
+                let why = kiosk.memory_lost.take().unwrap_or_else(|| cached_died("unknown"));
+                return Err(Stop::Failed(why));
+            }
+            Ok(_) => return Err(unexpected("the kept changes")),
+            Err(error) => error,
+        };
+        kiosk.sys.log(&format!("the kept changes are not here: {}", for_log(&error)));
+        kiosk.stuck = Some(match error.code {
+            Code::NoKey => needed.clone(),
+            code => Waiting { pieces: 1, seconds: 0, reason: error.message, code },
+        });
+        kiosk.publish();
     }
 }
 

@@ -159,7 +159,7 @@ impl Kiosk<'_> {
                 self.restart_later(role);
                 Ok(None)
             }
-            Role::Cached => Err(Stop::Failed(cached_died(how))),
+            Role::Cached => Err(self.engine_lost(cached_died(how))),
             // The guest is off and `cached` knows, so nothing is lost with the VMM; or it ran, and its disk is left.
             Role::Vmm if self.guest == Some(GuestState::PoweredOff) || self.disk_is_at_stake() => {
                 Ok(Some(Event::Exited { role, how: how.to_owned() }))
@@ -171,6 +171,15 @@ impl Kiosk<'_> {
     /// The machine has run, and what it wrote is not home yet.
     fn disk_is_at_stake(&self) -> bool {
         !self.walking && matches!(self.state.phase, Phase::Run | Phase::Save)
+    }
+
+    /// `cached` has gone, or cannot be asked.
+    fn engine_lost(&self, error: WireError) -> Stop {
+        let sending = matches!(self.state.phase, Phase::Commit | Phase::Rescue);
+        match self.disk_is_at_stake() || (sending && !self.walking) {
+            true => Stop::EngineLost(error),
+            false => Stop::Failed(error),
+        }
     }
 
     fn command(&mut self, command: Command) -> Result<Option<Event>, Stop> {
@@ -277,7 +286,7 @@ impl Kiosk<'_> {
         until: Option<Duration>,
     ) -> Result<Option<Result<daemon::Reply, WireError>>, Stop> {
         if !self.alive.contains(&Role::Cached) {
-            return Err(Stop::Failed(cached_died("before it was asked")));
+            return Err(self.engine_lost(cached_died("before it was asked")));
         }
         let ticket = self.sys.ask_cached(request);
         loop {
@@ -286,7 +295,7 @@ impl Kiosk<'_> {
                     return match reply {
                         Ok(daemon::Reply::Error(error)) => Ok(Some(Err(brief(error)))),
                         Ok(reply) => Ok(Some(Ok(reply))),
-                        Err(error) => Err(Stop::Failed(error)),
+                        Err(error) => Err(self.engine_lost(error)),
                     };
                 }
                 None if until.is_some() => return Ok(None),

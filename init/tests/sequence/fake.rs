@@ -29,6 +29,8 @@ pub enum Go {
     Silent,
     /// The program asked dies instead.
     Dies,
+    /// The connection breaks before anything else is known.
+    HangsUp,
 }
 
 /// An error with a code only.
@@ -261,7 +263,7 @@ impl System for Fake {
         let reply = match self.how("inventory") {
             Go::Well => Ok(inventory()),
             Go::Wrong(error) => Err(error),
-            Go::Silent | Go::Dies => return self.next,
+            Go::Silent | Go::Dies | Go::HangsUp => return self.next,
         };
         self.queue.push_back(Event::Inventory(self.next, reply));
         self.next
@@ -288,6 +290,10 @@ impl System for Fake {
             }
             Request::Commit => ("commit", Reply::Committed { version: Version(self.version + 1), bytes: 9 }),
             Request::MemoryLost => ("memory lost", Reply::Ok),
+            Request::Recover { .. } => {
+                let changed = self.dirty_chunks > 0;
+                ("recover", Reply::Recovered { version: Version(self.version), changed })
+            }
             Request::Unlock => ("unlock", Reply::Ok),
             Request::Status => {
                 let bytes = self.calls.len() as u64;
@@ -323,6 +329,10 @@ impl System for Fake {
             Go::Wrong(error) => self.queue.push_back(Event::Cached(self.next, Ok(Reply::Error(error)))),
             Go::Silent => {}
             Go::Dies => self.dies(Role::Cached),
+            Go::HangsUp => {
+                let error = WireError::new(Code::CachedDied, "it hung up");
+                self.queue.push_back(Event::Cached(self.next, Err(error)));
+            }
         }
         self.queue.extend(self.follows.remove(what));
         self.next
@@ -347,7 +357,7 @@ impl System for Fake {
                 }
             }
             Go::Wrong(error) => self.queue.push_back(Event::Vmm(self.next, Ok(Reply::Error(error)))),
-            Go::Silent => {}
+            Go::Silent | Go::HangsUp => {}
             Go::Dies => self.dies(Role::Vmm),
         }
         self.next

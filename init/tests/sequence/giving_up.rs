@@ -86,8 +86,9 @@ fn what_became_of_a_commit_is_asked_when_the_server_answers_again() {
 fn an_engine_that_dies_in_a_commit_leaves_it_in_doubt() {
     let mut fake = Fake::with_user();
     fake.goes("commit", Go::Dies);
+    fake.patience.push_back(Event::Command(Command::GiveUp));
     let notice = two(&mut fake).notice.expect("the user is told");
-    assert_eq!(notice.code, Code::CachedDied);
+    assert_eq!(notice.code, Code::GaveUp);
     assert!(notice.message.contains("may not have reached the server"), "{notice}");
     assert!(notice.message.contains("take the lock over"), "{notice}");
 }

@@ -18,7 +18,7 @@ use waystation_init::{
     system::{Event, Network, Power, Role, Sign},
 };
 
-const ASKED: [&str; 16] = [
+const ASKED: [&str; 17] = [
     "prepare",
     "start cached",
     "start kiosk-ui",
@@ -34,6 +34,7 @@ const ASKED: [&str; 16] = [
     "learn",
     "rescue",
     "memory lost",
+    "recover",
     "console size",
 ];
 const PHASES: [Phase; 12] = [

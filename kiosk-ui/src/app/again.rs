@@ -4,12 +4,20 @@ use super::{
     App, Busy, Dialog,
     keys::{is_backspace, is_enter},
 };
-use crate::{effects::Effects, event::Session, password::Password, trouble::Trouble};
+use crate::{
+    effects::{Effects, Unlock},
+    event::{OpenError, Session},
+    password::Password,
+    trouble::Trouble,
+};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use parcel::wire::{
-    Code,
-    daemon::Waiting,
-    session::{Command, Login, Phase},
+use parcel::{
+    id::ParcelId,
+    wire::{
+        Code,
+        daemon::Waiting,
+        session::{Command, Login, Phase},
+    },
 };
 use zeroize::Zeroizing;
 
@@ -42,6 +50,8 @@ pub struct Again {
     pub trouble: Option<Trouble>,
     /// What `cached` is being given the token of.
     given: Option<Login>,
+    /// What opens the parcel's key, too, when `cached` has lost it.
+    opens: Option<Password>,
     /// Seconds for which the word that it worked stays.
     word: u8,
 }
@@ -129,7 +139,8 @@ impl App {
             return self.close_again();
         };
         let (attempt, password) = (self.next_attempt(), self.again.password.take());
-        self.again = Again { busy: Busy::Asking(attempt), ..Again::default() };
+        let opens = self.key_is_missing().map(|_| password.duplicate());
+        self.again = Again { busy: Busy::Asking(attempt), opens, ..Again::default() };
         effects.login(attempt, Zeroizing::new(principal), password);
     }
 
@@ -153,8 +164,8 @@ impl App {
                 Code::OtherUser,
             )),
             Ok(session) => {
-                let given = Some(session.login.clone());
-                self.again = Again { busy: Busy::Adopting(attempt), given, ..Again::default() };
+                let (given, opens) = (Some(session.login.clone()), self.again.opens.take());
+                self.again = Again { busy: Busy::Adopting(attempt), given, opens, ..Again::default() };
                 effects.adopt(attempt, session);
             }
             Err(trouble) => self.again.fail(trouble),
@@ -174,6 +185,41 @@ impl App {
         if let Err(trouble) = result {
             return self.again.fail(trouble);
         }
+        if let (Some(parcel), Some(login)) = (self.key_is_missing(), self.again.opens.take()) {
+            return effects.open(Unlock { attempt, parcel, login: Some(login), typed: None });
+        }
+        self.is_logged_in_again(effects);
+    }
+
+    /// The parcel whose key `cached` has lost, because it was restarted.
+    pub fn key_is_missing(&self) -> Option<ParcelId> {
+        let state = self.state.as_ref()?;
+        let missing = state.waiting.as_ref().is_some_and(|waiting| waiting.code == Code::EngineRestarted);
+        state.parcel_id.filter(|_| missing)
+    }
+
+    /// `cached` has the parcel's key again, or not.
+    pub(super) fn opened_again(
+        &mut self,
+        attempt: u64,
+        result: Result<(), OpenError>,
+        effects: &mut dyn Effects,
+    ) {
+        if self.again.busy != Busy::Adopting(attempt) {
+            return;
+        }
+        match result {
+            Ok(()) => self.is_logged_in_again(effects),
+            Err(OpenError::Trouble(trouble)) => self.again.fail(trouble),
+            Err(OpenError::Wrong | OpenError::Slip) => self.again.fail(Trouble::new(
+                "This password logs you in, but does not open your computer: it was changed since. Tell your IT desk; nothing \
+                 is lost while this kiosk is on.",
+                Code::WrongPassword,
+            )),
+        }
+    }
+
+    fn is_logged_in_again(&mut self, effects: &mut dyn Effects) {
         let given = self.again.given.take();
         self.close_again();
         // Keys that were on their way are not the guest's.

@@ -293,6 +293,9 @@ impl App {
             }
             Event::Adopted { attempt, result } => self.adopted(attempt, result, effects),
             Event::Parcels { attempt, result } => self.listed(attempt, result),
+            Event::Opened { attempt, result, .. } if self.again.busy == Busy::Adopting(attempt) => {
+                self.opened_again(attempt, result, effects);
+            }
             Event::Opened { attempt, parcel, result } => self.opened(attempt, parcel, result, effects),
             Event::Proved { attempt, result } => self.proved(attempt, result, effects),
             // The rest of a session that is over.

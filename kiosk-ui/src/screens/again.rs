@@ -6,11 +6,14 @@ use crate::{
     glyph::plain,
     text,
 };
-use parcel::wire::daemon::Waiting;
+use parcel::wire::{Code, daemon::Waiting};
 use ratatui::{Frame, text::Line, widgets::Clear};
 
 /// The word that it worked.
 pub(super) const DONE: &str = "You are logged in again.";
+/// When the password has to open the computer, too.
+const RESTARTED: &str =
+    "Type your password: it opens what this kiosk keeps of your computer, and that is saved.";
 /// Where a key is pressed for it.
 const OVER: &str = "Your log-in has run out. Press L to log in again. What waits then continues by itself.";
 
@@ -53,6 +56,7 @@ fn message(app: &App, realm: &str) -> Vec<Line<'static>> {
         (Busy::No, Some(trouble)) => kit::trouble(trouble),
         (Busy::No, None) => {
             let words = match app.log_in_is() {
+                LogInIs::Over if app.key_is_missing().is_some() => RESTARTED,
                 LogInIs::Over => {
                     "Your log-in has run out. Type your password, and what waits continues by itself."
                 }
@@ -67,7 +71,9 @@ fn message(app: &App, realm: &str) -> Vec<Line<'static>> {
 
 /// What the way in or out says of a log-in that is over.
 pub(super) fn over(waiting: Option<&Waiting>) -> Vec<Line<'static>> {
-    let mut lines = vec![Line::styled(OVER, kit::WARN)];
+    let restarted = waiting.filter(|waiting| waiting.code == Code::EngineRestarted);
+    let words = restarted.map_or(OVER.to_owned(), |waiting| waiting.reason.clone());
+    let mut lines = vec![Line::styled(words, kit::WARN)];
     lines.extend(waiting.map(|waiting| kit::code(waiting.code)));
     lines
 }

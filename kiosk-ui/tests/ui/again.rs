@@ -6,7 +6,7 @@ use crate::{
 };
 use kiosk_ui::{
     app::{Dialog, LogInIs},
-    event::{Event, Session},
+    event::{Event, OpenError, Session},
     trouble::{Trouble, of_login},
 };
 use parcel::wire::{
@@ -158,6 +158,64 @@ fn whoever_logs_in_again_goes_on_and_the_guest_learns_nothing() {
     assert!(desk.text().contains("menu"));
     desk.keys("x");
     assert_eq!(desk.did(), [Did::Typed(b"x".to_vec())]);
+}
+
+/// As `init` says that the engine was restarted.
+fn restarted() -> State {
+    let waiting = Waiting {
+        pieces: 1,
+        seconds: 0,
+        reason: "The part of this kiosk that keeps your computer's data was restarted. Your computer has stopped, and its disk \
+                 is kept. Press L and type your password, and it is saved."
+            .into(),
+        code: Code::EngineRestarted,
+    };
+    State {
+        parcel: Some("desk".into()),
+        parcel_id: Some(parcels()[0].id),
+        doing: "Your machine stopped. Keeping its disk".into(),
+        waiting: Some(waiting),
+        timeline: timeline(&[Phase::Run]),
+        ..state(Phase::Save)
+    }
+}
+
+#[test]
+fn after_a_restart_of_the_engine_the_password_opens_the_computer_too() {
+    let mut desk = Desk::new();
+    desk.state(restarted());
+    check("again-restarted", &desk);
+    desk.keys("l");
+    check("again-restarted-window", &desk);
+    desk.did();
+    for (opened, tells) in [
+        (Err(OpenError::Wrong), Some("wrong-password")),
+        (
+            Err(OpenError::Trouble(Trouble::new("It does not answer.", Code::CacheService))),
+            Some("cache-service"),
+        ),
+        (Ok(()), None),
+    ] {
+        desk.keys(&format!("{PASSWORD}\r"));
+        accept(&mut desk);
+        let (attempt, parcel) = (desk.last_attempt(), parcels()[0].id);
+        let open = Did::Open { attempt, parcel, login: Some(PASSWORD.into()), typed: None };
+        let did = desk.did();
+        assert!(did.contains(&open), "{did:?}");
+        let told = |did: &[Did]| did.contains(&command(Command::LoggedIn(renewed())));
+        assert!(!told(&did), "the key is not there yet");
+        desk.event(Event::Opened { attempt, parcel, result: opened });
+        assert_eq!(told(&desk.did()), tells.is_none());
+        assert!(tells.is_none_or(|code| desk.text().contains(code)), "{}", desk.text());
+    }
+    assert_eq!(desk.app.dialog, None);
+    // While nothing is said of a restart, a log-in opens nothing.
+    let mut desk = Desk::new();
+    desk.state(stuck(suspending()));
+    desk.keys("l");
+    desk.keys(&format!("{PASSWORD}\r"));
+    accept(&mut desk);
+    assert!(!desk.did().iter().any(|did| matches!(did, Did::Open { .. })));
 }
 
 #[test]

@@ -87,6 +87,12 @@ pub enum Request {
     /// The VMM has gone, or its guest cannot be read: what is committed next has a disk but no memory, as after a power cut,
     /// and says so. No VMM gets at the machine any more.
     MemoryLost,
+    /// The last engine of this session was killed: find its changes in the cache folder. The parcel key must be here. Answer:
+    /// [`Reply::Recovered`]; what is committed next has a disk but no memory.
+    Recover {
+        /// Which.
+        parcel: ParcelId,
+    },
     /// After a commit that failed with `stale-epoch`, since the owner broke the lock elsewhere: makes a parcel of its own of
     /// what changed, and commits it there. Answer: [`Reply::Rescued`].
     Rescue,
@@ -137,6 +143,13 @@ pub enum Reply {
         version: crate::id::Version,
         /// Bytes that were sent for it.
         bytes: u64,
+    },
+    /// The changes are here again.
+    Recovered {
+        /// What they are based on.
+        version: crate::id::Version,
+        /// There is something to commit, or the last engine has committed it.
+        changed: bool,
     },
     /// What changed is in a parcel of its own.
     Rescued {

@@ -3,7 +3,7 @@
 //! An epoch alone does not do: in a store that was restored from a backup, epochs repeat. A claim is drawn at random for
 //! each acquisition, so it never does.
 
-use crate::id::{Epoch, Generation, StoreId};
+use crate::id::{Epoch, Generation, ParcelId, StoreId};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use std::{fmt, str::FromStr};
 use subtle::ConstantTimeEq as _;
@@ -46,6 +46,16 @@ impl Claim {
     /// As 32 hexadecimal digits, for the server and for the holder's own keeping.
     pub fn to_hex(&self) -> Zeroizing<String> {
         Zeroizing::new(hex::encode(*self.0))
+    }
+
+    /// The parcel that takes the work of this acquisition after it was broken, and the acquisition of that parcel: whoever has the
+    /// claim makes the same one, also after it has forgotten that it was made.
+    pub fn rescue(&self) -> (ParcelId, Self) {
+        let derived = |use_| Zeroizing::new(blake3::derive_key(use_, self.0.as_slice()));
+        let (mut id, mut claim) = ([0; 16], Zeroizing::new([0; 16]));
+        id.copy_from_slice(&derived("waystation v1 rescue parcel id")[..16]);
+        claim.copy_from_slice(&derived("waystation v1 rescue claim")[..16]);
+        (ParcelId(id), Self(claim))
     }
 
     /// What others may know of it.

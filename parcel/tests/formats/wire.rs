@@ -222,6 +222,7 @@ fn local() -> Vec<Message> {
             Commit,
             Rescue,
             MemoryLost,
+            Recover { parcel },
             Learn,
             Unlock,
             Status,

@@ -11,6 +11,9 @@ mod crash;
 mod desk;
 mod discard;
 mod fairness;
+#[path = "../../../cache/tests/it/front.rs"]
+mod front;
+mod kept;
 mod limits;
 mod locks;
 mod lost_answers;

@@ -44,7 +44,7 @@ pub struct Site {
     pub setup: Setup,
     pub server: Option<Server>,
     pub machine: Machine,
-    token: String,
+    pub token: String,
 }
 
 impl Site {

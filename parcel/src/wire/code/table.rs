@@ -320,6 +320,18 @@ codes! {
     NotLocked "not-locked" Never
         "The step needs the parcel's lock."
         "Lock it first.";
+    EngineRestarted "engine-restarted" Login
+        "`cached` ended in a session and was started again. The changes of the machine's disk are in the cache folder, sealed: the user's password opens them."
+        "Type the password. Report it with the kiosk's log.";
+    NoChanges "no-changes" Work
+        "The engine was restarted in a session, and the cache folder holds no changes."
+        "Give the session up. Report it with the kiosk's log.";
+    ChangesDamaged "changes-damaged" Work
+        "The changes of a session whose engine was killed are damaged in the cache folder: the medium fails. Nothing is taken from them, since an older state of some of them would pass for the last one."
+        "Give the session up. Check the kiosk's disk.";
+    ChangesLeft "changes-left" Work
+        "The cache folder holds the changes of another session, so none is begun."
+        "Wipe the kiosk: log out.";
     StillLocked "still-locked" Work
         "The server did not confirm the release of the lock within two minutes, or nobody logged in again for it. The kiosk ended the session; everything is home."
         "Break the lock at the next log-in.";

@@ -1,0 +1,146 @@
+//! `cached` dies in a session: its successor finds the changes once the user has typed the password, and nothing is lost but
+//! memory.
+
+use crate::{
+    died,
+    fake::{Fake, Go, log_in, wrong},
+    two,
+};
+use parcel::{
+    id::Version,
+    wire::{
+        Code,
+        session::{Command, Phase, State},
+    },
+};
+use waystation_init::system::{Event, Role};
+
+fn logs_in(fake: &mut Fake) {
+    fake.patience.push_back(Event::Command(log_in(2)));
+}
+
+/// A user whose engine dies in this phase.
+fn loses(phase: Phase) -> Fake {
+    let mut fake = Fake::with_user();
+    match phase {
+        Phase::Run => fake.only(phase, vec![died(Role::Cached)]),
+        _ => fake.on(phase, vec![died(Role::Cached)]),
+    }
+    fake
+}
+
+fn shows(fake: &Fake, code: Code) -> bool {
+    let waits = |state: &State| state.waiting.as_ref().is_some_and(|waiting| waiting.code == code);
+    fake.states.iter().any(waits)
+}
+
+#[track_caller]
+fn disk_is_home(fake: &Fake, login: &State) {
+    let notice = login.notice.as_ref().expect("the user is told");
+    assert_eq!(notice.code, Code::CachedDied);
+    assert!(notice.message.contains("disk is saved as it was then, as after a power cut"), "{notice}");
+    assert_eq!(login.report.as_ref().and_then(|report| report.committed), Some(Version(3)));
+    assert!(shows(fake, Code::EngineRestarted));
+    let at = |what: &str| fake.calls.iter().rposition(|call| call == what).expect("it was done");
+    assert!(at("recover") < at("commit") && at("commit") < at("unlock"));
+    let ended = fake.calls.iter().position(|call| call == "stop vmm").expect("it was ended");
+    assert!(ended < at("recover"), "no machine runs on a disk that it does not have");
+}
+
+#[test]
+fn a_dead_engine_costs_memory_only() {
+    for phase in [Phase::Run, Phase::Save, Phase::Commit] {
+        let mut fake = loses(phase);
+        match phase {
+            Phase::Save => fake.goes("save", Go::Silent),
+            Phase::Commit => fake.goes("commit", Go::Silent),
+            _ => {}
+        }
+        logs_in(&mut fake);
+        let login = two(&mut fake);
+        disk_is_home(&fake, &login);
+        assert_eq!(fake.asked("recover"), 1);
+    }
+}
+
+/// However it becomes known: the answer that is missing may come before the word that the program has ended.
+#[test]
+fn an_engine_that_hangs_up_is_a_dead_one() {
+    for how in [Go::Dies, Go::HangsUp] {
+        let mut fake = Fake::with_user();
+        fake.goes("commit", how);
+        logs_in(&mut fake);
+        let login = two(&mut fake);
+        disk_is_home(&fake, &login);
+    }
+}
+
+#[test]
+fn an_engine_that_dies_while_work_is_rescued_is_started_again() {
+    let mut fake = Fake::with_user();
+    fake.goes("commit", wrong(Code::StaleEpoch));
+    fake.goes("rescue", Go::Dies);
+    fake.goes("commit", wrong(Code::StaleEpoch));
+    logs_in(&mut fake);
+    let notice = two(&mut fake).notice.expect("the user is told");
+    assert_eq!((notice.code, fake.asked("rescue"), fake.asked("recover")), (Code::Rescued, 2, 1));
+}
+
+#[test]
+fn it_may_die_again_and_the_password_may_come_too_early() {
+    let mut fake = loses(Phase::Run);
+    fake.goes("recover", wrong(Code::NoKey));
+    fake.goes("recover", Go::Dies);
+    (0..3).for_each(|_| logs_in(&mut fake));
+    let login = two(&mut fake);
+    disk_is_home(&fake, &login);
+    assert_eq!(fake.asked("recover"), 3);
+}
+
+#[test]
+fn nothing_but_the_user_gives_the_changes_up() {
+    for code in [Code::NoChanges, Code::ChangesDamaged, Code::CacheMedium, Code::WrongKey, Code::from("what")]
+    {
+        let mut fake = loses(Phase::Run);
+        fake.goes("recover", wrong(code));
+        logs_in(&mut fake);
+        fake.patience.push_back(Event::Command(Command::GiveUp));
+        let notice = two(&mut fake).notice.expect("the user is told");
+        assert_eq!(notice.code, Code::GaveUp, "{code}");
+        assert!(notice.message.contains("since version 2 is lost"), "{notice}");
+        assert!(shows(&fake, code), "{code}");
+        assert_eq!(fake.asked("commit"), 0);
+    }
+}
+
+#[test]
+fn a_locked_screen_does_not_keep_the_password_away() {
+    let mut fake = Fake::with_user();
+    fake.only(Phase::Run, vec![Event::Command(Command::Lock), died(Role::Cached)]);
+    logs_in(&mut fake);
+    let login = two(&mut fake);
+    disk_is_home(&fake, &login);
+    let asks =
+        |state: &&State| state.waiting.as_ref().is_some_and(|waiting| waiting.code == Code::EngineRestarted);
+    assert!(fake.states.iter().filter(asks).all(|state| !state.locked));
+}
+
+#[test]
+fn a_disk_that_did_not_change_makes_no_version_without_memory() {
+    let mut fake = Fake { dirty_chunks: 0, ..loses(Phase::Run) };
+    logs_in(&mut fake);
+    let notice = two(&mut fake).notice.expect("the user is told");
+    assert_eq!((notice.code, fake.asked("commit"), fake.asked("unlock")), (Code::CachedDied, 0, 1));
+    assert!(notice.message.contains("since version 2 is lost"), "{notice}");
+}
+
+/// Before the machine runs nothing is at stake, and after the commit neither.
+#[test]
+fn an_engine_that_dies_with_nothing_at_stake_ends_the_session() {
+    for phase in [Phase::Open, Phase::Restore, Phase::Unlock] {
+        let mut fake = loses(phase);
+        let login = two(&mut fake);
+        assert_eq!(login.notice.map(|notice| notice.code), Some(Code::CachedDied), "{phase:?}");
+        assert_eq!(fake.asked("recover"), 0);
+    }
+}
