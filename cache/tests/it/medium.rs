@@ -14,7 +14,10 @@ use std::{
         unix::{net::UnixStream, process::CommandExt as _},
     },
     process::{Child, Command},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
     thread,
     time::Duration,
 };
@@ -42,11 +45,21 @@ pub enum Mood {
 
 /// The medium of a program.
 #[derive(Clone)]
-pub struct Medium(Arc<Mutex<Mood>>);
+pub struct Medium(Arc<State>);
+
+struct State {
+    mood: Mutex<Mood>,
+    /// Chunks that it was given so far.
+    writes: AtomicU64,
+}
 
 impl Medium {
     pub fn is(&self, mood: Mood) {
-        *self.0.lock().unwrap() = mood;
+        *self.0.mood.lock().unwrap() = mood;
+    }
+
+    pub fn writes(&self) -> u64 {
+        self.0.writes.load(SeqCst)
     }
 
     /// Starts a program on a medium that is well.
@@ -56,7 +69,7 @@ impl Medium {
         // SAFETY: between fork and exec only system calls are made, on memory of the stack.
         let child = unsafe { command.pre_exec(move || confine(socket)) }.spawn().unwrap();
         let listener = receive(&ours);
-        let medium = Self(Arc::new(Mutex::new(Mood::Well)));
+        let medium = Self(Arc::new(State { mood: Mutex::new(Mood::Well), writes: AtomicU64::new(0) }));
         let mood = medium.clone();
         thread::spawn(move || while answer(&listener, &mood).is_ok() {});
         (child, medium)
@@ -147,7 +160,8 @@ fn answer(listener: &OwnedFd, medium: &Medium) -> io::Result<()> {
         return Ok(());
     }
     let writes = i64::from(question.data.nr) == libc::SYS_pwrite64;
-    let mood = *medium.0.lock().unwrap();
+    medium.0.writes.fetch_add(u64::from(writes), SeqCst);
+    let mood = *medium.0.mood.lock().unwrap();
     let error = match mood {
         Mood::Full if writes => libc::ENOSPC,
         Mood::Broken => libc::EIO,
