@@ -31,8 +31,10 @@ const AWAY: u64 = 60;
 pub struct Guard {
     /// What was typed.
     pub password: Password,
-    /// The number of the attempt, while it is checked.
+    /// The number of the attempt, while it is checked. Only its answer ends that, so that nobody has two checked at once.
     pub asking: Option<u64>,
+    /// The attempt is to give the session up.
+    gives_up: bool,
     /// Why the last attempt failed.
     pub trouble: Option<Trouble>,
     /// Seconds until the next attempt.
@@ -50,10 +52,10 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Forgets what is under way; failures stay.
+    /// Forgets what was typed and what it was for. Failures stay, and an attempt that is checked still counts.
     pub(super) fn clear(&mut self) {
         self.password.clear();
-        self.asking = None;
+        self.gives_up = false;
         self.trouble = None;
     }
 
@@ -140,7 +142,7 @@ impl App {
         match key.code {
             // Whoever it is: nothing is lost by it.
             KeyCode::F(9) => self.tell(Command::Suspend, effects),
-            KeyCode::Esc => self.guard.clear(),
+            KeyCode::Esc if self.guard.asking.is_none() => self.guard.clear(),
             _ => self.guard_key(key, effects),
         }
     }
@@ -148,7 +150,7 @@ impl App {
     pub(super) fn give_up_key(&mut self, key: KeyEvent, effects: &mut dyn Effects) {
         match key.code {
             KeyCode::Esc if self.guard.is_blank() => self.dialog = None,
-            KeyCode::Esc => self.guard.clear(),
+            KeyCode::Esc if self.guard.asking.is_none() => self.guard.clear(),
             _ => self.guard_key(key, effects),
         }
     }
@@ -165,6 +167,7 @@ impl App {
                 };
                 let attempt = self.next_attempt();
                 self.guard.asking = Some(attempt);
+                self.guard.gives_up = self.asks_before_giving_up();
                 self.guard.trouble = None;
                 effects.prove(attempt, parcel, self.guard.password.take());
             }
@@ -189,7 +192,7 @@ impl App {
             }
             return self.guard.failed(error);
         }
-        let gives_up = self.asks_before_giving_up();
+        let gives_up = self.guard.gives_up && self.asks_before_giving_up();
         let login = self.guard.login;
         let locked = self.is_locked();
         self.guard = Guard { login, ..Guard::default() };

@@ -15,6 +15,10 @@ use parcel::{
     },
 };
 use std::{path::Path, str::FromStr};
+use tokio::{sync::Semaphore, task::spawn_blocking};
+
+/// Argon2 takes much memory: whatever the screens ask for, one key is derived at a time.
+static ONE: Semaphore = Semaphore::const_new(1);
 
 /// Opens a slot with the log-in password, else with what was typed; gives the key to `cached`; and when it was not the
 /// log-in password that opened, rewrites the password slot for it, so that next time it does.
@@ -25,10 +29,7 @@ pub async fn open(cached: &Path, unlock: Unlock) -> Result<(), OpenError> {
         Ok(_) => return Err(OpenError::Trouble(unexpected())),
         Err(error) => return Err(OpenError::Trouble((&error).into())),
     };
-    // Argon2 takes about a second and much memory: not on the thread that draws.
-    let opened = tokio::task::spawn_blocking(move || unwrap(&slots, &parcel, login.as_ref(), typed.as_ref()))
-        .await
-        .map_err(|_| OpenError::Trouble(broken()))??;
+    let opened = alone(&ONE, move || unwrap(&slots, &parcel, login.as_ref(), typed.as_ref())).await?;
     let request = Request::Key { parcel, key: opened.key.to_hex().into() };
     match ask(cached, request).await {
         Ok(Reply::Ok) => {}
@@ -52,14 +53,27 @@ pub async fn prove(cached: &Path, parcel: ParcelId, typed: Password) -> Result<(
         Ok(_) => return Err(OpenError::Trouble(unexpected())),
         Err(error) => return Err(OpenError::Trouble((&error).into())),
     };
-    let opened = tokio::task::spawn_blocking(move || unwrap(&slots, &parcel, None, Some(&typed)))
-        .await
-        .map_err(|_| OpenError::Trouble(broken()))??;
+    let opened = alone(&ONE, move || unwrap(&slots, &parcel, None, Some(&typed))).await?;
     match ask(cached, Request::Prove { parcel, key: opened.key.to_hex().into() }).await {
         Ok(Reply::Ok) => Ok(()),
         Ok(_) => Err(OpenError::Trouble(unexpected())),
         Err(error) => Err(OpenError::Trouble((&error).into())),
     }
+}
+
+/// Does what takes about a second off the thread that draws, after what was asked for before. It cannot be stopped, so it
+/// keeps its turn until it has ended, also when nobody waits for it any more.
+async fn alone<T: Send + 'static>(
+    one: &'static Semaphore,
+    work: impl FnOnce() -> Result<T, OpenError> + Send + 'static,
+) -> Result<T, OpenError> {
+    let turn = one.acquire().await.map_err(|_| OpenError::Trouble(broken()))?;
+    let done = spawn_blocking(move || {
+        let done = work();
+        drop(turn);
+        done
+    });
+    done.await.map_err(|_| OpenError::Trouble(broken()))?
 }
 
 struct Opened {
@@ -203,6 +217,30 @@ mod tests {
             assert!(unwrap(&rewritten, &parcel, None, Some(&typed(&recovery))).is_ok());
             assert_eq!(unwrap(&rewritten, &parcel, None, Some(&typed("old"))).err(), Some(OpenError::Wrong));
         }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn keys_are_derived_one_at_a_time() {
+        use std::{
+            sync::atomic::{AtomicUsize, Ordering::SeqCst},
+            thread::sleep,
+            time::Duration,
+        };
+        static TURNS: Semaphore = Semaphore::const_new(1);
+        static WORKING: AtomicUsize = AtomicUsize::new(0);
+        let work = || {
+            let others = WORKING.fetch_add(1, SeqCst);
+            sleep(Duration::from_millis(30));
+            WORKING.fetch_sub(1, SeqCst);
+            Ok(others)
+        };
+        let mut asked = tokio::task::JoinSet::new();
+        // One that nobody waits for any more goes on all the same.
+        drop(tokio::time::timeout(Duration::from_millis(5), alone(&TURNS, work)).await);
+        for _ in 0..4 {
+            asked.spawn(alone(&TURNS, work));
+        }
+        assert_eq!(asked.join_all().await, [Ok(0), Ok(0), Ok(0), Ok(0)]);
     }
 
     #[test]

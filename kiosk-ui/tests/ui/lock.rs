@@ -139,6 +139,41 @@ fn failures_make_the_next_try_wait_longer() {
 }
 
 #[test]
+fn one_try_is_checked_at_a_time_and_none_is_free() {
+    let mut desk = at_site(SITE);
+    desk.state(locked(running()));
+    desk.did();
+    desk.keys("guess\r");
+    let attempt = desk.last_attempt();
+    assert_eq!(desk.did().len(), 1);
+    // Neither Esc nor another phase ends it before its answer.
+    desk.keys("\x1bguess\r\x1b");
+    desk.state(locked(state(Phase::Save)));
+    desk.keys("cguess\r\x1bguess\r");
+    desk.state(locked(running()));
+    desk.keys("guess\r");
+    assert!(!desk.did().iter().any(|did| matches!(did, Did::Prove(..))));
+    desk.event(Event::Proved { attempt, result: Err(OpenError::Wrong) });
+    assert_eq!(desk.did(), [command(Command::WrongPassword)]);
+    desk.keys("guess\r");
+    assert_eq!(desk.did(), [], "it waits after the failure");
+}
+
+#[test]
+fn what_unlocks_a_screen_does_not_give_up_what_is_saved_meanwhile() {
+    let mut desk = at_site(SITE);
+    desk.state(locked(running()));
+    desk.keys(&format!("{PASSWORD}\r"));
+    let attempt = desk.last_attempt();
+    desk.state(locked(state(Phase::Save)));
+    desk.keys("c");
+    assert!(desk.app.asks_before_giving_up());
+    desk.did();
+    desk.event(Event::Proved { attempt, result: Ok(()) });
+    assert_eq!(desk.did(), [command(Command::Unlocked)]);
+}
+
+#[test]
 fn a_session_that_was_left_is_suspended() {
     let mut desk = at_site(SITE);
     desk.wait(300);
