@@ -321,6 +321,8 @@ fn work(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
                     Sign::Battery(percent) => Some(suspended_for(percent)),
                     Sign::Button | Sign::Lid | Sign::Powered => None,
                 };
+                // Whoever does that leaves. Should the save fail, the session goes on, and not for whoever is next.
+                kiosk.state.locked |= matches!(sign, Sign::Button | Sign::Lid);
                 kiosk.sign = Some(sign);
             }
             Some(Event::Exited { role: Role::Vmm, how }) if kiosk.guest != Some(GuestState::PoweredOff) => {

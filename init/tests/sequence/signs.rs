@@ -146,3 +146,22 @@ fn a_suspend_that_did_not_work_out_is_tried_again() {
     assert_eq!(login.report.and_then(|report| report.committed), Some(Version(3)));
     assert!(login.notice.is_some_and(|notice| notice.message.contains("6 %")));
 }
+
+/// Whoever presses the button or closes the lid goes away: a session that then goes on is not for whoever comes by.
+#[test]
+fn a_session_that_goes_on_after_the_button_or_the_lid_is_locked() {
+    for sign in SIGNS {
+        let mut fake = Fake::with_user();
+        fake.goes("save", wrong(Code::NoAnswer));
+        fake.only(Phase::Run, vec![Event::Sign(sign)]);
+        fake.patience.push_back(Event::Command(Command::Suspend));
+        two(&mut fake);
+        assert_eq!(fake.asked("save"), 2);
+        let mut locked: Vec<_> = fake.states.iter().map(|state| (state.phase, state.locked)).collect();
+        locked.dedup();
+        let leaves = !matches!(sign, Sign::Battery(_));
+        let save = locked.iter().position(|(phase, _)| *phase == Phase::Save).expect("it was saved");
+        assert_eq!(locked[save..save + 2], [(Phase::Save, leaves), (Phase::Run, leaves)], "{sign:?}");
+        assert!(!fake.last().locked, "the next session is not");
+    }
+}
