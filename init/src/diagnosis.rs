@@ -53,8 +53,10 @@ impl Doctor {
         }
     }
 
-    /// Tries every step once, in the background, and tells what was found. Does nothing while that is under way.
+    /// Tries every step once, in the background, and tells what was found. While that is under way, it only has the
+    /// time asked for, as each examination does.
     pub fn examine(&self, tell: impl FnOnce(Diagnosis) + Send + 'static) {
+        self.clock.wake();
         if self.busy.swap(true, Ordering::AcqRel) {
             return;
         }

@@ -24,12 +24,32 @@ use std::{
 const CLOSE: u64 = 2_000;
 /// No kiosk runs an image this much older than itself, in milliseconds: 20 years.
 const OLDEST: i64 = 20 * 365 * 86_400 * 1_000;
-/// How soon the time is asked for again while nobody tells it, and once somebody did.
-const RETRY: Duration = Duration::from_secs(15);
-const AGAIN: Duration = Duration::from_secs(3600);
+/// How often the time is asked for.
+const PACE: Pace = Pace { retry: Duration::from_secs(15), again: Duration::from_secs(3600) };
+
+/// The [`rank`] of what the site's configuration names.
+const OF_SITE: u8 = 2;
 
 /// The last time that has words: the end of the year 9998.
 const LAST: Duration = Duration::from_secs(253_370_764_799);
+
+/// How soon the time is asked for again.
+#[derive(Clone, Copy)]
+struct Pace {
+    /// While nobody tells it but perhaps a server that DHCP names.
+    retry: Duration,
+    /// Once a source of the site has told it.
+    again: Duration,
+}
+
+/// What ends a pause between two questions.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Turn {
+    /// Counts the sessions, so that the time is asked for anew after each.
+    sessions: u64,
+    /// Counts the calls of [`Keeper::wake`].
+    wakes: u64,
+}
 
 /// A wall clock.
 pub trait Clock: Send + 'static {
@@ -79,8 +99,7 @@ struct Inner {
     floor: i64,
     /// A session goes on: the clock is not touched.
     held: bool,
-    /// Counts the sessions, so that the time is asked for anew after each.
-    sessions: u64,
+    turn: Turn,
     state: ClockState,
     log: Log,
 }
@@ -92,7 +111,7 @@ impl Keeper {
             clock: Box::new(clock),
             floor: floor.unwrap_or(0),
             held: true,
-            sessions: 0,
+            turn: Turn { sessions: 0, wakes: 0 },
             state: ClockState::default(),
             log,
         };
@@ -113,10 +132,15 @@ impl Keeper {
     pub fn hold(&self, held: bool) {
         let mut inner = self.lock();
         if inner.held && !held {
-            inner.sessions += 1;
+            inner.turn.sessions += 1;
         }
         inner.held = held;
         self.0.changed.notify_all();
+    }
+
+    /// Has the time asked for within a second, or as soon as the clock is free: something failed that a wrong clock explains.
+    pub fn wake(&self) {
+        self.lock().turn.wakes += 1;
     }
 
     /// How the clock is.
@@ -129,7 +153,7 @@ impl Keeper {
         self.lock().clock.now()
     }
 
-    /// Asks `sources` for the time and sets the clock, unless it is held by then; whether somebody told it.
+    /// Asks `sources` for the time and sets the clock, unless it is held by then; whether a source of the site told it.
     pub fn ask(&self, sources: &Sources) -> bool {
         let floor = self.lock().floor;
         let (told, problems) = sources.ask(|instant| judge(floor, instant).map(drop));
@@ -143,11 +167,10 @@ impl Keeper {
             }
         }
         inner.state.problems = problems;
-        let is_told = told.is_some();
-        if let Some((instant, source)) = told {
-            inner.take(instant, source);
-        }
-        is_told
+        let Some((instant, source)) = told else { return false };
+        let of_site = rank(&source) >= OF_SITE;
+        inner.take(instant, source);
+        of_site
     }
 
     /// Starts the thread that asks, whenever there is a network and no session.
@@ -160,6 +183,16 @@ impl Keeper {
         links: Links,
         tell: impl Fn(ClockState) -> bool + Send + 'static,
     ) -> io::Result<()> {
+        self.keep_at(PACE, sources, links, tell)
+    }
+
+    fn keep_at(
+        &self,
+        pace: Pace,
+        sources: Sources,
+        links: Links,
+        tell: impl Fn(ClockState) -> bool + Send + 'static,
+    ) -> io::Result<()> {
         let keeper = self.clone();
         std::thread::Builder::new().name("clock".to_owned()).spawn(move || {
             let mut changes = 0;
@@ -167,36 +200,38 @@ impl Keeper {
                 return;
             }
             loop {
-                let session = keeper.until_free();
-                let mut next = RETRY;
+                let turn = keeper.until_free();
+                // What changes while the sources are asked has them asked again.
+                changes = links.wait(changes, Duration::ZERO);
+                let mut next = pace.retry;
                 if links.now().iter().any(|view| view.carrier && view.lease.is_some()) {
                     if keeper.ask(&sources) {
-                        next = AGAIN;
+                        next = pace.again;
                     }
                     if !tell(keeper.state()) {
                         return;
                     }
                 }
-                changes = keeper.pause(session, &links, changes, next);
+                keeper.pause(turn, &links, changes, next);
             }
         })?;
         Ok(())
     }
 
-    /// Waits until the clock is free; answers which session was the last.
-    fn until_free(&self) -> u64 {
+    /// Waits until the clock is free; answers whose turn it is.
+    fn until_free(&self) -> Turn {
         let inner = self.0.changed.wait_while(self.lock(), |inner| inner.held);
-        inner.unwrap_or_else(PoisonError::into_inner).sessions
+        inner.unwrap_or_else(PoisonError::into_inner).turn
     }
 
-    /// Waits until `time` is over, or a session, or until the network changes.
-    fn pause(&self, session: u64, links: &Links, changes: u64, time: Duration) -> u64 {
+    /// Waits until `time` is over, or a session, or until the network changes or somebody wakes it.
+    fn pause(&self, turn: Turn, links: &Links, changes: u64, time: Duration) {
         let until = clock::since_boot() + time;
         loop {
             let left = until.saturating_sub(clock::since_boot());
             let now = links.wait(changes, left.min(Duration::from_secs(1)));
-            if now != changes || left.is_zero() || self.lock().sessions != session {
-                return now;
+            if now != changes || left.is_zero() || self.lock().turn != turn {
+                return;
             }
         }
     }
@@ -222,9 +257,22 @@ fn judge(floor: i64, told: Instant) -> Result<i64, String> {
     Ok(now)
 }
 
+/// How far a source is trusted; more is better.
+fn rank(source: &Source) -> u8 {
+    match source {
+        Source::Machine | Source::Image => 0,
+        Source::Dhcp { .. } => 1,
+        Source::Ntp { .. } | Source::Server { .. } => OF_SITE,
+    }
+}
+
 impl Inner {
-    /// Takes a time that was told.
+    /// Takes a time that was told, unless a better source has told it since the kiosk was switched on: whoever only blocks the
+    /// site's sources must not set its clock.
     fn take(&mut self, told: Instant, source: Source) {
+        if rank(&source) < rank(&self.state.source) {
+            return;
+        }
         let Ok(now) = judge(self.floor, told) else { return };
         let whose = match &source {
             Source::Machine | Source::Image => String::new(),

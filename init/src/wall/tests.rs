@@ -1,5 +1,12 @@
 use super::*;
-use crate::net::probe::{Prober, Server};
+use crate::{
+    config::Config,
+    diagnosis::Doctor,
+    net::{
+        probe::{Prober, Server},
+        view::View,
+    },
+};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 /// A clock that says what it is set to.
@@ -69,6 +76,84 @@ fn it_takes_the_time_that_it_is_when_it_is_set() {
     let now = keeper.now();
     keeper.lock().take(told(now + 1_000), ntp());
     assert_eq!(steps.try_iter().count(), 0);
+}
+
+#[test]
+fn a_time_that_nothing_vouches_for_never_replaces_one_of_the_site() {
+    let dhcp = || Source::Dhcp { server: "192.168.7.1".into() };
+    let server = || Source::Server { server: "parcels.example.org".into() };
+    for of_site in [ntp(), server()] {
+        let (_folder, keeper, steps) = keeper(BUILT + DAY, Some(BUILT));
+        keeper.lock().take(told(BUILT + 2 * DAY), dhcp());
+        assert_eq!((steps.try_iter().count(), keeper.state().source), (1, dhcp()));
+        keeper.lock().take(told(BUILT + 3 * DAY), of_site.clone());
+        assert_eq!((steps.try_iter().count(), keeper.state().source), (1, of_site.clone()));
+        // Neither a step, nor its name on a clock that is right.
+        for time in [BUILT + 9 * DAY, keeper.now()] {
+            keeper.lock().take(told(time), dhcp());
+            assert_eq!((steps.try_iter().count(), keeper.state().source), (0, of_site.clone()));
+        }
+        // Nor once a session has come and gone.
+        keeper.hold(false);
+        keeper.hold(true);
+        keeper.hold(false);
+        keeper.lock().take(told(BUILT + 9 * DAY), dhcp());
+        assert_eq!((steps.try_iter().count(), keeper.state().source), (0, of_site));
+        // The site's sources follow each other.
+        keeper.lock().take(told(BUILT + 4 * DAY), server());
+        keeper.lock().take(told(BUILT + 5 * DAY), ntp());
+        assert_eq!((steps.try_iter().count(), keeper.state().source), (2, ntp()));
+    }
+}
+
+/// How often the time is asked for in two seconds, and in two more after a call of [`Keeper::wake`].
+fn asked(ntp: &[&str], by_dhcp: &[[u8; 4]]) -> (usize, usize) {
+    let (folder, keeper, _steps) = keeper(BUILT + DAY, Some(BUILT));
+    let links = Links::default();
+    let mut lease = crate::net::view::tests::lease([192, 168, 7, 9]);
+    lease.ntp = by_dhcp.iter().map(|address| (*address).into()).collect();
+    links.note(vec![View { carrier: true, lease: Some(lease), routed: true, ..View::default() }]);
+    let sources = Sources {
+        prober: Prober::new(&says(folder.path(), BUILT + 9 * DAY)),
+        ntp: ntp.iter().map(|server| (*server).to_owned()).collect(),
+        server: Server::default(),
+        hosts: std::collections::BTreeMap::new(),
+        links: links.clone(),
+    };
+    let pace = Pace { retry: Duration::from_millis(100), again: Duration::from_secs(3600) };
+    let (tell, told) = channel();
+    keeper.hold(false);
+    keeper.keep_at(pace, sources, links, move |state| tell.send(state.source).is_ok()).unwrap();
+    let count = || {
+        let end = clock::since_boot() + Duration::from_secs(2);
+        let left = || end.saturating_sub(clock::since_boot());
+        std::iter::from_fn(|| told.recv_timeout(left()).ok()).filter(Source::is_told).count()
+    };
+    let first = count();
+    keeper.wake();
+    (first, count())
+}
+
+#[test]
+fn it_is_asked_for_soon_again_until_the_site_tells_it_and_when_somebody_wants_it() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("SKIPPED: needs root");
+        return;
+    }
+    assert_eq!(asked(&["ntp.example.org"], &[]), (1, 1), "once an hour, and when it is woken");
+    assert!(asked(&[], &[[192, 168, 7, 1]]).0 > 1, "what DHCP names is not believed for an hour");
+}
+
+#[test]
+fn each_diagnosis_has_the_time_asked_for() {
+    let (folder, keeper, _steps) = keeper(BUILT + DAY, Some(BUILT));
+    let log = Log::open(folder.path(), None);
+    let prober = Prober::new(&folder.path().join("none"));
+    let doctor = Doctor::new(&Config::load().kiosk, "", prober, Links::default(), &keeper, &log);
+    for wakes in 1..=3 {
+        doctor.examine(drop);
+        assert_eq!(keeper.lock().turn.wakes, wakes, "while another is under way, too");
+    }
 }
 
 #[test]
