@@ -82,6 +82,32 @@ fn a_kdc_and_a_server_that_answer_are_found() {
 }
 
 #[test]
+fn a_link_leads_to_the_server_only_where_the_server_proves_itself() {
+    if !is_root() {
+        return;
+    }
+    let (ca, other) = (ca(), self::ca());
+    let reaches = |server: Server| match prober().ask(&Ask::Reach(names(), server)).unwrap() {
+        Said::Reach(reached) => reached,
+        other => panic!("{other:?}"),
+    };
+    // The server's clock and certificate may be of any year.
+    for years in [(2020, 2060), (2021, 2022), (2055, 2056)] {
+        assert_eq!(reaches(https(&ca, HOST, years, &today())), Ok(()), "{years:?}");
+    }
+    // A captive portal takes every connection; its certificate may have expired, too.
+    for years in [(2020, 2060), (2021, 2022), (2055, 2056)] {
+        let portal = Server { ca: ca.pem(), ..https(&other, HOST, years, &today()) };
+        let why = reaches(portal).unwrap_err();
+        assert!(why.contains("not trusted"), "{years:?} {why}");
+    }
+    assert!(reaches(https(&ca, "portal.example.org", (2020, 2060), &today())).is_err());
+    let mute = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{HOST}:{}", mute.local_addr().unwrap().port());
+    assert!(reaches(Server { url, ca: ca.pem() }).is_err());
+}
+
+#[test]
 fn each_failure_is_told_apart() {
     if !is_root() {
         return;

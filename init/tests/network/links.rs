@@ -1,10 +1,10 @@
-//! Two cables, of which one leads nowhere.
+//! Two cables, of which one leads to a captive portal.
 
-use crate::places::{HOST, ca, in_own_network, ip, is_root, prober};
+use crate::places::{HOST, ca, https_at, in_own_network, ip, is_root, prober};
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr, TcpListener},
-    sync::mpsc::channel,
+    net::{IpAddr, Ipv4Addr},
+    sync::mpsc::{Receiver, Sender, channel},
 };
 use waystation_init::net::{
     dhcp::Lease,
@@ -26,37 +26,56 @@ fn lease(address: [u8; 4], router: [u8; 4]) -> Lease {
     }
 }
 
+const DATE: &str = "Sun, 01 Jun 2031 12:00:00 GMT";
+
+/// The far end of a cable.
+struct Site {
+    thread: nix::unistd::Pid,
+    /// Told when its link is there.
+    linked: Sender<()>,
+    /// Tells when it serves.
+    serves: Receiver<()>,
+}
+
+/// A router on the link `link`, with the parcel server's address behind it, where something serves.
+fn site(link: &'static str, router: &'static str, serve: impl FnOnce() + Send + 'static) -> Site {
+    let (ready, is_ready) = channel();
+    let (serving, serves) = channel();
+    std::thread::spawn(move || {
+        in_own_network(move || {
+            let (linked, is_linked) = channel();
+            ready.send((nix::unistd::gettid(), linked)).unwrap();
+            is_linked.recv().unwrap();
+            ip(&format!("address add {router}/24 dev {link}"));
+            ip(&format!("link set {link} up"));
+            ip("address add 198.51.100.7/32 dev lo");
+            serve();
+            serving.send(()).unwrap();
+        });
+    });
+    let (thread, linked) = is_ready.recv().unwrap();
+    Site { thread, linked, serves }
+}
+
 #[test]
 fn the_one_that_reaches_the_server_becomes_the_way_out() {
     if !is_root() {
         return;
     }
-    let (ready, server) = channel();
-    let (listens, listening) = channel();
-    // The site: a router, and the parcel server behind it.
-    std::thread::spawn(move || {
-        in_own_network(move || {
-            let (client, connected) = channel();
-            ready.send((nix::unistd::gettid(), client)).unwrap();
-            connected.recv().unwrap();
-            ip("address add 192.168.8.1/24 dev good1");
-            ip("link set good1 up");
-            ip("address add 198.51.100.7/32 dev lo");
-            let listener = TcpListener::bind("198.51.100.7:8443").unwrap();
-            listens.send(()).unwrap();
-            for stream in listener.incoming() {
-                drop(stream);
-            }
-        });
-    });
-    let (server, linked) = server.recv().unwrap();
+    let ca = ca();
+    let pem = ca.pem();
+    let serve = |ca| move || drop(https_at("198.51.100.7:8443", &ca, HOST, (2020, 2060), DATE));
+    // Both answer at the server's address, and only one proves who it is.
+    let portal = site("bad1", "192.168.7.1", serve(self::ca()));
+    let server = site("good1", "192.168.8.1", serve(ca));
     in_own_network(move || {
-        ip("link add bad0 type veth peer name bad1");
-        ip("link add good0 type veth peer name good1");
-        ip(&format!("link set good1 netns {server}"));
-        linked.send(()).unwrap();
-        listening.recv().unwrap();
-        for name in ["bad0", "bad1", "good0"] {
+        for (link, peer, site) in [("bad0", "bad1", portal), ("good0", "good1", server)] {
+            ip(&format!("link add {link} type veth peer name {peer}"));
+            ip(&format!("link set {peer} netns {}", site.thread));
+            site.linked.send(()).unwrap();
+            site.serves.recv().unwrap();
+        }
+        for name in ["bad0", "good0"] {
             link::up(name).unwrap();
         }
         let mut views: Vec<View> = [
@@ -73,7 +92,7 @@ fn the_one_that_reaches_the_server_becomes_the_way_out() {
         assert!(way().contains("dev bad0"), "{}", way());
 
         let hosts = BTreeMap::from([(HOST.to_owned(), IpAddr::from([198, 51, 100, 7]))]);
-        let at = Server { url: format!("https://{HOST}:8443"), ca: ca().pem() };
+        let at = Server { url: format!("https://{HOST}:8443"), ca: pem };
         for view in &mut views {
             let names = Names { hosts: hosts.clone(), servers: vec![], link: Some(view.name.clone()) };
             let said = prober().ask(&Ask::Reach(names, at.clone())).unwrap();

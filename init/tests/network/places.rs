@@ -84,6 +84,17 @@ pub fn ca() -> CertifiedIssuer<'static, KeyPair> {
 
 /// An HTTPS server for `host` whose certificate holds in those years, and whose clock says `date`.
 pub fn https(ca: &CertifiedIssuer<'static, KeyPair>, host: &str, years: (i32, i32), date: &str) -> Server {
+    https_at("127.0.0.1:0", ca, host, years, date)
+}
+
+/// Likewise, at that address.
+pub fn https_at(
+    at: &str,
+    ca: &CertifiedIssuer<'static, KeyPair>,
+    host: &str,
+    years: (i32, i32),
+    date: &str,
+) -> Server {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
     (params.not_before, params.not_after) = (date_time_ymd(years.0, 1, 1), date_time_ymd(years.1, 1, 1));
@@ -94,7 +105,7 @@ pub fn https(ca: &CertifiedIssuer<'static, KeyPair>, host: &str, years: (i32, i3
         .with_no_client_auth()
         .with_single_cert(vec![certificate.der().clone()], key.serialize_der().try_into().unwrap())
         .unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = TcpListener::bind(at).unwrap();
     let at = listener.local_addr().unwrap();
     let (config, answer) = (Arc::new(config), format!("HTTP/1.1 200 OK\r\nDate: {date}\r\n\r\n"));
     std::thread::spawn(move || {

@@ -17,6 +17,8 @@ use tls::dated::{self, Chain, Fault};
 const PORT: u16 = 443;
 /// Longest head of an answer, in bytes.
 const HEAD: usize = 16 << 10;
+/// The end of the year 9999, in seconds since 1970: no certificate is valid later.
+const LAST: u64 = 253_402_300_799;
 /// Addresses of one name that are tried.
 const ADDRESSES: usize = 3;
 
@@ -53,12 +55,32 @@ pub fn trusted(names: &Names, server: &Server, now: UnixTime) -> Result<(), Serv
     })
 }
 
-/// Whether a connection to the parcel server comes up.
+/// Whether the parcel server is reached: what answers has a chain of the site's CA, and be it one of another year. Who takes
+/// connections to everybody, as captive portals do, is not the server.
 ///
 /// # Errors
 /// See [`ServerFault`].
 pub fn reach(names: &Names, server: &Server) -> Result<(), ServerFault> {
-    connect(names, server).map(drop)
+    let (date, _, chain) = ask(names, server)?;
+    ever_holds(&chain, server.ca.as_bytes(), date).map_err(ServerFault::Untrusted)
+}
+
+/// Whether there is a time at which a chain holds, tried first at `guess`, in seconds since 1970. That it has expired says
+/// nothing yet of whose it is.
+fn ever_holds(chain: &Chain, ca: &[u8], guess: u64) -> Result<(), String> {
+    let (mut first, mut last) = (0, LAST);
+    let mut at = guess.min(LAST);
+    while first <= last {
+        match chain.holds_at(ca, UnixTime::since_unix_epoch(Duration::from_secs(at))) {
+            Ok(()) => return Ok(()),
+            Err(Fault::Untrusted(why)) => return Err(why),
+            Err(Fault::NotYet) => first = at + 1,
+            Err(Fault::Expired) if at == 0 => break,
+            Err(Fault::Expired) => last = at - 1,
+        }
+        at = first.midpoint(last);
+    }
+    Err("it holds at no time".to_owned())
 }
 
 /// Host and port of an `https://` address.
