@@ -1,7 +1,6 @@
 //! The kiosk's log: a bounded file in `/run/log` and, if IT wants it, a terminal. Nothing in it outlives the power,
 //! and nothing secret is written to it.
 
-use crate::system::Role;
 use std::{
     fs::{self, File, OpenOptions},
     io::Write,
@@ -20,6 +19,11 @@ pub const FOLDER: &str = "/run/log";
 const MOST: u64 = 1 << 20;
 /// Longest line that is kept, in bytes.
 const LONGEST: usize = 8192;
+/// Who says nothing of a session, and so is shown to whoever stands at the login screen.
+const SHOWN_TO_ALL: [&str; 11] = [
+    "cache", "clock", "init", "kernel", "keyboard", "lockdown", "modprobe", "modules", "network", "switches",
+    "wipe",
+];
 /// Longest line that [`Log::tail`] gives, in characters.
 const SHOWN: usize = 400;
 
@@ -63,8 +67,8 @@ impl Log {
 }
 
 impl Log {
-    /// The last lines of the kiosk itself, the oldest first. What a session's programs said is left out: whoever reads this
-    /// need not be whose session it was.
+    /// The last lines of the kiosk itself, the oldest first. What others said, a session's programs first of all, is left
+    /// out: whoever reads this need not be whose session it was.
     pub fn tail(&self, most: usize) -> Vec<String> {
         let sink = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let read = |path: &Path| fs::read(path).unwrap_or_default();
@@ -117,10 +121,10 @@ impl Sink {
     }
 }
 
-/// Whether a line, `[  12.345] who: what`, is not of a session's program.
+/// Whether a line, `[  12.345] who: what`, is of the kiosk itself.
 fn is_of_kiosk(line: &str) -> bool {
     let who = line.split_once("] ").and_then(|(_, rest)| rest.split_once(": ")).map(|(who, _)| who);
-    who.is_some_and(|who| [Role::Cached, Role::KioskUi, Role::Vmm].iter().all(|role| role.name() != who))
+    who.is_some_and(|who| SHOWN_TO_ALL.contains(&who))
 }
 
 fn append(path: &Path) -> Option<File> {
@@ -152,14 +156,16 @@ fn writer(name: &str) -> Option<SyncSender<Item>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::system::Role;
 
     #[test]
     fn its_end_holds_nothing_of_a_session() {
         let folder = tempfile::tempdir().unwrap();
         let log = Log::open(folder.path(), None);
         log.line("init", "phase login: as it is");
-        for program in [Role::Cached, Role::KioskUi, Role::Vmm] {
-            log.line(program.name(), "init: of a traveller");
+        let roles = [Role::Cached, Role::KioskUi, Role::Vmm].map(Role::name);
+        for program in roles.into_iter().chain(["dnsmasq", "one that is new"]) {
+            log.line(program, "init: of a traveller");
         }
         log.line("network", &"x".repeat(1000));
         let tail = log.tail(10);

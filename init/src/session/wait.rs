@@ -98,7 +98,8 @@ impl Kiosk<'_> {
                 Ok(Some(Event::Guest(state)))
             }
             Event::GuestFailed(why) => {
-                self.sys.log(&format!("the guest failed: {why}"));
+                // The login screen shows this log, and the words are of a session.
+                self.sys.log(&format!("the guest failed [{}]", why.code));
                 self.state.notice = Some(why);
                 self.publish();
                 Ok(None)

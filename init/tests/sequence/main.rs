@@ -323,6 +323,10 @@ fn a_guest_that_fails_is_told_of_and_can_be_suspended() {
     assert_eq!((told.phase, told.notice.as_ref(), told.console), (Phase::Run, Some(&why), true));
     assert_eq!((fake.asked("save"), login.notice), (1, None));
     assert_eq!(login.report.and_then(|report| report.committed), Some(Version(3)));
+    // Whoever comes next can read init's log: it has the code and none of the words.
+    let of_guest: Vec<_> = fake.log.iter().filter(|line| line.contains("the guest failed")).collect();
+    assert_eq!(of_guest, [&format!("the guest failed [{}]", why.code)]);
+    assert!(!fake.log.iter().any(|line| line.contains("cannot go on here")), "{:?}", fake.log);
 }
 
 #[test]
