@@ -60,9 +60,9 @@ impl App {
         };
     }
 
-    /// A second has passed.
-    pub(super) fn diagnosis_tick(&mut self, effects: &mut dyn Effects) {
-        if self.phase() != Phase::Login {
+    /// A second has passed. A page that nobody looks at would ask every server for ever.
+    pub(super) fn diagnosis_tick(&mut self, idle: bool, effects: &mut dyn Effects) {
+        if idle || self.phase() != Phase::Login {
             self.diagnosis = None;
         }
         let Some(page) = &mut self.diagnosis else { return };

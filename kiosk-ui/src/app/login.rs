@@ -7,11 +7,23 @@ use super::{
 };
 use crate::{effects::Effects, event::Session, password::Password, trouble::Trouble};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use parcel::wire::session::{Command, Login};
+use parcel::wire::{
+    Code,
+    session::{Command, Login},
+};
 use zeroize::Zeroizing;
 
 /// The longest user name, in characters.
 const MAX_USER: usize = 128;
+
+/// How a log-in ends where the kiosk's clock is wrong.
+const DATED: [Code; 5] = [
+    Code::ClockSkew,
+    Code::TicketMissing,
+    Code::NoArmor,
+    Code::CertificateExpired,
+    Code::CertificateNotYetValid,
+];
 
 /// The two fields.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -196,7 +208,13 @@ impl App {
                 self.told = Some(0);
                 effects.adopt(attempt, session);
             }
-            Err(trouble) => self.login.fail(trouble),
+            Err(trouble) => {
+                // A wrong clock may be why: `init` has the time asked for, and the next try finds it right.
+                if DATED.contains(&trouble.code) {
+                    effects.command(Command::Diagnose);
+                }
+                self.login.fail(trouble);
+            }
         }
     }
 

@@ -337,7 +337,7 @@ impl App {
         }
         self.again_tick(self.idle >= IDLE_FORM);
         self.guard_tick(self.idle >= IDLE_FORM, effects);
-        self.diagnosis_tick(effects);
+        self.diagnosis_tick(self.idle >= IDLE_FORM, effects);
         if matches!(self.view(), View::Login | View::Diagnosis)
             && self.login.busy == Busy::No
             && self.idle >= IDLE_FORM

@@ -1,7 +1,9 @@
 //! The page that says what stands between a kiosk and a log-in.
 
 use crate::{desk::*, screens::check};
+use kiosk_ui::{event::Event, trouble::Trouble};
 use parcel::wire::{
+    Code,
     clock::{ClockState, Source},
     diagnosis::{Check, Diagnosis, Health, StepFound},
     session::{Command, Phase, State},
@@ -76,6 +78,53 @@ fn it_is_tried_again_by_itself_until_somebody_leaves() {
     desk.wait(1);
     desk.state(state(Phase::Login));
     assert!(desk.text().contains("Realm"), "{}", desk.text());
+}
+
+#[test]
+fn a_page_that_nobody_looks_at_closes_and_asks_nobody_any_more() {
+    let mut desk = Desk::at_login();
+    let asked = |desk: &Desk| desk.world.0.iter().filter(|did| **did == command(Command::Diagnose)).count();
+    desk.function(4);
+    desk.wait(100);
+    // A key shows that somebody is there.
+    desk.keys("l");
+    desk.wait(119);
+    assert!(!desk.text().contains("Realm"), "{}", desk.text());
+    desk.wait(1);
+    assert!(desk.text().contains("Realm"), "{}", desk.text());
+    let before = asked(&desk);
+    desk.wait(60);
+    assert_eq!(asked(&desk), before);
+    // A notice over the page does not keep it.
+    desk.function(4);
+    let mut noticed = state(Phase::Login);
+    noticed.notice = Some(parcel::wire::WireError::new(Code::CacheService, "The cache fails."));
+    desk.state(noticed);
+    desk.wait(120);
+    let before = asked(&desk);
+    desk.wait(60);
+    assert_eq!(asked(&desk), before);
+}
+
+#[test]
+fn a_log_in_that_a_wrong_clock_explains_has_the_time_asked_for() {
+    for (code, asks) in [
+        (Code::ClockSkew, 1),
+        (Code::TicketMissing, 1),
+        (Code::NoArmor, 1),
+        (Code::CertificateExpired, 1),
+        (Code::CertificateNotYetValid, 1),
+        (Code::LoginDenied, 0),
+        (Code::KdcUnreachable, 0),
+    ] {
+        let mut desk = Desk::at_login();
+        desk.keys("shanta\tpassword\r");
+        let attempt = desk.last_attempt();
+        desk.event(Event::LoggedIn { attempt, result: Err(Trouble::new("No.", code)) });
+        let asked = desk.world.0.iter().filter(|did| **did == command(Command::Diagnose)).count();
+        assert_eq!(asked, asks, "{code}");
+        assert!(desk.text().contains("No."), "the screen stays: {}", desk.text());
+    }
 }
 
 #[test]
