@@ -412,7 +412,7 @@ codes! {
     Rescued "rescued" Never
         "The owner broke the lock elsewhere, so the changes were saved as a parcel of their own; the sentence names it."
         "Resume that parcel, too.";
-    BatteryLow "battery-low" Never
+    BatteryLow "battery-low" Work
         "The kiosk lives on its battery, whose charge is below `session.low_battery_percent`: a running session was suspended, one that had not begun to run was left."
         "Connect the kiosk to power.";
     NoInventory "no-inventory" Work
