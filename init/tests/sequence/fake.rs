@@ -157,7 +157,7 @@ impl Fake {
 
 /// The user logged in, until then.
 pub fn log_in(ends: u64) -> Command {
-    Command::LoggedIn(Login { principal: "shanta@R".into(), ends })
+    Command::LoggedIn(Login { principal: "shanta@R".into(), ends, began: 0 })
 }
 
 /// The command to resume a parcel.

@@ -101,7 +101,7 @@ fn giving_up_without_a_log_in_ends_soon_and_tells_of_the_lock() {
 
 #[test]
 fn another_users_log_in_changes_nothing() {
-    let other = Login { principal: "ravi@R".into(), ends: 99 };
+    let other = Login { principal: "ravi@R".into(), ends: 99, began: 9 };
     let mut fake = Fake::with_user();
     let then = fake.script.remove(&Phase::Run).unwrap_or_default().into_iter().flatten();
     fake.on(Phase::Run, [Event::Command(Command::LoggedIn(other))].into_iter().chain(then).collect());

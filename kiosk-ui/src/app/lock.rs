@@ -47,8 +47,6 @@ pub struct Guard {
     hidden: bool,
     /// Seconds since the last key of somebody who may use the session.
     away: u64,
-    /// When the log-in ends, and how long it lasts from when it was first seen.
-    login: Option<(u64, u64)>,
 }
 
 impl Guard {
@@ -193,9 +191,8 @@ impl App {
             return self.guard.failed(error);
         }
         let gives_up = self.guard.gives_up && self.asks_before_giving_up();
-        let login = self.guard.login;
         let locked = self.is_locked();
-        self.guard = Guard { login, ..Guard::default() };
+        self.guard = Guard::default();
         if locked {
             effects.command(Command::Unlocked);
             if let Some(state) = &mut self.state {
@@ -240,16 +237,8 @@ impl App {
     /// `true` when nobody is there to renew the log-in, and there is just time left to send everything home with it; or when
     /// it is over, nobody has renewed it, and the screen is locked: what can be done without it is done then.
     fn must_suspend(&mut self) -> bool {
-        let Some(ends) = self.state.as_ref().and_then(|state| state.login.as_ref()).map(|login| login.ends)
-        else {
-            return false;
-        };
-        let left = ends.saturating_sub(self.now);
-        let span = match self.guard.login {
-            Some((seen, span)) if seen == ends => span,
-            _ => left,
-        };
-        self.guard.login = Some((ends, span));
+        let Some(login) = self.state.as_ref().and_then(|state| state.login.as_ref()) else { return false };
+        let (left, span) = (login.ends.saturating_sub(self.now), login.ends.saturating_sub(login.began));
         let near = left <= LAST.min(span / 4) && (left > 0 || self.is_locked());
         near && self.guard.away >= AWAY
     }

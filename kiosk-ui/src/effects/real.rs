@@ -132,7 +132,8 @@ async fn log_in(
     // The token is for `cached` alone, also when nobody waits for this log-in any more.
     api.forget_token();
     let reply = reply?;
-    let login = Login { principal: reply.principal, ends: now().saturating_add(reply.expires_in) };
+    let began = now();
+    let login = Login { principal: reply.principal, ends: began.saturating_add(reply.expires_in), began };
     Ok(Session { token: reply.token.into_text(), login })
 }
 

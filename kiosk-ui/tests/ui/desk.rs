@@ -256,7 +256,7 @@ fn is_console(color: Color) -> bool {
 
 /// Who logged in, for an hour.
 pub fn login() -> Login {
-    Login { principal: "shanta@WAYSTATION.TEST".into(), ends: NOW + 3600 }
+    Login { principal: "shanta@WAYSTATION.TEST".into(), ends: NOW + 3600, began: NOW }
 }
 
 pub fn session() -> Session {

@@ -222,6 +222,18 @@ fn it_is_suspended_while_its_log_in_still_lasts() {
     assert!(!desk.did().contains(&command(Command::Suspend)));
 }
 
+/// Screens that start again know from `init` how long the log-in lasts in all, not only how much of it is left.
+#[test]
+fn screens_that_start_again_shortly_before_the_log_in_ends_suspend_in_time() {
+    let mut desk = Desk::new();
+    desk.app.about.session = kiosk::Session { lock_after_s: 0, suspend_after_s: 0, ..SITE };
+    let login = Login { began: NOW - 36_000, ends: NOW + 300, ..login() };
+    desk.state(State { login: Some(login), ..running() });
+    desk.did();
+    desk.wait(61);
+    assert_eq!(desk.did(), [command(Command::Lock), command(Command::Suspend)]);
+}
+
 #[test]
 fn giving_work_up_asks_for_the_password() {
     for phase in [Phase::Run, Phase::Save, Phase::Commit, Phase::Rescue] {

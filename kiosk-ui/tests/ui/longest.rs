@@ -192,7 +192,7 @@ fn waiting(code: Code) -> State {
         progress: Some(Progress { done: 190 << 30, total: 512 << 30, rate: 11 }),
         waiting: Some(waiting),
         wishes_missed: misses(),
-        login: Some(Login { principal: principal(), ends: NOW + 600 }),
+        login: Some(Login { principal: principal(), ends: NOW + 600, began: NOW }),
         timeline: timeline(&[
             Phase::Boot,
             Phase::Login,
@@ -465,7 +465,10 @@ fn every_window_says_the_same_on_every_terminal() {
         let seen = |size| {
             let mut desk = sized(
                 size,
-                State { login: Some(Login { principal: principal(), ends: NOW + 3600 }), ..state.clone() },
+                State {
+                    login: Some(Login { principal: principal(), ends: NOW + 3600, began: NOW }),
+                    ..state.clone()
+                },
             );
             if state.phase == Phase::Choose {
                 desk.list(Ok(vec![held.clone(), parcels()[0].clone()]));

@@ -160,7 +160,7 @@ prop_compose! {
         (kiosk, doing, network_detail) in (words(), words(), words()),
         (network, parcel) in (option::of(words()), option::of(words())),
         progress in option::of(progress()),
-        login in option::of((words(), any::<u64>()).prop_map(|(principal, ends)| Login { principal, ends })),
+        login in option::of((words(), any::<(u64, u64)>()).prop_map(|(principal, (ends, began))| Login { principal, ends, began })),
         notice in option::weighted(0.2, wire_error()),
         wishes_missed in prop::collection::vec(miss(), 0..4),
         waiting in option::of(waiting()),

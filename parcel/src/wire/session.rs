@@ -48,6 +48,9 @@ pub struct Login {
     pub principal: String,
     /// Seconds since 1970 by the kiosk's clock at which the parcel server's token ends.
     pub ends: u64,
+    /// Likewise, at which the user logged in.
+    #[serde(default)]
+    pub began: u64,
 }
 
 /// The keyboard of a screen's terminal.

@@ -140,7 +140,7 @@ fn record_of(phase: Phase) -> PhaseRecord {
 }
 
 fn login() -> Login {
-    Login { principal: "shanta@EXAMPLE.ORG".to_owned(), ends: 1_700_036_000 }
+    Login { principal: "shanta@EXAMPLE.ORG".to_owned(), ends: 1_700_036_000, began: 1_700_000_000 }
 }
 
 fn health() -> parcel::wire::health::Health {
