@@ -134,7 +134,7 @@ impl Dialect {
                 }
             }
             // Any other control character within a sequence acts at once.
-            (_, 0x00..=0x1f) => out.push(b),
+            (_, 0x00..=0x1f) => self.ground(b, out),
             (At::Escape, _) => self.escape(b, out),
             (At::Designate(_) | At::Intermediate, 0x20..=0x2f) => {}
             (At::Designate(set), _) => {

@@ -119,8 +119,9 @@ impl<E: Emulation> Terminal<E> {
         let mut out = b"\x1bc".to_vec();
         let drawn = catch_unwind(AssertUnwindSafe(|| self.emulation.drawing()));
         out.extend(drawn.unwrap_or_default().into_bytes());
-        out.extend(self.dialect.drawing());
+        // A sequence may have begun behind the character, never within a sequence the character.
         out.extend(&self.begun);
+        out.extend(self.dialect.drawing());
         out
     }
 

@@ -71,6 +71,34 @@ fn no_sequence_is_begun_by_a_character_that_the_dialect_takes_for_text() {
 }
 
 #[test]
+fn a_character_that_has_begun_before_a_sequence_goes_on_in_the_drawing() {
+    for rest in ["", "\x1b", "\x1b[", "\x1bP", "\x1b(", "\x1b#"] {
+        let mut one = terminal(20, 4);
+        one.write(&[&b"a\xc3"[..], rest.as_bytes()].concat());
+        let mut two = redrawn(&one);
+        for terminal in [&mut one, &mut two] {
+            terminal.write(b"\xa4\x1b[@b");
+        }
+        assert_eq!(shown(&one), shown(&two), "{rest:?}");
+    }
+}
+
+/// A shift within a sequence acts at once, as every control character does, and a drawing knows of it.
+#[test]
+fn a_shift_within_a_sequence_counts() {
+    for (begun, rest) in [("\x1b\x0e", "[@"), ("\x1b[\x0e", "@"), ("\x1b[1\x0e", "@"), ("\x1b(\x0e", "0")] {
+        let mut one = terminal(20, 4);
+        one.write(format!("\x1b(0q{begun}").as_bytes());
+        let mut two = redrawn(&one);
+        for terminal in [&mut one, &mut two] {
+            terminal.write(format!("{rest}q\x0fq").as_bytes());
+        }
+        assert_eq!(one.text(), "─q─", "{begun:?}");
+        assert_eq!(shown(&one), shown(&two), "{begun:?}");
+    }
+}
+
+#[test]
 fn the_guest_does_not_choose_the_size() {
     let mut terminal = terminal(20, 4);
     terminal.write(b"\x1b[8;400;400t\x1b[?3h\x1b[?40h\x1b[?3hx");

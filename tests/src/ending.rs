@@ -125,7 +125,7 @@ mod tests {
         let line = format!("setsid socat UNIX-LISTEN:{},fork EXEC:cat & exit 0", socket.display());
         assert!(mark(shell.args(["-c", &line]), dir).status().unwrap().success());
         let begin = Instant::now();
-        while !socket.exists() && begin.elapsed() < PATIENCE {
+        while UnixStream::connect(socket).is_err() && begin.elapsed() < PATIENCE {
             thread::sleep(Duration::from_millis(10));
         }
     }

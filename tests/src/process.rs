@@ -8,13 +8,17 @@ use nix::{
 };
 use std::{
     fs::{self, File, OpenOptions},
+    io::ErrorKind,
     net::{TcpListener, UdpSocket},
-    os::unix::process::CommandExt,
+    os::unix::{net::UnixStream, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     thread,
     time::{Duration, Instant},
 };
+
+/// How long a program that has bound its socket may take until it listens.
+const LISTENS: Duration = Duration::from_secs(10);
 
 /// A child that writes to a log file, dies with the rig, and is killed when dropped.
 #[derive(Debug)]
@@ -112,6 +116,22 @@ impl Drop for Daemon {
         // It may have ended already; nothing is left to do then.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Connects to a local socket. Between its name and its listening there is a moment.
+///
+/// # Errors
+/// Nobody listens there for seconds.
+pub fn connect(socket: &Path) -> std::io::Result<UnixStream> {
+    let start = Instant::now();
+    loop {
+        match UnixStream::connect(socket) {
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused && start.elapsed() < LISTENS => {
+                thread::sleep(Duration::from_millis(20));
+            }
+            tried => return tried,
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! QEMU's machine protocol: one JSON object a line.
 
+use crate::process;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use std::{
@@ -19,7 +20,7 @@ pub struct Qmp {
 impl Qmp {
     /// Connects and leaves the capability negotiation behind.
     pub fn connect(socket: &Path) -> Result<Self> {
-        let stream = UnixStream::connect(socket)
+        let stream = process::connect(socket)
             .with_context(|| format!("cannot connect to QEMU's monitor at {}", socket.display()))?;
         // A dump of the whole memory is the longest command.
         stream.set_read_timeout(Some(Duration::from_secs(300)))?;

@@ -1,5 +1,6 @@
 //! A serial terminal as a person reads it: bytes go through a terminal emulator, and tests wait for text on it.
 
+use crate::process;
 use anyhow::{Context, Result, bail};
 use std::{
     fmt::Write as _,
@@ -44,7 +45,7 @@ impl std::fmt::Debug for Inner {
 impl Screen {
     /// Attaches to the serial line's socket; every byte that arrives is also kept in `log`.
     pub fn attach(socket: &Path, log: &Path) -> Result<Self> {
-        let stream = UnixStream::connect(socket)
+        let stream = process::connect(socket)
             .with_context(|| format!("cannot connect to the serial line at {}", socket.display()))?;
         let log = File::create(log)?;
         let writer = stream.try_clone()?;

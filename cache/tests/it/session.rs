@@ -190,7 +190,8 @@ impl Session {
         ]);
         let (child, medium) = Medium::start(command.stderr(Stdio::null()));
         let control = run.path().join(names::CACHED);
-        until("cached is up", || control.exists()).await;
+        // Between the name of a socket and its listening there is a moment.
+        until("cached is up", || Client::connect(&control).is_ok()).await;
         let mut control = Client::connect(&control).unwrap();
         let mut ask = |request| control.ask(&request).unwrap();
         ask(Request::Session { token: "token".into() });
