@@ -346,7 +346,7 @@ async fn whenever_it_is_killed_nothing_that_was_flushed_is_lost() {
             let committing = engine.ask(&Request::Commit);
             let _ = tokio::time::timeout(Duration::from_millis(rng.below(120)), committing).await;
             engine.kill();
-            // A request that the server still works at may move the head after the engine has looked: docs/engine.md.
+            // A request that the server still works at may move the head after the engine has looked.
             tokio::time::sleep(Duration::from_secs(1)).await;
             engine.recover(&site, base).await;
         }
