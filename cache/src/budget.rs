@@ -37,11 +37,11 @@ pub enum To {
 
 #[derive(Default)]
 struct Used {
-    /// Changed chunks.
+    /// Bytes of changed chunks, on a medium that is memory too.
     changes: u64,
     /// Chunks that may be put into memory now.
     granted: u64,
-    /// Keyring leaves.
+    /// Bytes of opened keyring leaves.
     leaves: u64,
 }
 
@@ -105,7 +105,7 @@ impl Budget {
         self.tell(&mut inner);
     }
 
-    /// And let go.
+    /// Takes as many bytes of leaves out of the budget again.
     pub fn remove_leaves(&self, bytes: u64) {
         let mut inner = lock(&self.inner);
         inner.used.leaves = inner.used.leaves.saturating_sub(bytes);

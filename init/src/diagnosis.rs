@@ -26,7 +26,7 @@ use std::{
 /// Lines of the log that are shown.
 const LINES: usize = 300;
 
-/// Finds out.
+/// Tries the steps of the diagnosis, one round at a time.
 pub struct Doctor {
     prober: Prober,
     server: Server,

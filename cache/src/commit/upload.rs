@@ -27,7 +27,7 @@ const BATCH: usize = 32;
 /// Pieces being sent at once.
 const SENDING: usize = 4;
 
-/// How the bytes of a piece are had; `None`: they are all zeros.
+/// Where the bytes of a piece come from. It gives `None` for a piece that is all zeros.
 pub enum Load {
     /// They are here. Runs on a thread that may block.
     Here(Box<dyn FnOnce() -> io::Result<Option<Plain>> + Send>),
@@ -41,7 +41,7 @@ pub struct Job {
     pub index: u64,
     /// Its size in memory, for the progress.
     pub bytes: u64,
-    /// Its bytes.
+    /// Where its bytes come from.
     pub load: Load,
     /// What it is called if it was sent before: its bytes are not needed unless it got lost there.
     pub sent: Option<ChunkRef>,

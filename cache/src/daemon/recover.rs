@@ -33,10 +33,10 @@ pub(super) struct Note {
     /// What the work is based on.
     version: Version,
     record: RecordHash,
-    /// The lock.
+    /// What was asked of the server for the lock; what it answered follows.
     ask: LockRequest,
     reply: LockReply,
-    /// Who commits.
+    /// The kiosk as the server was told of it: a version names its maker.
     inventory: Inventory,
 }
 

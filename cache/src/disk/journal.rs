@@ -107,7 +107,7 @@ pub struct Left {
     pub nonces: u64,
 }
 
-/// The journal.
+/// The open journal: where its end is, and what its entries say of sent records and nonces.
 pub struct Journal {
     file: File,
     folder: PathBuf,

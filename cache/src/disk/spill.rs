@@ -28,13 +28,13 @@ const RAMFS: FsType = FsType(0x8584_58f6);
 /// longer needed, under a new nonce.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
-    /// Which place.
+    /// Number of the place, counted from the start of the file.
     pub place: u64,
-    /// Which nonce.
+    /// Nonce under which the chunk is sealed; no other chunk has it.
     pub nonce: u64,
 }
 
-/// The file.
+/// The file of the places, and the session key that seals them.
 pub struct Spill {
     file: File,
     cipher: Aes256Gcm,

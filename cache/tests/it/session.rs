@@ -276,6 +276,16 @@ impl Session {
         .await;
     }
 
+    /// Commits version 2 from where it stands, and finds there all that was written.
+    async fn suspends_within_its_budget(&mut self) {
+        assert!(matches!(
+            self.control.ask(&Request::Commit),
+            Ok(Reply::Committed { version: Version(2), .. })
+        ));
+        self.stays_within_its_budget();
+        self.all_is_home().await;
+    }
+
     /// Reads a page of a chunk that was written.
     async fn reads(&mut self, chunk: u64) {
         let slot = WRITERS;
@@ -356,12 +366,7 @@ async fn a_writer_that_is_faster_than_the_medium_is_slowed_down_and_loses_nothin
     let waiting = session.writing.iter().flatten().count() as u16;
     let base = session.stop();
     assert_eq!(session.guest.offered().wrapping_sub(base), waiting);
-    assert!(matches!(
-        session.control.ask(&Request::Commit),
-        Ok(Reply::Committed { version: Version(2), .. })
-    ));
-    session.stays_within_its_budget();
-    session.all_is_home().await;
+    session.suspends_within_its_budget().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -373,12 +378,7 @@ async fn a_cache_in_memory_counts_in_the_budget() {
     assert!((most * 8 / 10..=most).contains(&held), "{} MiB of {} MiB", held >> 20, most >> 20);
     session.reads(0).await;
     session.stop();
-    assert!(matches!(
-        session.control.ask(&Request::Commit),
-        Ok(Reply::Committed { version: Version(2), .. })
-    ));
-    session.stays_within_its_budget();
-    session.all_is_home().await;
+    session.suspends_within_its_budget().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, io};
 
 /// Who is confined, and to what.
 pub struct Cell {
-    /// The user.
+    /// User id that it takes, and group id.
     user: u32,
     /// Capabilities of `linux/capability.h`.
     rights: &'static [u32],

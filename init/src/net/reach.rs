@@ -15,7 +15,7 @@ const AGAIN: Duration = Duration::from_secs(30);
 /// for one without a router.
 ///
 /// # Errors
-/// No thread.
+/// The kernel gives no thread.
 pub fn start(
     links: Links,
     prober: Prober,

@@ -13,7 +13,7 @@ use std::{
 /// A link, as it is now.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct View {
-    /// Its name.
+    /// The kernel's name of the link.
     pub name: String,
     /// A cable is in and the other end answers.
     pub carrier: bool,

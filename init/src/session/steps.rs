@@ -506,7 +506,7 @@ fn recover(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
     kiosk.publish();
     loop {
         let Some(Event::Command(Command::LoggedIn(_))) = kiosk.next(None)? else { continue };
-        // What it waits for now is the engine's to say.
+        // From here on the engine tells what it waits for.
         kiosk.stuck = None;
         kiosk.publish();
         let answer = kiosk.try_cached(daemon::Request::Recover { parcel })?;

@@ -176,7 +176,7 @@ impl Keeper {
     /// Starts the thread that asks, whenever there is a network and no session.
     ///
     /// # Errors
-    /// No thread.
+    /// The kernel gives no thread.
     pub fn keep(
         &self,
         sources: Sources,

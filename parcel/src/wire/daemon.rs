@@ -90,7 +90,7 @@ pub enum Request {
     /// The last engine of this session was killed: find its changes in the cache folder. The parcel key must be here. Answer:
     /// [`Reply::Recovered`]; what is committed next has a disk but no memory.
     Recover {
-        /// Which.
+        /// The parcel whose changes are looked for.
         parcel: ParcelId,
     },
     /// After a commit that failed with `stale-epoch`, since the owner broke the lock elsewhere: makes a parcel of its own of

@@ -12,7 +12,7 @@ pub enum Check {
     Address,
     /// Names of hosts.
     Dns,
-    /// The time.
+    /// The kiosk's clock.
     Clock,
     /// The realm's log-in server.
     Kdc,
@@ -37,9 +37,9 @@ pub enum Health {
 /// One step and what was found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepFound {
-    /// Which.
+    /// The step that was tried.
     pub check: Check,
-    /// How it went.
+    /// Whether it works.
     pub health: Health,
     /// What was found, one sentence.
     pub found: String,

@@ -126,7 +126,7 @@ impl Engine {
         self.ask(&Request::Key { parcel: site.machine.id, key }).await.unwrap();
     }
 
-    /// Lock and open.
+    /// Takes the lock and opens the machine's last version.
     async fn open(&self, site: &Site) {
         let (parcel, boot) = (site.machine.id, BootId([1; 16]));
         let (kiosk, inventory) = ("A".to_owned(), kiosk(1024));

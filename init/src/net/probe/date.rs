@@ -55,8 +55,8 @@ pub fn trusted(names: &Names, server: &Server, now: UnixTime) -> Result<(), Serv
     })
 }
 
-/// Whether the parcel server is reached: what answers has a chain of the site's CA, and be it one of another year. Who takes
-/// connections to everybody, as captive portals do, is not the server.
+/// Tells whether this network leads to the parcel server. The answer must come with a chain of the site's CA, valid now or in
+/// another year: a captive portal takes connections to every address, and has none.
 ///
 /// # Errors
 /// See [`ServerFault`].

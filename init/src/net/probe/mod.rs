@@ -77,7 +77,7 @@ pub struct Instant {
 /// Whose time it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Time {
-    /// The time.
+    /// The time that was told, and when.
     pub instant: Instant,
     /// The server, as it was named.
     pub from: String,
