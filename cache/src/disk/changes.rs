@@ -379,6 +379,7 @@ impl Changes {
         let writing = tokio::task::spawn_blocking(move || {
             let write = || {
                 if let Some((plain, at)) = &leaving {
+                    lock(&journal).reserve()?;
                     spill.write(chunk, plain, *at)?;
                 }
                 lock(&journal).append(Said::Chunk(chunk, at))

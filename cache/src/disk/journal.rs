@@ -117,6 +117,8 @@ pub struct Journal {
     entries: u64,
     sent: Vec<(Version, RecordHash)>,
     above: u64,
+    /// An entry says that nonces are above `above`.
+    reserved: bool,
 }
 
 /// The folder of the changes below `cache`.
@@ -165,8 +167,17 @@ impl Journal {
             OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(&path)?;
         file.write_all_at(&head, 0)?;
         let check = first_check(&head);
-        let mut journal =
-            Self { file, folder, head, check_key, check, entries: 0, sent: Vec::new(), above: 0 };
+        let mut journal = Self {
+            file,
+            folder,
+            head,
+            check_key,
+            check,
+            entries: 0,
+            sent: Vec::new(),
+            above: 0,
+            reserved: false,
+        };
         journal.append(Entry::Nonces(above))?;
         for (version, record) in sent {
             journal.append(Entry::Sent(version, record))?;
@@ -180,6 +191,10 @@ impl Journal {
 
     /// Adds an entry. Once this is done, the entry outlives this process.
     pub fn append(&mut self, entry: Entry) -> io::Result<()> {
+        debug_assert!(
+            self.reserved || !matches!(entry, Entry::Chunk(_, Some(_))),
+            "a nonce that nobody reserved"
+        );
         let checked = entry.write();
         let check = check(&self.check_key, &self.check, &checked);
         let mut bytes = [0; ENTRY];
@@ -190,10 +205,16 @@ impl Journal {
         self.entries += 1;
         match entry {
             Entry::Sent(version, record) => self.sent.push((version, record)),
-            Entry::Nonces(above) => self.above = above,
+            Entry::Nonces(above) => (self.above, self.reserved) = (above, true),
             Entry::Chunk(..) => {}
         }
         Ok(())
+    }
+
+    /// Says that the nonces from here on are used. To be done before a chunk is sealed under one of them: whoever finds the
+    /// journal without that entry takes them for unused.
+    pub fn reserve(&mut self) -> io::Result<()> {
+        if self.reserved { Ok(()) } else { self.append(Entry::Nonces(self.above)) }
     }
 
     /// Whether most of it is of no use any more, when so many chunks are changed.
@@ -209,7 +230,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Finds what an engine left that was killed.
+    /// Finds what an engine left that was killed. That needs no room on the medium.
     ///
     /// # Errors
     /// There is nothing, it does not open, or it is damaged.
@@ -246,7 +267,7 @@ impl Journal {
             (last, count) = (check, count + 1);
         }
         let above = nonces + NONCES;
-        let mut journal = Self {
+        let journal = Self {
             file,
             folder,
             head: head.to_vec(),
@@ -255,9 +276,9 @@ impl Journal {
             entries: count,
             sent: sent.clone(),
             above,
+            reserved: false,
         };
         journal.file.set_len((len + count as usize * ENTRY) as u64)?;
-        journal.append(Entry::Nonces(above))?;
         let key = Zeroizing::new(*session.expose());
         Ok(Left { journal, key, note, chunks, sent, nonces: above })
     }
@@ -375,6 +396,20 @@ mod tests {
         }
     }
 
+    /// A full medium takes no entry, and a machine that only sends its changes home needs none.
+    #[test]
+    fn finding_writes_nothing() {
+        let cache = tempfile::tempdir().unwrap();
+        made(cache.path(), &entries());
+        let path = cache.path().join("changes/journal");
+        let before = fs::read(&path).unwrap();
+        let mut left = Journal::replay(cache.path(), &key(), &PARCEL).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), before);
+        left.journal.reserve().unwrap();
+        left.journal.reserve().unwrap();
+        assert_eq!(fs::read(&path).unwrap().len(), before.len() + ENTRY, "once");
+    }
+
     #[test]
     fn what_was_found_is_gone_on_with_under_new_nonces() {
         let cache = tempfile::tempdir().unwrap();
@@ -385,6 +420,7 @@ mod tests {
             assert!(left.nonces >= above + NONCES, "round {round}");
             assert_eq!(left.sent, [(Version(3), RecordHash([4; 32]))]);
             above = left.nonces;
+            left.journal.reserve().unwrap();
             left.journal.append(Entry::Chunk(100 + round, None)).unwrap();
             if round == 1 {
                 left.journal.renew(left.chunks.into_iter().chain([(101, None)])).unwrap();

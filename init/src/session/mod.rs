@@ -4,6 +4,7 @@
 //! each other. Nothing here touches the machine but through [`System`].
 
 mod console;
+mod recover;
 mod steps;
 mod wait;
 mod words;

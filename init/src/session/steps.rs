@@ -2,6 +2,7 @@
 
 use super::{
     Kiosk, Stop,
+    recover::recover,
     words::{MEMORY_LOST, brief, cached_died, extend, for_log, noticed, suspended_for, vmm_died},
 };
 use crate::system::{Changes, Event, Lock, Role, Sign};
@@ -488,52 +489,7 @@ fn send_home(kiosk: &mut Kiosk<'_>, request: daemon::Request) -> Result<daemon::
     }
 }
 
-/// `cached` is started again, and finds what the last one left once the user has typed the password. Nothing but the user gives
-/// that up.
-fn recover(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
-    let Some(parcel) = kiosk.parcel else { return Err(out_of_order("recover")) };
-    kiosk.forgotten = true;
-    kiosk.state.console = false;
-    // Nothing is behind a lock any more, and the window that asks for the password has to be seen.
-    kiosk.state.locked = false;
-    kiosk.end_vmm();
-    kiosk.sys.stop(Role::Cached);
-    kiosk.restart_later(Role::Cached);
-    let restarted = "The part of this kiosk that keeps your computer's data was restarted. Your computer has stopped, and its disk \
-                     is kept. Press L and type your password, and it is saved.";
-    let needed = Waiting { pieces: 1, seconds: 0, reason: restarted.to_owned(), code: Code::EngineRestarted };
-    kiosk.stuck = Some(needed.clone());
-    kiosk.publish();
-    loop {
-        let Some(Event::Command(Command::LoggedIn(_))) = kiosk.next(None)? else { continue };
-        // From here on the engine tells what it waits for.
-        kiosk.stuck = None;
-        kiosk.publish();
-        let answer = kiosk.try_cached(daemon::Request::Recover { parcel })?;
-        kiosk.forgotten = answer.is_err();
-        let error = match answer {
-            Ok(daemon::Reply::Recovered { version, changed: true }) => {
-                kiosk.sys.log(&format!("the changes since version {version} are here again"));
-                return Ok(());
-            }
-            // The version before has this disk, with its memory.
-            Ok(daemon::Reply::Recovered { .. }) => {
-                let why = kiosk.memory_lost.take().unwrap_or_else(|| cached_died("unknown"));
-                return Err(Stop::Failed(why));
-            }
-            Ok(_) => return Err(unexpected("the kept changes")),
-            Err(error) => error,
-        };
-        kiosk.sys.log(&format!("the kept changes are not here: {}", for_log(&error)));
-        kiosk.stuck = Some(match error.code {
-            Code::NoKey => needed.clone(),
-            code => Waiting { pieces: 1, seconds: 0, reason: error.message, code },
-        });
-        kiosk.publish();
-    }
-}
-
-fn unexpected(what: &str) -> Stop {
+pub(super) fn unexpected(what: &str) -> Stop {
     Stop::Failed(WireError::new(
         Code::BadAnswer,
         format!(
@@ -542,6 +498,6 @@ fn unexpected(what: &str) -> Stop {
     ))
 }
 
-fn out_of_order(phase: &str) -> Stop {
+pub(super) fn out_of_order(phase: &str) -> Stop {
     Stop::Failed(WireError::new(Code::OutOfOrder, format!("Phase {phase} began without what it needs.")))
 }

@@ -13,6 +13,7 @@ use parcel::{
         session::{Command, Phase, State},
     },
 };
+use std::time::Duration;
 use waystation_init::system::{Event, Role};
 
 fn logs_in(fake: &mut Fake) {
@@ -99,18 +100,44 @@ fn it_may_die_again_and_the_password_may_come_too_early() {
 
 #[test]
 fn nothing_but_the_user_gives_the_changes_up() {
-    for code in [Code::NoChanges, Code::ChangesDamaged, Code::CacheMedium, Code::WrongKey, Code::from("what")]
-    {
+    for code in [Code::NoChanges, Code::ChangesDamaged, Code::CacheMedium, Code::from("what")] {
         let mut fake = loses(Phase::Run);
         fake.goes("recover", wrong(code));
+        fake.follows.insert("recover", Event::Command(Command::GiveUp));
         logs_in(&mut fake);
-        fake.patience.push_back(Event::Command(Command::GiveUp));
         let notice = two(&mut fake).notice.expect("the user is told");
         assert_eq!(notice.code, Code::GaveUp, "{code}");
         assert!(notice.message.contains("since version 2 is lost"), "{notice}");
         assert!(shows(&fake, code), "{code}");
         assert_eq!(fake.asked("commit"), 0);
     }
+}
+
+/// The password is typed once: the engine keeps the key.
+#[test]
+fn what_fails_while_the_changes_are_looked_for_is_tried_again() {
+    let mut fake = loses(Phase::Run);
+    let codes = [Code::CacheMedium, Code::InternalError, Code::ChangesDamaged, Code::NoChanges];
+    codes.into_iter().for_each(|code| fake.goes("recover", wrong(code)));
+    logs_in(&mut fake);
+    let began = fake.clock;
+    let login = two(&mut fake);
+    disk_is_home(&fake, &login);
+    assert_eq!(fake.asked("recover"), 5);
+    assert!(codes.into_iter().all(|code| shows(&fake, code)));
+    assert!(fake.clock - began > Duration::from_secs(3), "not at once, and ever later");
+}
+
+#[test]
+fn a_key_that_does_not_fit_is_asked_for_again() {
+    let mut fake = loses(Phase::Run);
+    fake.goes("recover", wrong(Code::WrongKey));
+    (0..2).for_each(|_| logs_in(&mut fake));
+    let login = two(&mut fake);
+    disk_is_home(&fake, &login);
+    assert_eq!(fake.asked("recover"), 2);
+    let says = |state: &State| state.waiting.as_ref().is_some_and(|why| why.reason.contains("[wrong-key]"));
+    assert!(fake.states.iter().any(says));
 }
 
 #[test]
