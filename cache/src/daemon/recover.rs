@@ -94,11 +94,12 @@ impl Daemon {
             async { self.api.parcel(&parcel).await.map_err(|e| e.to_wire()) }.boxed()
         });
         let seen = seen.await?;
-        // What the last engine sent may have become the next version, unheard.
-        let home =
-            left.sent.iter().find(|(number, hash)| seen.version == *number && seen.record == Some(*hash));
-        let committed =
-            home.map(|(version, record)| Committed { version: *version, record: *record, bytes: 0 });
+        // What the last engine sent may have become the next version, unheard. The journal may not have it, if the medium did not
+        // take it; then nobody but this lock's holder can have made the version.
+        let sent = |record: &RecordHash| left.sent.contains(&(seen.version, *record));
+        let ours = |record: &RecordHash| sent(record) || (seen.version == version.next() && tenure.is(&seen));
+        let home = seen.record.filter(ours);
+        let committed = home.map(|record| Committed { version: seen.version, record, bytes: 0 });
         let chunks = left.chunks.len();
         let opening = Opening {
             parcel,

@@ -14,6 +14,7 @@ use crate::{
     ram::RamCache,
     remote::PAUSES,
     status::lock,
+    store::Store,
 };
 use parcel::{
     changes::Head,
@@ -350,13 +351,32 @@ impl Changes {
         }
     }
 
-    /// This record is being sent to be the next version: whoever finds the journal is to know it.
-    pub async fn sends(&self, version: Version, record: RecordHash) {
-        let _alone = self.keeping.lock().await;
-        let journal = self.journal.clone();
-        let writing = self.engine.on_medium(move || lock(&journal).append(Said::Sent(version, record)));
-        if let Err(error) = writing.await {
-            // A commit does without the medium.
+    /// This record is being sent to be the next version: whoever finds the journal is to know it. A commit does without a medium
+    /// that does not take it: then the lock tells whose the next version is.
+    pub async fn sends(self: &Arc<Self>, version: Version, record: RecordHash) {
+        let changes = self.clone();
+        let mut writing = tokio::spawn(async move {
+            let _alone = changes.keeping.lock().await;
+            let (journal, store) = (changes.journal.clone(), changes.engine.store().clone());
+            let writing = tokio::task::spawn_blocking(move || {
+                with_room(&store, || lock(&journal).append(Said::Sent(version, record)))
+            });
+            writing.await.unwrap_or_else(|panic| Err(io::Error::other(panic)))
+        });
+        let mut wait = self.engine.board().waiter();
+        let mut written = tokio::time::timeout(PATIENCE / 4, &mut writing).await;
+        if written.is_err() {
+            wait.set(
+                Code::CacheMedium,
+                "This kiosk's disk does not answer. Your computer is saved without it.",
+            );
+            written = tokio::time::timeout(PATIENCE / 4 * 3, &mut writing).await;
+        }
+        let written = match written {
+            Ok(written) => written.unwrap_or_else(|panic| Err(io::Error::other(panic))),
+            Err(late) => Err(late.into()),
+        };
+        if let Err(error) = written {
             tracing::warn!(%error, "the journal does not take what is being sent");
         }
     }
@@ -384,10 +404,7 @@ impl Changes {
                 }
                 lock(&journal).append(Said::Chunk(chunk, at))
             };
-            match write() {
-                Err(_) if store.give_up(MAKE_ROOM * SPILLED as u64) > 0 => write(),
-                done => done,
-            }
+            with_room(&store, write)
         });
         let written = writing.await.unwrap_or_else(|panic| Err(io::Error::other(panic)));
         let Some(chunks) = self.kept(chunk, tick, at, written.is_ok()) else { return written };
@@ -465,6 +482,14 @@ impl Book {
             self.unkept.remove(&chunk);
         }
         self.free.extend(old.and_then(|old| old.at).map(|at| at.place));
+    }
+}
+
+/// Writes to the medium. One that does not take it gets room from the store, whose objects the server has too.
+fn with_room(store: &Store, write: impl Fn() -> io::Result<()>) -> io::Result<()> {
+    match write() {
+        Err(_) if store.give_up(MAKE_ROOM * SPILLED as u64) > 0 => write(),
+        done => done,
     }
 }
 

@@ -1,7 +1,7 @@
 //! The program `cached` in a session, with a server over TLS, a guest at its disk, and a medium that is slow, full or broken.
 
 use crate::{
-    front::{Guest, IN, OUT, Request as Ask},
+    front::{FLUSH, Guest, IN, OUT, Request as Ask},
     http::{lock_reply, locking_request, tls},
     medium::{Medium, Mood},
     support::{Memory, World, until},
@@ -425,4 +425,31 @@ async fn a_commit_does_without_a_broken_medium_if_it_can_and_waits_for_it_if_it_
         assert!(matches!(committing.join().unwrap(), Ok(Reply::Committed { version: Version(2), .. })));
         session.all_is_home().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_does_not_wait_for_a_medium_that_hangs() {
+    let cache = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let mut session = Session::start(100, cache.path()).await;
+    session.write_until("something is written", |session| session.written.len() > 4).await;
+    while session.writing.iter().any(Option::is_some) {
+        let (slot, _) = session.guest.answered().await;
+        session.note(slot);
+    }
+    let (medium, before) = (session.medium.clone(), session.medium.writes());
+    medium.is(Mood::Slow(Duration::from_secs(60)));
+    session.guest.send(WRITERS, &Ask { kind: FLUSH, sector: 0, out: vec![], room: 0 });
+    until("the medium has the first chunk of the flush", || medium.writes() > before).await;
+    session.stop();
+    let control = session.run.path().join(names::CACHED);
+    let committing = thread::spawn(move || Client::connect(&control).unwrap().ask(&Request::Commit));
+    let (began, mut told) = (Instant::now(), None);
+    while !committing.is_finished() {
+        assert!(began.elapsed() < Duration::from_secs(40), "it waits for the medium");
+        told = session.status().waiting.or(told);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(matches!(committing.join().unwrap(), Ok(Reply::Committed { version: Version(2), .. })));
+    assert_eq!(told.map(|waiting| waiting.code), Some(Code::CacheMedium), "the screen hears of it");
+    session.all_is_home().await;
 }
