@@ -271,7 +271,8 @@ impl Head {
         )
     }
 
-    fn ended(&self, claim: ClaimTag) -> Option<&Ended> {
+    /// How the acquisition ended, if it did.
+    pub fn ended(&self, claim: ClaimTag) -> Option<&Ended> {
         self.ended.iter().find(|ended| ended.claim == claim)
     }
 

@@ -104,7 +104,8 @@ impl Parcels {
         Ok(found)
     }
 
-    /// Makes an empty parcel that the caller holds. Asked again after its answer was lost, it changes nothing.
+    /// Makes an empty parcel that the caller holds. Asked again with the same claim, it changes nothing, and tells the parcel's
+    /// name and version as they are, also once a version is committed and the lock given back.
     ///
     /// # Errors
     /// `bad-request`, `not-admin`, `may-not-create`, `exists`, `name-taken`, `quota-parcels`, `unknown-claim`, `store`,
@@ -136,10 +137,11 @@ impl Parcels {
         let by =
             Acquirer { principal: caller, kiosk: &ask.kiosk, boot: ask.boot, claim: ask.claim.tag(), now };
         let _turn = self.creating.of(caller).await;
-        for (id, head) in self.heads().await? {
-            if id == ask.id {
-                return self.create_again(ask, &head, &by);
-            }
+        let heads = self.heads().await?;
+        if let Some((_, head)) = heads.iter().find(|(id, _)| *id == ask.id) {
+            return self.create_again(ask, head, &by);
+        }
+        for (_, head) in heads {
             if head.owner != ask.owner {
                 continue;
             }
@@ -504,14 +506,15 @@ impl Parcels {
     }
 
     fn create_again(&self, ask: &CreateParcel, head: &Head, by: &Acquirer<'_>) -> Result<LockReply> {
-        let same = head.version == Version(0)
-            && head.owner == ask.owner
-            && head.name == ask.name
-            && head
-                .lock
-                .as_ref()
-                .is_some_and(|lock| lock.principal == by.principal && lock.claim == by.claim);
-        if same { Ok(self.locked(head, head.epoch, Vec::new())) } else { Err(exists(ask)) }
+        // The claim tells that it is the same creation. Whoever asks may have forgotten the name, and how far it came.
+        let holds =
+            head.lock.as_ref().is_some_and(|lock| lock.principal == by.principal && lock.claim == by.claim);
+        let done = head.version > Version(0) && head.ended(by.claim).is_some();
+        if head.owner == ask.owner && (holds || done) {
+            Ok(self.locked(head, head.epoch, Vec::new()))
+        } else {
+            Err(exists(ask))
+        }
     }
 
     /// Lets whoever held a lock that was broken make one parcel, `new`, for its work. Asked again, it changes nothing.

@@ -5,14 +5,14 @@
 
 use super::{Daemon, Given, Work, author, not_locked, not_open};
 use crate::{
-    commit::{self, Committed},
+    commit,
     remote::{Patience, again},
     tenure::Tenure,
 };
 use client::api::ApiError;
 use futures::{FutureExt as _, future::BoxFuture};
 use parcel::{
-    id::ParcelId,
+    id::{ParcelId, Version},
     slot::Slots,
     wire::{
         Code, Stake, WireError,
@@ -38,7 +38,8 @@ pub(super) struct Rescue {
     taken: u32,
     made: Option<Arc<Tenure>>,
     name: String,
-    committed: Option<Committed>,
+    /// Bytes that were sent for its version, once that stands.
+    home: Option<u64>,
 }
 
 impl Daemon {
@@ -59,8 +60,7 @@ impl Daemon {
         let Given { tenure: old, .. } = held.given.clone().ok_or_else(not_locked)?;
         if work.rescue.is_none() {
             let (id, claim) = old.claim().rescue();
-            work.rescue =
-                Some(Rescue { id, claim, taken: 0, made: None, name: String::new(), committed: None });
+            work.rescue = Some(Rescue { id, claim, taken: 0, made: None, name: String::new(), home: None });
         }
         let Work { rescue: Some(rescue), running, .. } = &mut *work else { return Err(not_locked()) };
         let running = running.as_ref().ok_or_else(not_open)?;
@@ -69,19 +69,26 @@ impl Daemon {
             None => self.make(rescue, &old, &held.ask).await?,
         };
         rescue.made = Some(new.clone());
-        let bytes = match &rescue.committed {
-            Some(done) => done.bytes,
+        let bytes = match rescue.home {
+            Some(bytes) => bytes,
             None => {
                 self.share_slots(&old, &new).await?;
                 let sink = self.sink(new.clone());
                 let level = self.settings.zstd_level;
                 let done = commit::rescue(&running.parcel, &author(&held), level, sink, new.parcel).await?;
                 tracing::info!(parcel = %new.parcel, bytes = done.bytes, "rescued");
-                rescue.committed.insert(done).bytes
+                *rescue.home.insert(done.bytes)
             }
         };
         let hold = new.hold();
-        self.patiently(|| self.api.unlock(&new.parcel, &hold)).await?;
+        let unlock = || async {
+            match self.api.unlock(&new.parcel, &hold).await {
+                // The work is home, and this lock has ended already.
+                Err(error) if error.code() == Code::StaleEpoch => Ok(()),
+                done => done,
+            }
+        };
+        self.patiently(unlock).await?;
         let reply = Reply::Rescued { parcel: rescue.id, name: rescue.name.clone(), bytes };
         // The lock ended when it was broken; what there was to lose is home.
         work.held = None;
@@ -115,6 +122,12 @@ impl Daemon {
             };
             let made: Option<LockReply> = self.patiently(create).await?;
             if let Some(reply) = made {
+                // An engine that was killed may have made it, under another name, and have come to its version.
+                rescue.name.clone_from(&reply.name);
+                if reply.version > Version(0) {
+                    tracing::info!(parcel = %rescue.id, "rescued before");
+                    rescue.home = Some(0);
+                }
                 let ask =
                     LockRequest { claim: rescue.claim.clone(), again: None, inventory: None, ..from.clone() };
                 return Ok(Arc::new(Tenure::new(rescue.id, ask, &reply)));
@@ -153,7 +166,7 @@ impl Daemon {
     /// Takes a parcel away that was made for a rescue and did not come to its version.
     pub(super) async fn give_up_rescue(&self, work: &mut Work) {
         let Some(rescue) = work.rescue.take() else { return };
-        let Some(made) = rescue.made.filter(|_| rescue.committed.is_none()) else { return };
+        let Some(made) = rescue.made.filter(|_| rescue.home.is_none()) else { return };
         let hold = made.hold();
         let taken = tokio::time::timeout(GIVING_UP, self.api.discard(&made.parcel, &hold)).await;
         if !matches!(taken, Ok(Ok(()))) {

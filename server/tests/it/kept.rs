@@ -258,6 +258,38 @@ async fn what_was_flushed_survives_the_kill_of_its_engine() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_rescue_ends_though_its_engine_is_killed_after_it() {
+    let site = Site::new().await;
+    let (id, client) = (site.machine.id, site.client().await);
+    // The first name is taken.
+    let taken = client.create(crate::machine::random_id(), "work, rescued from A", "shanta", "import").await;
+    taken.unwrap();
+    let mut engine = Engine::new(&site).await;
+    engine.open(&site).await;
+    let mut guest = Guest::attach(&engine.run("disk.sock"));
+    assert_eq!(guest.ask(OUT, sector(3), filled(7), 0).await.0, 0);
+    assert_eq!(guest.ask(FLUSH, 0, Vec::new(), 0).await.0, 0);
+    engine.kill();
+    client.break_lock(id, "elsewhere").await.unwrap();
+    engine.recover(&site, 1).await;
+    let mut homes = Vec::new();
+    for _ in 0..2 {
+        assert_eq!(engine.code(&Request::Commit).await, "stale-epoch");
+        match engine.ask(&Request::Rescue).await.unwrap() {
+            Reply::Rescued { parcel, name, .. } => homes.push((parcel, name)),
+            other => panic!("{other:?}"),
+        }
+        // Its answer is not heard.
+        engine.kill();
+        engine.recover(&site, 1).await;
+    }
+    assert_eq!(homes[0], homes[1]);
+    assert_eq!(homes[0].1, "work, rescued from A (2)");
+    let home = client.show(homes[0].0).await.unwrap();
+    assert_eq!((home.version, home.lock), (Version(1), None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn no_session_begins_over_changes_that_are_left() {
     let site = Site::new().await;
     let (id, client) = (site.machine.id, site.client().await);

@@ -410,5 +410,11 @@ async fn only_a_broken_claim_is_rescued_and_once() {
     let first = create("first");
     let epoch = client.create_as(&first).await.unwrap().epoch;
     assert_eq!(client.create_as(&first).await.unwrap().epoch, epoch, "the answer was lost");
+    // The kiosk's engine was killed, and its successor does not know which name was free.
+    let renamed = parcel::wire::http::CreateParcel { name: "work".to_owned(), ..first.clone() };
+    let again = client.create_as(&renamed).await.unwrap();
+    assert_eq!((again.name.as_str(), again.epoch, again.version), ("first", epoch, Version(0)));
     assert_eq!(client.create_as(&create("second")).await.code(), "409 unknown-claim");
+    let other = parcel::wire::http::CreateParcel { claim: crate::client::claim(), ..first.clone() };
+    assert_eq!(client.create_as(&other).await.code(), "409 exists");
 }
