@@ -202,7 +202,7 @@ impl Daemon {
                 self.open(parcel, policy, cold_boot, memory_mib).await
             }
             Request::Commit => self.commit().await,
-            Request::MemoryLost => self.memory_lost(),
+            Request::MemoryLost { unless_saved } => self.memory_lost(unless_saved),
             Request::Recover { parcel } => self.recover(parcel).await,
             Request::Rescue => self.rescue().await,
             Request::Learn => self.learn().await,
@@ -381,11 +381,15 @@ impl Daemon {
         Ok(Reply::Committed { version: done.version, bytes: done.bytes })
     }
 
-    fn memory_lost(&self) -> Result<Reply, WireError> {
+    fn memory_lost(&self, unless_saved: bool) -> Result<Reply, WireError> {
         let mut work = self.working()?;
         let running = work.running.as_mut().ok_or_else(not_open)?;
         // What the guest still asks of its disk is given up before the disk is looked at.
         running.sockets = None;
+        if unless_saved && running.parcel.saved().is_some() {
+            tracing::warn!("the VMM ended after it handed the machine over");
+            return Ok(Reply::Kept);
+        }
         running.parcel.save(Saved::MemoryLost);
         tracing::warn!("the machine's memory is lost; its disk is kept as it is now");
         Ok(Reply::Ok)

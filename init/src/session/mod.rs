@@ -112,6 +112,10 @@ pub struct Kiosk<'a> {
     sign: Option<Sign>,
     /// Why the version that is committed has no memory.
     memory_lost: Option<WireError>,
+    /// The VMM was told to save.
+    told_to_save: bool,
+    /// The machine went on after that: what the VMM had handed over by then is not as the machine is.
+    went_on: bool,
     /// `cached` was started again in this session, and does not know of the lock yet.
     forgotten: bool,
     /// Undos are being run on the way to login, not back to the running machine.
@@ -169,6 +173,8 @@ impl<'a> Kiosk<'a> {
             committed: None,
             sign: None,
             memory_lost: None,
+            told_to_save: false,
+            went_on: false,
             forgotten: false,
             walking: false,
             clock_awaited: false,
@@ -290,6 +296,8 @@ impl<'a> Kiosk<'a> {
         self.committed = None;
         self.sign = None;
         self.memory_lost = None;
+        self.told_to_save = false;
+        self.went_on = false;
         self.forgotten = false;
         self.state.phase = Phase::Boot;
         self.state.login = None;

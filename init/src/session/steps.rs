@@ -344,6 +344,7 @@ fn save(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
     kiosk.publish();
     // A guest that powered itself off has told `cached` so: there is a disk to commit and no memory.
     if kiosk.guest != Some(GuestState::PoweredOff) {
+        kiosk.told_to_save = true;
         let saved = match kiosk.try_vmm(vmm::Request::Save) {
             // The VMM hung up, which costs no more than any other error of it.
             Err(Stop::Failed(error)) if kiosk.alive.contains(&Role::Cached) => Err(error),
@@ -369,14 +370,28 @@ fn disk_only(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
     kiosk.state.console = false;
     kiosk.publish();
     kiosk.end_vmm();
+    // The VMM may have handed the machine over before it died.
+    let unless_saved = kiosk.told_to_save && !kiosk.went_on;
+    if !unless_saved {
+        changed(kiosk)?;
+    }
+    match send_home(kiosk, daemon::Request::MemoryLost { unless_saved })? {
+        daemon::Reply::Ok => changed(kiosk),
+        daemon::Reply::Kept => {
+            kiosk.sys.log("the machine was handed over before the VMM ended: nothing is lost");
+            kiosk.memory_lost = None;
+            Ok(())
+        }
+        _ => Err(unexpected("the lost memory")),
+    }
+}
+
+fn changed(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
     if kiosk.ask_status().is_some_and(|status| status.dirty_chunks == 0) {
         let why = kiosk.memory_lost.take().unwrap_or_else(|| vmm_died("unknown"));
         return Err(Stop::Failed(why));
     }
-    match send_home(kiosk, daemon::Request::MemoryLost)? {
-        daemon::Reply::Ok => Ok(()),
-        _ => Err(unexpected("the lost memory")),
-    }
+    Ok(())
 }
 
 /// Only after a failed save is there a machine that can go on.
@@ -387,6 +402,7 @@ fn go_on(kiosk: &mut Kiosk<'_>) -> Result<(), WireError> {
     if !kiosk.alive.contains(&Role::Vmm) {
         return Err(vmm_died("while it was saved"));
     }
+    kiosk.went_on = true;
     match kiosk.try_vmm(vmm::Request::Resume) {
         Ok(answer) => answer.map(|_| ()),
         Err(

@@ -58,6 +58,8 @@ pub struct Fake {
     pub next: Ticket,
     /// What goes how, in the order of asking; what is not listed goes well.
     pub plan: BTreeMap<&'static str, VecDeque<Go>>,
+    /// The VMM hands the machine over before it dies.
+    pub handed_over: bool,
     /// What follows the next answer of `cached` to something asked.
     pub follows: BTreeMap<&'static str, Event>,
     /// What happens when a phase begins, once each.
@@ -289,7 +291,9 @@ impl System for Fake {
                 ("open", Reply::Ok)
             }
             Request::Commit => ("commit", Reply::Committed { version: Version(self.version + 1), bytes: 9 }),
-            Request::MemoryLost => ("memory lost", Reply::Ok),
+            Request::MemoryLost { unless_saved } => {
+                ("memory lost", if unless_saved && self.handed_over { Reply::Kept } else { Reply::Ok })
+            }
             Request::Recover { .. } => {
                 let changed = self.dirty_chunks > 0;
                 ("recover", Reply::Recovered { version: Version(self.version), changed })

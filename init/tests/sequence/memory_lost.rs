@@ -47,6 +47,29 @@ fn a_vmm_that_dies_leaves_its_disk() {
     }
 }
 
+/// Also when its disk did not change.
+#[test]
+fn a_vmm_that_dies_after_it_handed_the_machine_over_costs_nothing() {
+    for dirty_chunks in [0, 5] {
+        let mut fake = Fake { handed_over: true, dirty_chunks, ..Fake::with_user() };
+        fake.goes("save", Go::Dies);
+        let login = two(&mut fake);
+        assert_eq!(login.report.as_ref().and_then(|report| report.committed), Some(Version(3)));
+        assert!(login.notice.is_none(), "{:?}", login.notice);
+    }
+}
+
+/// Its memory has changed since the first save.
+#[test]
+fn what_was_handed_over_before_the_machine_went_on_is_not_kept() {
+    let mut fake = Fake { handed_over: true, ..Fake::with_user() };
+    fake.goes("save", wrong(Code::VmmSystem));
+    fake.goes("save", Go::Dies);
+    fake.patience.push_back(Event::Command(Command::Suspend));
+    let login = two(&mut fake);
+    disk_is_home(&fake, &login, Code::VmmDied);
+}
+
 #[test]
 fn a_guest_that_cannot_be_read_leaves_its_disk() {
     let mut fake = Fake::with_user();

@@ -86,7 +86,11 @@ pub enum Request {
     Commit,
     /// The VMM has gone, or its guest cannot be read: what is committed next has a disk but no memory, as after a power cut,
     /// and says so. No VMM gets at the machine any more.
-    MemoryLost,
+    MemoryLost {
+        /// What the VMM has handed over whole, if it has, is kept instead: the machine did not go on since. Answer then:
+        /// [`Reply::Kept`].
+        unless_saved: bool,
+    },
     /// The last engine of this session was killed: find its changes in the cache folder. The parcel key must be here. Answer:
     /// [`Reply::Recovered`]; what is committed next has a disk but no memory.
     Recover {
@@ -144,6 +148,8 @@ pub enum Reply {
         /// Bytes that were sent for it.
         bytes: u64,
     },
+    /// The machine was handed over whole, with its memory or after it powered itself off, and is committed so.
+    Kept,
     /// The changes are here again.
     Recovered {
         /// What they are based on.

@@ -221,7 +221,7 @@ fn local() -> Vec<Message> {
             Open { parcel, policy: Policy::Baseline, cold_boot: true, memory_mib: Some(512) },
             Commit,
             Rescue,
-            MemoryLost,
+            MemoryLost { unless_saved: true },
             Recover { parcel },
             Learn,
             Unlock,
