@@ -316,16 +316,11 @@ impl Changes {
             if book.recent.len() <= self.most_in_ram() {
                 break None;
             }
-            let Some((&tick, &chunk)) = book.recent.first_key_value() else { break None };
-            let Some(entry) = book.entries.get_mut(&chunk) else { break None };
-            match entry.kept {
-                Some(Kept { tick: kept, at: Some(at) }) if kept == tick => {
-                    entry.held = Held::Spilled(at);
-                    book.recent.remove(&tick);
-                    left = true;
-                }
-                _ => break Some(chunk),
+            let Some((_, &chunk)) = book.recent.first_key_value() else { break None };
+            if !book.leaves_memory(chunk) {
+                break Some(chunk);
             }
+            left = true;
         };
         if left {
             self.count(&book);
@@ -428,7 +423,13 @@ impl Changes {
     ) -> Option<Vec<(u64, Option<Place>)>> {
         let mut book = lock(&self.book);
         match written {
-            true => book.was_kept(chunk, Kept { tick, at }),
+            true => {
+                book.was_kept(chunk, Kept { tick, at });
+                // On a medium that is memory it would take memory twice.
+                if self.in_memory {
+                    book.leaves_memory(chunk);
+                }
+            }
             false => book.free.extend(at.map(|at| at.place)),
         }
         self.count(&book);
@@ -482,6 +483,20 @@ impl Book {
             self.unkept.remove(&chunk);
         }
         self.free.extend(old.and_then(|old| old.at).map(|at| at.place));
+    }
+
+    /// Lets go of a chunk in memory that is on the medium as it is; `false` when it is not.
+    fn leaves_memory(&mut self, chunk: u64) -> bool {
+        let Some(entry) = self.entries.get_mut(&chunk) else { return false };
+        let (Held::Ram(_), Some(Kept { tick, at: Some(at) })) = (&entry.held, entry.kept) else {
+            return false;
+        };
+        if tick != entry.tick {
+            return false;
+        }
+        entry.held = Held::Spilled(at);
+        self.recent.remove(&tick);
+        true
     }
 }
 

@@ -6,6 +6,7 @@ mod front;
 mod http;
 mod medium;
 mod memory;
+mod room;
 mod session;
 mod support;
 mod vhost;

@@ -27,6 +27,7 @@ use parcel::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    path::Path,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
@@ -280,7 +281,7 @@ impl World {
         let private = Private { secrets: vec![secret], cmdline: "quiet".into(), working_set: Vec::new() };
         let record = Record { public, private }.seal(&key).unwrap();
         move_head(&uploader, Version(1), record.into()).await.unwrap();
-        let (cache, engine) = client(&server, &board);
+        let (cache, engine) = client(&server, &board, (&std::env::temp_dir(), 64 << 20));
         server.gets.store(0, SeqCst);
         server.puts.store(0, SeqCst);
         server.put_bytes.store(0, SeqCst);
@@ -289,8 +290,12 @@ impl World {
 
     /// A client that has nothing yet: another kiosk.
     pub fn move_on(&mut self) {
-        let (cache, engine) = client(&self.server, &self.board);
-        (self.cache, self.engine) = (cache, engine);
+        self.moves_to(&std::env::temp_dir(), 64 << 20);
+    }
+
+    /// A kiosk whose cache is below `folder`, with a budget of so many bytes.
+    pub fn moves_to(&mut self, folder: &Path, budget: u64) {
+        (self.cache, self.engine) = client(&self.server, &self.board, (folder, budget));
     }
 
     pub async fn open(&self, version: u64, cold_boot: bool) -> Arc<OpenParcel> {
@@ -322,10 +327,14 @@ impl World {
     }
 }
 
-fn client(server: &Arc<Memory>, board: &Arc<Board>) -> (tempfile::TempDir, Arc<Engine>) {
-    let cache = tempfile::tempdir().unwrap();
+fn client(
+    server: &Arc<Memory>,
+    board: &Arc<Board>,
+    (folder, budget): (&Path, u64),
+) -> (tempfile::TempDir, Arc<Engine>) {
+    let cache = tempfile::tempdir_in(folder).unwrap();
     let store = Arc::new(Store::open(cache.path()).unwrap());
-    let budget = Budget::new(64 << 20, board.clone());
+    let budget = Budget::new(budget, board.clone());
     let engine = Engine::new(store, server.clone(), board.clone(), budget, 4 * CHUNK_SIZE);
     (cache, engine)
 }
