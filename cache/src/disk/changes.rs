@@ -4,14 +4,15 @@
 //! What the guest has flushed is on the medium, and in the journal of what is there, whether memory holds it too or not: it is
 //! found again when this process is killed. What is there is given up only when something newer of the chunk is.
 
+pub use super::book::Held;
 use super::{
+    book::{Book, Kept},
     journal::{self, Entry as Said, Journal, Left},
-    spill::{Place, SPILLED, Spill},
+    spill::{Around, Place, SPILLED, Spill},
 };
 use crate::{
     budget::Budget,
     fetch::{Engine, Plain},
-    ram::RamCache,
     remote::PAUSES,
     status::lock,
     store::Store,
@@ -25,7 +26,6 @@ use parcel::{
     wire::Code,
 };
 use std::{
-    collections::{BTreeMap, BTreeSet},
     io,
     path::Path,
     pin::pin,
@@ -35,44 +35,12 @@ use std::{
 use tokio::sync::{Mutex as AsyncMutex, Notify};
 use zeroize::Zeroizing;
 
-/// What the book takes for a chunk beside its bytes, about.
-const ENTRY: u64 = 192;
 /// Bytes of spilled chunks that were read lately and are kept, so that a reader of small pieces does not open a chunk for each.
 const COPIES: usize = 8 * CHUNK_SIZE;
 /// How long the medium may take for a chunk before the board says that it is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How many chunks of the store go at once when the medium has no room.
 const MAKE_ROOM: u64 = 16;
-
-/// Where a changed chunk is.
-#[derive(Clone)]
-pub enum Held {
-    /// Nowhere: it is all zeros.
-    Zero,
-    /// In memory; always a whole chunk.
-    Ram(Arc<Plain>),
-    /// On the medium.
-    Spilled(Place),
-}
-
-struct Entry {
-    held: Held,
-    /// Raised with each change of the chunk.
-    tick: u64,
-    /// What it is called as it is now, at the place that changes are committed to.
-    sent: Option<ChunkRef>,
-    /// What the journal says of it.
-    kept: Option<Kept>,
-}
-
-/// What the journal says of a chunk.
-#[derive(Clone, Copy)]
-struct Kept {
-    /// As it was then.
-    tick: u64,
-    /// Where that is; `None`: it was all zeros.
-    at: Option<Place>,
-}
 
 /// Where changes come from.
 pub enum Origin<'a> {
@@ -90,23 +58,6 @@ pub struct Changed {
     pub sent: Option<ChunkRef>,
     /// It is on the medium.
     pub spilled: bool,
-}
-
-/// A chunk's bytes on their way to the medium, and where they go.
-type Leaving = (Arc<Plain>, Place);
-
-#[derive(Default)]
-struct Book {
-    entries: BTreeMap<u64, Entry>,
-    /// Chunks in memory, by their ticks.
-    recent: BTreeMap<u64, u64>,
-    /// Chunks that are not in the journal as they are.
-    unkept: BTreeSet<u64>,
-    tick: u64,
-    nonces: u64,
-    places: u64,
-    free: Vec<u64>,
-    copies: RamCache<u64>,
 }
 
 /// The changed chunks of a disk.
@@ -146,6 +97,10 @@ impl Changes {
             }
         };
         let spill = Spill::open(&journal::chunks(cache), &session)?;
+        book.journal = journal.bytes();
+        if spill.in_memory() {
+            make_holes(&mut book, &spill);
+        }
         let changes = Self {
             in_memory: spill.in_memory(),
             book: Mutex::new(book),
@@ -209,19 +164,10 @@ impl Changes {
     /// Takes a chunk's new bytes, all of them.
     pub fn put(&self, chunk: u64, held: Held) {
         let mut book = lock(&self.book);
-        book.tick += 1;
-        let tick = book.tick;
-        if matches!(held, Held::Ram(_)) {
-            book.recent.insert(tick, chunk);
-        }
-        book.unkept.insert(chunk);
-        let kept = book.entries.get(&chunk).and_then(|old| old.kept);
-        if let Some(old) = book.entries.insert(chunk, Entry { held, tick, sent: None, kept }) {
-            book.recent.remove(&old.tick);
-        }
+        book.put(chunk, held);
         self.engine.board().set_dirty(book.entries.len() as u64);
         self.count(&book);
-        if book.recent.len() > self.most_in_ram() {
+        if book.recent.len() > self.most_in_ram() || !book.zeroed.is_empty() {
             self.surplus.notify_one();
         }
     }
@@ -240,9 +186,7 @@ impl Changes {
     }
 
     fn count(&self, book: &Book) {
-        let filed = if self.in_memory { book.places * SPILLED as u64 } else { 0 };
-        let bytes = (book.recent.len() * CHUNK_SIZE) as u64 + filed + book.entries.len() as u64 * ENTRY;
-        self.budget().set_changes(bytes);
+        self.budget().set_changes(book.takes(self.in_memory));
         self.engine.fit();
     }
 
@@ -284,7 +228,7 @@ impl Changes {
         }
     }
 
-    /// Moves surplus chunks to the medium, for ever.
+    /// Moves surplus chunks to the medium, and notes there which are all zeros, for ever.
     pub async fn spill(self: Arc<Self>) {
         let mut pause = PAUSES.0;
         let mut full = false;
@@ -307,10 +251,13 @@ impl Changes {
         }
     }
 
-    /// The chunk in memory that has not been changed for longest and is to be kept first, if memory is to hold fewer. Those that
-    /// are kept already leave memory.
+    /// What is to be kept next: a chunk that holds a place and became all zeros, or else the one in memory that has not been
+    /// changed for longest, if memory is to hold fewer. Those that are kept already leave memory.
     fn surplus(&self) -> Option<u64> {
         let mut book = lock(&self.book);
+        if let Some(zeroed) = book.zeroed.first() {
+            return Some(*zeroed);
+        }
         let mut left = false;
         let found = loop {
             if book.recent.len() <= self.most_in_ram() {
@@ -402,7 +349,19 @@ impl Changes {
             with_room(&store, write)
         });
         let written = writing.await.unwrap_or_else(|panic| Err(io::Error::other(panic)));
-        let Some(chunks) = self.kept(chunk, tick, at, written.is_ok()) else { return written };
+        if let Some(around) = self.kept(chunk, tick, at, written.is_ok()) {
+            let spill = self.spill.clone();
+            match tokio::task::spawn_blocking(move || spill.empty(around)).await {
+                Ok(Ok(())) => {
+                    let mut book = lock(&self.book);
+                    book.emptied(around.place);
+                    self.count(&book);
+                }
+                Ok(Err(error)) => tracing::debug!(%error, "a free place still takes memory"),
+                Err(panic) => return Err(io::Error::other(panic)),
+            }
+        }
+        let Some(chunks) = self.useful() else { return written };
         let journal = self.journal.clone();
         let renewing = tokio::task::spawn_blocking(move || lock(&journal).renew(chunks.into_iter()));
         if let Err(error) = renewing.await.unwrap_or_else(|panic| Err(io::Error::other(panic))) {
@@ -413,90 +372,45 @@ impl Changes {
 }
 
 impl Changes {
-    /// Notes that a chunk was kept, or could not be. Gives what the journal has to say when it is to be written anew.
-    fn kept(
-        &self,
-        chunk: u64,
-        tick: u64,
-        at: Option<Place>,
-        written: bool,
-    ) -> Option<Vec<(u64, Option<Place>)>> {
+    /// Notes that a chunk was kept, or could not be. Gives the place that is free now, if the medium is memory.
+    fn kept(&self, chunk: u64, tick: u64, at: Option<Place>, written: bool) -> Option<Around> {
+        let journal = lock(&self.journal).bytes();
         let mut book = lock(&self.book);
-        match written {
-            true => {
-                book.was_kept(chunk, Kept { tick, at });
-                // On a medium that is memory it would take memory twice.
-                if self.in_memory {
-                    book.leaves_memory(chunk);
-                }
-            }
-            false => book.free.extend(at.map(|at| at.place)),
+        book.journal = journal;
+        let freed = if written { book.was_kept(chunk, Kept { tick, at }) } else { at.map(|at| at.place) };
+        if let Some(place) = freed {
+            book.frees(place);
+        }
+        // On a medium that is memory it would take memory twice.
+        if self.in_memory {
+            book.leaves_memory(chunk);
+        }
+        if !book.zeroed.is_empty() {
+            self.surplus.notify_one();
         }
         self.count(&book);
-        let stale = lock(&self.journal).is_stale(book.entries.len());
+        freed.filter(|_| self.in_memory).map(|place| book.around(place))
+    }
+
+    /// What the journal has to say, when it is to be written anew.
+    fn useful(&self) -> Option<Vec<(u64, Option<Place>)>> {
+        let journal = lock(&self.journal);
+        let book = lock(&self.book);
         let chunks = book.entries.iter().filter_map(|(chunk, entry)| Some((*chunk, entry.kept?.at)));
-        stale.then(|| chunks.collect())
+        journal.is_stale(book.entries.len()).then(|| chunks.collect())
     }
 }
 
-impl Book {
-    /// What a killed engine left: all of it is on the medium.
-    fn take_in(&mut self, left: &Left) {
-        for (chunk, at) in &left.chunks {
-            self.tick += 1;
-            let held = at.map_or(Held::Zero, Held::Spilled);
-            let kept = Some(Kept { tick: self.tick, at: *at });
-            self.entries.insert(*chunk, Entry { held, tick: self.tick, sent: None, kept });
-        }
-        let used: BTreeSet<u64> = left.chunks.values().flatten().map(|at| at.place).collect();
-        self.places = used.last().map_or(0, |last| last + 1);
-        self.free = (0..self.places).filter(|place| !used.contains(place)).collect();
-        self.nonces = left.nonces;
+/// Gives the room of all free places back, and what a killed engine had written beyond them.
+fn make_holes(book: &mut Book, spill: &Spill) {
+    if let Err(error) = spill.cut(book.file_len()) {
+        tracing::debug!(%error, "what a killed engine wrote last still takes memory");
     }
-
-    /// A chunk as it is now, with the place that it is to go to; `None`: the journal has it so.
-    fn leave(&mut self, chunk: u64) -> Option<(u64, Option<Leaving>)> {
-        let entry = self.entries.get(&chunk)?;
-        if entry.kept.is_some_and(|kept| kept.tick == entry.tick) {
-            return None;
+    for place in book.free() {
+        match spill.empty(book.around(place)) {
+            Ok(()) => book.emptied(place),
+            Err(error) => tracing::debug!(%error, "a free place still takes memory"),
         }
-        let tick = entry.tick;
-        let plain = match &entry.held {
-            Held::Zero => return Some((tick, None)),
-            Held::Ram(plain) => plain.clone(),
-            // Nothing comes to the medium but through here.
-            Held::Spilled(_) => return None,
-        };
-        self.nonces += 1;
-        let place = self.free.pop().unwrap_or_else(|| {
-            self.places += 1;
-            self.places - 1
-        });
-        Some((tick, Some((plain, Place { place, nonce: self.nonces }))))
-    }
-
-    /// A chunk is in the journal; what was there of it before is of no use any more. Meanwhile it may have changed.
-    fn was_kept(&mut self, chunk: u64, kept: Kept) {
-        let Some(entry) = self.entries.get_mut(&chunk) else { return };
-        let old = entry.kept.replace(kept);
-        if entry.tick == kept.tick {
-            self.unkept.remove(&chunk);
-        }
-        self.free.extend(old.and_then(|old| old.at).map(|at| at.place));
-    }
-
-    /// Lets go of a chunk in memory that is on the medium as it is; `false` when it is not.
-    fn leaves_memory(&mut self, chunk: u64) -> bool {
-        let Some(entry) = self.entries.get_mut(&chunk) else { return false };
-        let (Held::Ram(_), Some(Kept { tick, at: Some(at) })) = (&entry.held, entry.kept) else {
-            return false;
-        };
-        if tick != entry.tick {
-            return false;
-        }
-        entry.held = Held::Spilled(at);
-        self.recent.remove(&tick);
-        true
     }
 }
 

@@ -217,6 +217,11 @@ impl Journal {
         if self.reserved { Ok(()) } else { self.append(Entry::Nonces(self.above)) }
     }
 
+    /// Bytes of its file.
+    pub fn bytes(&self) -> u64 {
+        self.head.len() as u64 + self.entries * ENTRY as u64
+    }
+
     /// Whether most of it is of no use any more, when so many chunks are changed.
     pub fn is_stale(&self, chunks: usize) -> bool {
         self.entries >= LEAST && self.entries / STALE > chunks as u64

@@ -1,5 +1,6 @@
 //! The virtual disk of an open parcel: what it holds ([`Disk`]), and the vhost-user device that shows it to a guest.
 
+mod book;
 pub mod changes;
 pub mod device;
 pub mod journal;

@@ -6,7 +6,10 @@ use aes_gcm::{
     Aes256Gcm, KeyInit as _, Nonce,
     aead::{AeadInOut as _, inout::InOutBuf},
 };
-use nix::sys::statfs::{FsType, TMPFS_MAGIC, fstatfs};
+use nix::{
+    fcntl::{FallocateFlags, fallocate},
+    sys::statfs::{FsType, TMPFS_MAGIC, fstatfs},
+};
 use parcel::chunk::CHUNK_SIZE;
 use std::{
     fs::{File, OpenOptions},
@@ -21,6 +24,10 @@ use zeroize::Zeroizing;
 
 /// Bytes of a spilled chunk: its bytes and their tag.
 pub const SPILLED: usize = CHUNK_SIZE + 16;
+/// A page of memory.
+pub const PAGE: u64 = 4096;
+/// What a place takes at most where the medium is memory: whole pages, of which it shares the first and the last.
+pub const PLACE_IN_MEMORY: u64 = (SPILLED as u64 / PAGE + 1) * PAGE;
 /// `RAMFS_MAGIC` of `linux/magic.h`.
 const RAMFS: FsType = FsType(0x8584_58f6);
 
@@ -32,6 +39,17 @@ pub struct Place {
     pub place: u64,
     /// Nonce under which the chunk is sealed; no other chunk has it.
     pub nonce: u64,
+}
+
+/// A free place, and whether nothing is in those before and after it either: then the pages that it shares with them go, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Around {
+    /// Which place.
+    pub place: u64,
+    /// Nothing is before it.
+    pub before: bool,
+    /// Nothing is after it.
+    pub after: bool,
 }
 
 /// The file of the places, and the session key that seals them.
@@ -70,6 +88,23 @@ impl Spill {
             .map_err(|_| io::Error::other("a chunk could not be sealed"))?;
         bytes.extend_from_slice(&tag);
         self.file.write_all_at(&bytes, at.place * SPILLED as u64)
+    }
+
+    /// Gives the room of a free place back to the medium.
+    pub fn empty(&self, Around { place, before, after }: Around) -> io::Result<()> {
+        let (from, to) = (place * SPILLED as u64, (place + 1) * SPILLED as u64);
+        let from = if before { from / PAGE * PAGE } else { from };
+        let to = if after { to.next_multiple_of(PAGE) } else { to };
+        let how = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        Ok(fallocate(&self.file, how, from as i64, (to - from) as i64)?)
+    }
+
+    /// Cuts off what is beyond `len` bytes.
+    pub fn cut(&self, len: u64) -> io::Result<()> {
+        match self.file.metadata()?.len() > len {
+            true => self.file.set_len(len),
+            false => Ok(()),
+        }
     }
 
     /// Opens the chunk in a place.

@@ -1,9 +1,19 @@
 //! What changes take of the budget, on a cache medium that is the machine's memory.
 
 use crate::support::{World, whole};
-use cache::open::OpenParcel;
-use parcel::chunk::CHUNK_SIZE;
-use std::{path::Path, sync::Arc, time::Duration};
+use cache::{
+    disk::{changes::Origin, journal::Journal},
+    open::{OpenParcel, Opening},
+    remote::Sink as _,
+};
+use parcel::{chunk::CHUNK_SIZE, id::Version};
+use std::{
+    fs::{File, OpenOptions},
+    os::unix::fs::{FileExt as _, MetadataExt as _},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 /// The budget, which is the least there is, and how many chunks are in it.
 const BUDGET: u64 = 16 << 20;
@@ -51,10 +61,84 @@ async fn what_a_flush_keeps_in_memory_is_there_once() {
     assert!(after < before + before / 10, "{before} bytes were used, and {after} are");
     assert!(open.disk.changes().iter().all(|changed| changed.spilled));
     // What was flushed is changed on, however little is left.
-    let most = CHUNKS - 10;
+    let most = CHUNKS - 16;
     assert_eq!(write(&open, 30..most).await, most as usize - 30);
     flush(&open).await;
     assert_eq!(write(&open, 0..4).await, 4, "a write waits for good");
     let found = whole(&open).await;
     assert!((0..most as usize).all(|i| found[i * CHUNK..][..CHUNK].iter().all(|byte| *byte == i as u8 + 1)));
+}
+
+/// Bytes of memory that the files of the changes take.
+fn on_the_medium(world: &World) -> u64 {
+    let taken = |name| File::open(world.cache.path().join(name)).unwrap().metadata().unwrap().blocks() * 512;
+    taken("changes/chunks") + taken("changes/journal")
+}
+
+/// Makes whole chunks zeros.
+async fn discard(open: &OpenParcel, chunks: impl IntoIterator<Item = u64>) {
+    for chunk in chunks {
+        open.disk.discard(chunk * CHUNK as u64, CHUNK as u64).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_guest_discards_gives_its_room_back() {
+    let (world, open) = in_memory().await;
+    let written = write(&open, 0..2 * CHUNKS).await as u64;
+    assert!(written < CHUNKS, "the budget has room for {written}");
+    // Nobody flushes.
+    discard(&open, 0..written / 2).await;
+    let more = written..written + written / 3;
+    assert_eq!(write(&open, more.clone()).await as u64, written / 3, "writes wait for good");
+    flush(&open).await;
+    let (taken, held) = (on_the_medium(&world), written - written / 2 + written / 3);
+    assert!(taken < held * (CHUNK as u64 + 4096) + (64 << 10), "{taken} bytes for {held} chunks");
+    let found = whole(&open).await;
+    for chunk in 0..more.end {
+        let byte = if chunk < written / 2 { 0 } else { chunk as u8 + 1 };
+        assert!(found[chunk as usize * CHUNK..][..CHUNK].iter().all(|found| *found == byte), "chunk {chunk}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_that_is_on_a_medium_in_memory_counts() {
+    let (world, open) = in_memory().await;
+    write(&open, 0..60).await;
+    flush(&open).await;
+    let before = on_the_medium(&world);
+    // What stays shares its first and its last page with what goes.
+    discard(&open, (0..60).step_by(2)).await;
+    for _ in 0..4000 {
+        discard(&open, [0]).await;
+        flush(&open).await;
+    }
+    let counts = |when: &str| {
+        let (used, taken) = (used(&world), on_the_medium(&world));
+        assert!(taken <= used && used < taken + taken / 20, "{when}: {used} bytes count, {taken} are taken");
+    };
+    counts("after half of it went");
+    assert!(on_the_medium(&world) < before * 6 / 10 + 4000 * 80);
+
+    // cached is killed while it writes a chunk.
+    let expected = whole(&open).await;
+    drop(open);
+    let chunks = OpenOptions::new().write(true).open(world.cache.path().join("changes/chunks")).unwrap();
+    chunks.write_all_at(&vec![1; 4 * CHUNK], chunks.metadata().unwrap().len()).unwrap();
+    let left = Journal::replay(world.cache.path(), &world.key, &world.parcel).unwrap();
+    let how = Opening {
+        parcel: world.parcel,
+        version: Version(1),
+        cold_boot: true,
+        cache: world.cache.path(),
+        dirty_in_ram: 1000,
+        changes: Origin::Left(Box::new(left)),
+    };
+    let record = world.server.record(Version(1)).await.unwrap();
+    let open = OpenParcel::new(&world.engine, world.key.clone(), &record, how).unwrap();
+    counts("found again");
+    assert!(whole(&open).await == expected);
+    discard(&open, 0..60).await;
+    flush(&open).await;
+    assert!(on_the_medium(&world) < 1 << 20, "all of it went");
 }

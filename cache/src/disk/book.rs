@@ -1,0 +1,200 @@
+//! The book of changed chunks: what each holds, what the journal says of it, and which places of the file on the medium are in
+//! use. It touches no medium itself.
+
+use super::{
+    journal::Left,
+    spill::{Around, PAGE, PLACE_IN_MEMORY, Place, SPILLED},
+};
+use crate::{fetch::Plain, ram::RamCache};
+use parcel::{chunk::CHUNK_SIZE, keyring::ChunkRef};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+/// What the book takes for a chunk beside its bytes, about.
+const ENTRY: u64 = 192;
+/// Where a changed chunk is.
+#[derive(Clone)]
+pub enum Held {
+    /// Nowhere: it is all zeros.
+    Zero,
+    /// In memory; always a whole chunk.
+    Ram(Arc<Plain>),
+    /// On the medium.
+    Spilled(Place),
+}
+
+/// A changed chunk.
+pub struct Entry {
+    /// Where it is.
+    pub held: Held,
+    /// Raised with each change of the chunk.
+    pub tick: u64,
+    /// What it is called as it is now, at the place that changes are committed to.
+    pub sent: Option<ChunkRef>,
+    /// What the journal says of it.
+    pub kept: Option<Kept>,
+}
+
+/// What the journal says of a chunk.
+#[derive(Clone, Copy)]
+pub struct Kept {
+    /// As it was then.
+    pub tick: u64,
+    /// Where that is; `None`: it was all zeros.
+    pub at: Option<Place>,
+}
+
+/// A chunk's bytes on their way to the medium, and where they go.
+pub type Leaving = (Arc<Plain>, Place);
+
+/// The book of changed chunks.
+#[derive(Default)]
+pub struct Book {
+    /// The chunks, by their indexes.
+    pub entries: BTreeMap<u64, Entry>,
+    /// Chunks in memory, by their ticks.
+    pub recent: BTreeMap<u64, u64>,
+    /// Chunks that are not in the journal as they are.
+    pub unkept: BTreeSet<u64>,
+    /// Chunks that are all zeros, and hold a place until the journal says so.
+    pub zeroed: BTreeSet<u64>,
+    /// The last change.
+    pub tick: u64,
+    /// Bytes of spilled chunks.
+    pub copies: RamCache<u64>,
+    /// Bytes of the journal.
+    pub journal: u64,
+    nonces: u64,
+    /// Places in the file: of chunks, free, and holes.
+    places: u64,
+    /// Places with nothing of use in them.
+    free: Vec<u64>,
+    /// Free places that take no room.
+    holes: BTreeSet<u64>,
+}
+
+impl Book {
+    /// What a killed engine left: all of it is on the medium.
+    pub fn take_in(&mut self, left: &Left) {
+        for (chunk, at) in &left.chunks {
+            self.tick += 1;
+            let held = at.map_or(Held::Zero, Held::Spilled);
+            let kept = Some(Kept { tick: self.tick, at: *at });
+            self.entries.insert(*chunk, Entry { held, tick: self.tick, sent: None, kept });
+        }
+        let used: BTreeSet<u64> = left.chunks.values().flatten().map(|at| at.place).collect();
+        self.places = used.last().map_or(0, |last| last + 1);
+        self.free = (0..self.places).filter(|place| !used.contains(place)).collect();
+        self.nonces = left.nonces;
+    }
+
+    /// A chunk as it is now, with the place that it is to go to; `None`: the journal has it so.
+    pub fn leave(&mut self, chunk: u64) -> Option<(u64, Option<Leaving>)> {
+        let entry = self.entries.get(&chunk)?;
+        if entry.kept.is_some_and(|kept| kept.tick == entry.tick) {
+            return None;
+        }
+        let tick = entry.tick;
+        let plain = match &entry.held {
+            Held::Zero => return Some((tick, None)),
+            Held::Ram(plain) => plain.clone(),
+            // Nothing comes to the medium but through here.
+            Held::Spilled(_) => return None,
+        };
+        self.nonces += 1;
+        let place = self.free.pop().or_else(|| self.holes.pop_first()).unwrap_or_else(|| {
+            self.places += 1;
+            self.places - 1
+        });
+        Some((tick, Some((plain, Place { place, nonce: self.nonces }))))
+    }
+
+    /// A chunk takes new bytes.
+    pub fn put(&mut self, chunk: u64, held: Held) {
+        self.tick += 1;
+        let tick = self.tick;
+        if matches!(held, Held::Ram(_)) {
+            self.recent.insert(tick, chunk);
+        }
+        self.unkept.insert(chunk);
+        let kept = self.entries.get(&chunk).and_then(|old| old.kept);
+        if let Some(old) = self.entries.insert(chunk, Entry { held, tick, sent: None, kept }) {
+            self.recent.remove(&old.tick);
+        }
+        self.note_zeroed(chunk);
+    }
+
+    /// A chunk is in the journal. Gives the place of what was there of it before, which is of no use any more. Meanwhile the chunk
+    /// may have changed.
+    pub fn was_kept(&mut self, chunk: u64, kept: Kept) -> Option<u64> {
+        let entry = self.entries.get_mut(&chunk)?;
+        let old = entry.kept.replace(kept);
+        if entry.tick == kept.tick {
+            self.unkept.remove(&chunk);
+        }
+        self.note_zeroed(chunk);
+        old.and_then(|old| old.at).map(|at| at.place)
+    }
+
+    fn note_zeroed(&mut self, chunk: u64) {
+        let holds = |entry: &Entry| entry.kept.is_some_and(|kept| kept.at.is_some());
+        match self.entries.get(&chunk) {
+            Some(entry) if matches!(entry.held, Held::Zero) && holds(entry) => self.zeroed.insert(chunk),
+            _ => self.zeroed.remove(&chunk),
+        };
+    }
+
+    /// Nothing of use is in a place any more.
+    pub fn frees(&mut self, place: u64) {
+        self.free.push(place);
+    }
+
+    /// All places that are free and take room, the last of them first.
+    pub fn free(&self) -> Vec<u64> {
+        self.free.iter().rev().copied().collect()
+    }
+
+    /// What can go of the file with a free place.
+    pub fn around(&self, place: u64) -> Around {
+        let hole = |place: u64| place >= self.places || self.holes.contains(&place);
+        Around { place, before: place == 0 || hole(place - 1), after: hole(place + 1) }
+    }
+
+    /// A free place takes no room any more.
+    pub fn emptied(&mut self, place: u64) {
+        match self.free.last() {
+            Some(last) if *last == place => drop(self.free.pop()),
+            _ => self.free.retain(|free| *free != place),
+        }
+        self.holes.insert(place);
+    }
+
+    /// Bytes of the file's places, were none of them holes.
+    pub fn file_len(&self) -> u64 {
+        self.places * SPILLED as u64
+    }
+
+    /// What the changed chunks take of the machine's memory; `in_memory`: the medium is memory, too.
+    pub fn takes(&self, in_memory: bool) -> u64 {
+        let filed =
+            (self.places - self.holes.len() as u64) * PLACE_IN_MEMORY + self.journal.next_multiple_of(PAGE);
+        let filed = if in_memory { filed } else { 0 };
+        (self.recent.len() * CHUNK_SIZE) as u64 + filed + self.entries.len() as u64 * ENTRY
+    }
+
+    /// Lets go of a chunk in memory that is on the medium as it is; `false` when it is not.
+    pub fn leaves_memory(&mut self, chunk: u64) -> bool {
+        let Some(entry) = self.entries.get_mut(&chunk) else { return false };
+        let (Held::Ram(_), Some(Kept { tick, at: Some(at) })) = (&entry.held, entry.kept) else {
+            return false;
+        };
+        if tick != entry.tick {
+            return false;
+        }
+        entry.held = Held::Spilled(at);
+        self.recent.remove(&tick);
+        true
+    }
+}
