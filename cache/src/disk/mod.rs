@@ -43,7 +43,7 @@ const AHEAD: u64 = 3;
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Rest {
     Fetch,
-    /// It stays as it is.
+    /// It stays as it is, and so does one on the medium: it would have to wait for room in memory.
     Leave,
 }
 
@@ -219,7 +219,7 @@ impl Disk {
         self.clear(offset, len, Rest::Fetch).await
     }
 
-    /// The guest does not need `len` bytes at `offset` any more: they become zeros where that costs nothing.
+    /// The guest does not need `len` bytes at `offset` any more: they become zeros where that costs no memory.
     pub async fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
         self.clear(offset, len, Rest::Leave).await
     }
@@ -237,13 +237,17 @@ impl Disk {
 
     async fn clear_part(&self, chunk: u64, from: usize, len: usize, rest: Rest) {
         let alone = self.alone(chunk).await;
-        let held = self.changes.has(chunk);
+        let found = self.changes.find(chunk);
+        let held = found.is_some();
+        if matches!(found, Some((Held::Zero, _))) {
+            return;
+        }
         if !held && self.keyring.reference(ImageKind::Disk, chunk).await.is_none() {
             return;
         }
         if from == 0 && len == self.chunk_len(chunk) {
             self.changes.put(chunk, Held::Zero);
-        } else if held || rest == Rest::Fetch {
+        } else if rest == Rest::Fetch || matches!(found, Some((Held::Ram(_), _))) {
             drop(alone);
             self.change(chunk, from, len, |bytes| bytes.fill(0)).await;
         }

@@ -12,7 +12,11 @@ use std::{
     sync::{Arc, Condvar, Mutex, PoisonError},
     time::Duration,
 };
-use tokio::{runtime::Handle, sync::Semaphore, task::AbortHandle};
+use tokio::{
+    runtime::Handle,
+    sync::{Semaphore, SemaphorePermit},
+    task::AbortHandle,
+};
 use vhost_user_backend::{VringMutex, VringT as _, bitmap::BitmapMmapRegion};
 use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_ID_BYTES, VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK, VIRTIO_BLK_S_UNSUPP, VIRTIO_BLK_T_DISCARD,
@@ -38,6 +42,9 @@ pub const MAX_RANGES: usize = 16;
 /// wait for room, and reads go on meanwhile.
 const BUDGET: usize = 2048;
 const UNIT: usize = 8192;
+/// What a request may move out of the guest and into it beside data: a header with ranges, and a status. It needs no room, and waits
+/// behind nobody that does: what frees room is among it.
+const BESIDE: (usize, usize) = (HEADER + 16 * MAX_RANGES, 1);
 /// Bytes of a request before its data (`struct virtio_blk_req`, virtio 1.2, section 5.2.6).
 const HEADER: usize = 16;
 /// How long requests may go on finishing after the ring was stopped.
@@ -113,11 +120,8 @@ impl Queue {
 
     async fn work(self: Arc<Self>, number: u64, ring: Ring, memory: Arc<Memory>, chain: Chain) {
         let (sent, asked) = data_bytes(&chain);
-        let units = |bytes: usize| bytes.min(MAX_DATA).div_ceil(UNIT) as u32;
-        let Ok(_data) = self.reads.acquire_many(units(asked)).await else { return };
-        // A header alone changes nothing.
-        let sent = if sent > HEADER { sent } else { 0 };
-        let Ok(_data) = self.writes.acquire_many(units(sent)).await else { return };
+        let _asked = room(&self.reads, asked, BESIDE.1).await;
+        let _sent = room(&self.writes, sent, BESIDE.0).await;
         let ask = parse(&chain, &memory);
         let (status, data) = self.answer(ask).await;
         self.finish(number, &ring, &memory, chain, status, &data);
@@ -207,6 +211,16 @@ impl Queue {
         let heads: Vec<u16> = stuck.iter().map(|flight| flight.head).collect();
         put_back(ring, &memory.memory(), &heads)
     }
+}
+
+/// Waits for room for so many bytes, if they are more than what is `beside` data.
+async fn room(data: &Semaphore, bytes: usize, beside: usize) -> Option<SemaphorePermit<'_>> {
+    let units = bytes.min(MAX_DATA).div_ceil(UNIT) as u32;
+    if bytes <= beside {
+        return None;
+    }
+    // Nobody closes it.
+    data.acquire_many(units).await.ok()
 }
 
 /// Writes `heads` into the avail ring just before the next entry to be read, and steps back to the first of them.

@@ -2,7 +2,7 @@
 
 use crate::{
     front::*,
-    support::{Rng, World},
+    support::{Rng, World, until},
 };
 use cache::{
     disk::serve::DiskServer,
@@ -202,6 +202,64 @@ async fn one_front_end_follows_another() {
     let mut sector = [0; 512];
     open.disk.read(3 * 512, &mut sector).await.unwrap();
     assert_eq!(sector, [7; 512]);
+}
+
+impl Guest {
+    /// Puts a request with 4 MiB of data into a slot.
+    fn send_much(&mut self, slot: u16, kind: u32) {
+        let (at, first, much) = (Self::place(slot), slot * 3, 4 << 20);
+        self.put(at, &[kind.to_le_bytes().to_vec(), vec![0; 12]].concat());
+        let into = if kind == IN { 2 } else { 0 };
+        self.descriptor(first, at, 16, 1, first + 1);
+        self.descriptor(first + 1, 0x30_0000, much, 1 | into, first + 2);
+        self.descriptor(first + 2, at + 0x8_0000, 1, 2, 0);
+        self.offer(first);
+    }
+
+    /// Asks with the last slot, and is answered before all others.
+    async fn overtakes(&mut self, kind: u32, sector: u64, out: Vec<u8>) {
+        self.send(4, &Request { kind, sector, out, room: 0 });
+        assert_eq!(self.answered().await.0, 4);
+        assert_eq!(self.get(Self::place(4) + 0x8_0000, 1), [0], "{kind} at {sector}");
+    }
+}
+
+/// As much as may be under way waits: reads for their pieces, writes for room.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_holds_up_nothing_that_needs_no_room() {
+    for kind in [IN, OUT] {
+        let world = World::new(&Rng(5).bytes(40 * CHUNK_SIZE), 64).await;
+        let open = world.open(1, false).await;
+        let (mut guest, _server) = start(&world, &open);
+        let far = |chunk: u64| chunk * CHUNK_SIZE as u64 / 512;
+        for chunk in 34..38 {
+            assert_eq!(guest.ask(OUT, far(chunk), vec![7; 512], 0).await.0, 0);
+        }
+        until("two have left memory", || open.disk.changes().iter().filter(|one| one.spilled).count() == 2)
+            .await;
+        world.server.down.store(true, SeqCst);
+        world.engine.budget().add_leaves(64 << 20);
+        (0..4).for_each(|slot| guest.send_much(slot, kind));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let range = |sector: u64, count: u32| {
+            [sector.to_le_bytes().to_vec(), count.to_le_bytes().to_vec(), vec![0; 4]].concat()
+        };
+        guest.overtakes(FLUSH, 0, vec![]).await;
+        if kind == IN {
+            guest.overtakes(OUT, far(37), vec![8; 512]).await;
+        }
+        // Parts of one on the medium and of one in memory, and a whole one; then parts of what is all zeros.
+        let some = [range(far(34), 8), range(far(37) + 8, 8), range(far(36), 256)].concat();
+        guest.overtakes(DISCARD, 0, some).await;
+        guest.overtakes(ZEROES, 0, range(far(36) + 8, 8)).await;
+        guest.overtakes(DISCARD, 0, range(far(36) + 8, 8)).await;
+        let mut bytes = vec![1; CHUNK_SIZE];
+        open.disk.read(36 * CHUNK_SIZE as u64, &mut bytes).await.unwrap();
+        assert!(bytes.iter().all(|byte| *byte == 0));
+        open.disk.read(37 * CHUNK_SIZE as u64, &mut bytes).await.unwrap();
+        let first = if kind == IN { 8 } else { 7 };
+        assert!(bytes[..512] == [first; 512] && bytes[4096..8192] == [0; 4096]);
+    }
 }
 
 /// Requests come and go while the server does; the ring is stopped and started at any time. Each slot works on a chunk
