@@ -1,6 +1,9 @@
 //! The keyring of an open version: its images' leaves, loaded when they are needed.
 
-use crate::fetch::{Class, Engine, Keep, Plain};
+use crate::{
+    fetch::{Class, Engine, Keep, Plain},
+    status::lock,
+};
 use futures::{FutureExt as _, StreamExt as _, stream};
 use parcel::{
     chunk::{CHUNK_SIZE, name_of},
@@ -11,10 +14,7 @@ use parcel::{
 };
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex},
 };
 use tokio::sync::OnceCell;
 use zeroize::Zeroizing;
@@ -27,14 +27,57 @@ pub struct BadImage {
     why: &'static str,
 }
 
-struct LeafSlot {
-    name: Option<ChunkName>,
-    leaf: OnceCell<Arc<Leaf>>,
-}
+/// Leaves have at most one part in this many of the budget, or a few if that is less.
+const PART: u64 = 8;
+const FEW: u64 = 1 << 20;
 
 struct Image {
     bytes: u64,
-    leaves: Vec<LeafSlot>,
+    leaves: Vec<Option<ChunkName>>,
+}
+
+/// A leaf that is being loaded, or is.
+#[derive(Default)]
+struct Slot {
+    leaf: Arc<OnceCell<Arc<Leaf>>>,
+    /// When it was last wanted.
+    tick: u64,
+    /// Bytes that it takes, once it is loaded.
+    bytes: u64,
+}
+
+/// Loaded leaves, least recently used out first.
+#[derive(Default)]
+struct Leaves {
+    slots: BTreeMap<(ImageKind, u32), Slot>,
+    tick: u64,
+    bytes: u64,
+}
+
+impl Leaves {
+    /// The leaf in that place, loaded or not.
+    fn want(&mut self, place: (ImageKind, u32)) -> Arc<OnceCell<Arc<Leaf>>> {
+        self.tick += 1;
+        let slot = self.slots.entry(place).or_default();
+        slot.tick = self.tick;
+        slot.leaf.clone()
+    }
+
+    /// One was loaded. Lets others go until all take at most `most` bytes.
+    fn loaded(&mut self, place: (ImageKind, u32), leaf: &Arc<OnceCell<Arc<Leaf>>>, bytes: u64, most: u64) {
+        let slot = self.slots.get_mut(&place);
+        if let Some(slot) = slot.filter(|slot| Arc::ptr_eq(&slot.leaf, leaf) && slot.bytes == 0) {
+            slot.bytes = bytes;
+            self.bytes += bytes;
+        }
+        while self.bytes > most {
+            let others = self.slots.iter().filter(|(other, slot)| slot.bytes > 0 && **other != place);
+            let Some(oldest) = others.min_by_key(|(_, slot)| slot.tick).map(|(other, _)| *other) else {
+                return;
+            };
+            self.bytes -= self.slots.remove(&oldest).map_or(0, |slot| slot.bytes);
+        }
+    }
 }
 
 /// Opens the leaf that a version names. Its sealing vouches for parcel, image and place, which the leaves of all versions
@@ -53,20 +96,19 @@ pub fn open_leaf(
     Leaf::open(bytes, key, parcel, image, index)
 }
 
-/// The images of one version. Its leaves stay in memory once they are loaded.
+/// The images of one version. Leaves that were wanted lately are in memory.
 pub struct Keyring {
     engine: Arc<Engine>,
     parcel: ParcelId,
     key: ParcelKey,
     secrets: Arc<Vec<Secret>>,
     images: BTreeMap<ImageKind, Image>,
-    /// Bytes of the loaded leaves.
-    loaded: AtomicU64,
+    leaves: Mutex<Leaves>,
 }
 
 impl Drop for Keyring {
     fn drop(&mut self) {
-        self.engine.budget().remove_leaves(self.loaded.load(Relaxed));
+        self.engine.budget().remove_leaves(lock(&self.leaves).bytes);
     }
 }
 
@@ -85,13 +127,12 @@ impl Keyring {
             if info.leaves.len() as u64 != leaves_for(info.bytes) {
                 return Err(bad("the number of its leaves is not that of its size"));
             }
-            let slot = |name: &Option<ChunkName>| LeafSlot { name: *name, leaf: OnceCell::new() };
-            let image = Image { bytes: info.bytes, leaves: info.leaves.iter().map(slot).collect() };
+            let image = Image { bytes: info.bytes, leaves: info.leaves.clone() };
             if found.insert(info.kind, image).is_some() {
                 return Err(bad("it is there twice"));
             }
         }
-        Ok(Self { engine, parcel, key, secrets, images: found, loaded: AtomicU64::new(0) })
+        Ok(Self { engine, parcel, key, secrets, images: found, leaves: Mutex::default() })
     }
 
     /// The engine beneath.
@@ -106,28 +147,33 @@ impl Keyring {
 
     /// Names of an image's leaves.
     pub fn leaf_names(&self, image: ImageKind) -> Vec<Option<ChunkName>> {
-        self.images
-            .get(&image)
-            .map_or_else(Vec::new, |image| image.leaves.iter().map(|leaf| leaf.name).collect())
+        self.images.get(&image).map_or_else(Vec::new, |image| image.leaves.clone())
     }
 
     /// A leaf, loaded if need be; beyond the image, and where all is holes, an empty one.
     pub async fn leaf(&self, image: ImageKind, index: u32) -> Arc<Leaf> {
-        let slot = self.images.get(&image).and_then(|found| found.leaves.get(index as usize));
-        let Some((slot, name)) = slot.and_then(|slot| slot.name.map(|name| (slot, name))) else {
-            return Arc::default();
-        };
+        let name = self.images.get(&image).and_then(|found| found.leaves.get(index as usize).copied());
+        let Some(name) = name.flatten() else { return Arc::default() };
+        let place = (image, index);
+        let slot = lock(&self.leaves).want(place);
         let load = async || {
             let (key, parcel) = (self.key.clone(), self.parcel);
             let open =
                 move |bytes: &[u8]| Ok(Arc::new(open_leaf(bytes, &name, &key, &parcel, image, index)?));
-            let leaf = self.engine.demand(&name, open).await;
-            let bytes = (leaf.refs.len() * size_of::<Option<ChunkRef>>()) as u64;
-            self.loaded.fetch_add(bytes, Relaxed);
-            self.engine.budget().add_leaves(bytes);
-            leaf
+            self.engine.demand(&name, open).await
         };
-        slot.leaf.get_or_init(load).await.clone()
+        let leaf = slot.get_or_init(load).await.clone();
+        let bytes = (size_of::<Leaf>() + leaf.refs.len() * size_of::<Option<ChunkRef>>()) as u64;
+        let (budget, mut leaves) = (self.engine.budget(), lock(&self.leaves));
+        let before = leaves.bytes;
+        leaves.loaded(place, &slot, bytes, (budget.most() / PART).max(FEW));
+        match leaves.bytes {
+            now if now > before => budget.add_leaves(now - before),
+            now if now < before => budget.remove_leaves(before - now),
+            _ => {}
+        }
+        drop(leaves);
+        leaf
     }
 
     /// What a chunk is called and how it is opened; `None` is a hole.

@@ -6,12 +6,16 @@ use cache::{
     open::{OpenParcel, Opening},
     remote::Sink as _,
 };
-use parcel::{chunk::CHUNK_SIZE, id::Version};
+use parcel::{
+    chunk::CHUNK_SIZE,
+    id::Version,
+    keyring::{ImageKind, LEAF_REFS},
+};
 use std::{
     fs::{File, OpenOptions},
     os::unix::fs::{FileExt as _, MetadataExt as _},
     path::Path,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::SeqCst},
     time::Duration,
 };
 
@@ -48,7 +52,7 @@ async fn write(open: &OpenParcel, chunks: impl IntoIterator<Item = u64>) -> usiz
 }
 
 async fn flush(open: &OpenParcel) {
-    tokio::time::timeout(Duration::from_secs(30), open.disk.flush()).await.expect("a flush ends");
+    tokio::time::timeout(Duration::from_secs(120), open.disk.flush()).await.expect("a flush ends");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -143,4 +147,39 @@ async fn all_that_is_on_a_medium_in_memory_counts() {
     flush(&open).await;
     assert!(on_the_medium(&world) < 1 << 20);
     counts("after all of it went");
+}
+
+/// A disk that is scanned has more leaves than there is memory.
+#[tokio::test(flavor = "multi_thread")]
+async fn leaves_go_that_nobody_wanted_lately() {
+    const LEAVES: u64 = 40;
+    let (world, open) = in_memory().await;
+    drop(open);
+    let keyring = world.sparse(LEAVES).await;
+    let before = used(&world);
+    let named = async |leaf: u64| {
+        let last = (leaf + 1) * LEAF_REFS as u64 - 1;
+        assert!(keyring.reference(ImageKind::Disk, last).await.is_some(), "leaf {leaf}");
+    };
+    for leaf in 0..LEAVES {
+        named(leaf).await;
+        // This one is always wanted.
+        named(0).await;
+    }
+    let leaves = used(&world) - before;
+    assert!((BUDGET / 16..=BUDGET / 8).contains(&leaves), "{leaves} bytes");
+    // What was wanted lately is here; the others are loaded again, and the oldest go.
+    world.engine.store().give_up(u64::MAX);
+    world.server.gets.store(0, SeqCst);
+    for leaf in [0, LEAVES - 1, LEAVES - 2] {
+        named(leaf).await;
+    }
+    assert_eq!(world.server.gets.load(SeqCst), 0);
+    for leaf in 1..5 {
+        named(leaf).await;
+    }
+    assert_eq!(world.server.gets.load(SeqCst), 4);
+    assert!(used(&world) - before <= BUDGET / 8);
+    drop(keyring);
+    assert_eq!(used(&world), before);
 }

@@ -9,6 +9,7 @@ use cache::{
     },
     disk::changes::Origin,
     fetch::{Engine, Source, SourceError},
+    keyring::Keyring,
     open::{OpenParcel, Opening},
     remote::Sink,
     status::Board,
@@ -19,7 +20,7 @@ use futures::{FutureExt as _, future::BoxFuture};
 use parcel::{
     chunk::CHUNK_SIZE,
     id::{ChunkName, ParcelId, Version},
-    keyring::{ImageKind, chunks_for},
+    keyring::{ImageKind, LEAF_REFS, chunks_for},
     record::{FORMAT, ImageInfo, Private, Public, Record},
     secret::{ParcelKey, Secret},
     tag::{CpuTag, Tag, Wishes},
@@ -318,6 +319,24 @@ impl World {
             changes: Origin::New(b"a test"),
         };
         OpenParcel::new(&self.engine, self.key.clone(), &record, how)
+    }
+
+    /// The keyring of a disk with one chunk of zeros and ones at the end of what each of so many leaves names.
+    pub async fn sparse(&self, leaves: u64) -> Keyring {
+        let secret = Secret::from_bytes([9; 32]);
+        let uploader = Uploader::new(self.server.clone(), self.board.clone(), Stake::Work, secret.clone(), 1);
+        let place = Place { key: &self.key, parcel: self.parcel, moved: false };
+        let step = self.board.step(0);
+        let job = |leaf: u64| {
+            let load = move || Ok(Some(Zeroizing::new((leaf + 1).to_le_bytes().repeat(CHUNK_SIZE / 8))));
+            Job::new((leaf + 1) * LEAF_REFS as u64 - 1, CHUNK_SIZE as u64, load)
+        };
+        let changes = uploader.pieces((0..leaves).map(job).collect(), &step).await.unwrap();
+        let bytes = leaves * (LEAF_REFS * CHUNK_SIZE) as u64;
+        let (info, leaves) = place.image(ImageKind::Disk, bytes, changes, None).await.unwrap();
+        uploader.objects(leaves, |_| {}).await.unwrap();
+        let secrets = Arc::new(vec![secret]);
+        Keyring::new(self.engine.clone(), self.parcel, self.key.clone(), secrets, &[info]).unwrap()
     }
 
     pub async fn commit(&self, open: &Arc<OpenParcel>) -> Result<(u64, u64), WireError> {
