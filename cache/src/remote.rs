@@ -9,8 +9,8 @@ use bytes::Bytes;
 use client::api::{Api, ApiError};
 use futures::{FutureExt as _, future::BoxFuture};
 use parcel::{
-    id::{ChunkName, Version},
-    wire::{Code, Fate, Stake, WireError},
+    id::{ChunkName, RecordHash, Version},
+    wire::{Code, Fate, Stake, WireError, http::ParcelInfo},
 };
 use std::{pin::pin, sync::Arc, time::Duration};
 use tokio::sync::watch;
@@ -143,8 +143,27 @@ pub trait Sink: Send + Sync + 'static {
     fn commit<'a>(&'a self, version: Version, record: Bytes) -> BoxFuture<'a, Result<(), WireError>>;
     /// The record of a version, to see whether a commit whose answer was lost has happened.
     fn record<'a>(&'a self, version: Version) -> BoxFuture<'a, Result<Bytes, WireError>>;
+    /// What `version` is, if it is the last one and was made under the lock that this sink writes under: an engine that was killed
+    /// may have made it.
+    fn made<'a>(&'a self, version: Version) -> BoxFuture<'a, Result<Option<Made>, WireError>>;
     /// Changes when it is worth trying again at once.
     fn hints(&self) -> watch::Receiver<u64>;
+}
+
+/// A version that was made under a lock that is still held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Made {
+    /// Its record.
+    pub record: RecordHash,
+    /// It has a disk as after a power cut, and no memory.
+    pub memory_lost: bool,
+}
+
+impl Made {
+    /// The last version of a parcel, if it has one.
+    pub fn last(seen: &ParcelInfo) -> Option<Self> {
+        Some(Self { record: seen.record?, memory_lost: seen.memory_lost })
+    }
 }
 
 /// A locked parcel on the parcel server.
@@ -186,6 +205,14 @@ impl Sink for ServerSink {
         let reading =
             self.tenure.under(api, move |hold| async move { api.held_version(&id, &hold, version).await });
         async move { reading.await.map_err(|e| e.to_wire()) }.boxed()
+    }
+
+    fn made<'a>(&'a self, version: Version) -> BoxFuture<'a, Result<Option<Made>, WireError>> {
+        async move {
+            let seen = self.api.parcel(&self.tenure.parcel).await.map_err(|e| e.to_wire())?;
+            Ok(self.tenure.made(&seen, version))
+        }
+        .boxed()
     }
 
     fn hints(&self) -> watch::Receiver<u64> {

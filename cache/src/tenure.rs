@@ -6,7 +6,7 @@
 //! fits: nobody else holds the parcel, and the version that the work is based on is still the last one. Until then it
 //! waits. Only the owner ends a tenure, by breaking the lock; a server proves that by remembering the broken claim.
 
-use crate::status::lock;
+use crate::{remote::Made, status::lock};
 use client::api::{Api, ApiError};
 use parcel::{
     id::{ParcelId, RecordHash, StoreId, Version},
@@ -97,6 +97,11 @@ impl Tenure {
     pub fn is(&self, seen: &ParcelInfo) -> bool {
         seen.store.id == self.store()
             && seen.lock.as_ref().is_some_and(|lock| lock.claim == self.ask.claim.tag())
+    }
+
+    /// What `version` is, if it is the last one of the parcel as it was `seen` and nobody but this lock's holder can have made it.
+    pub fn made(&self, seen: &ParcelInfo, version: Version) -> Option<Made> {
+        Made::last(seen).filter(|_| seen.version == version && self.is(seen))
     }
 
     /// Makes a request under the lock. When the server does not know it, asks for it again and repeats the request.

@@ -11,7 +11,7 @@ use crate::{
     keyring::Keyring,
     memory::SharedMemory,
     open::{HandedOver, OpenParcel, Saved},
-    remote::{Patience, Sink},
+    remote::{Made, Patience, Sink},
     status::Step,
 };
 use bytes::Bytes;
@@ -53,6 +53,15 @@ pub struct Committed {
     pub record: RecordHash,
     /// Bytes of objects that were sent for it.
     pub bytes: u64,
+    /// It has a disk as after a power cut, and no memory.
+    pub memory_lost: bool,
+}
+
+impl Committed {
+    /// What was made of `version` before anybody here knew.
+    pub fn before(version: Version, Made { record, memory_lost }: Made) -> Self {
+        Self { version, record, bytes: 0, memory_lost }
+    }
 }
 
 /// What changes in an image: chunk index → its new reference.
@@ -107,7 +116,15 @@ async fn attempts(
     loop {
         match attempt(open, author, level, sink.clone(), target).await {
             Ok(done) => return Ok(done),
-            Err(error) => patience.pause(&mut board.waiter(), error).await?,
+            Err(error) => {
+                // The server may still have worked at what an engine sent that was killed.
+                if error.code == Code::WrongParent
+                    && let Ok(Some(made)) = sink.made(target.version).await
+                {
+                    return Ok(Committed::before(target.version, made));
+                }
+                patience.pause(&mut board.waiter(), error).await?;
+            }
         }
     }
 }
@@ -196,7 +213,7 @@ async fn attempt(
     }
     move_head(&uploader, version, record.into()).await?;
     board.set_dirty(0);
-    Ok(Committed { version, record: hash, bytes })
+    Ok(Committed { version, record: hash, bytes, memory_lost })
 }
 
 /// Puts the record. An answer that was lost is no failure: if the version is there and is ours, it is committed.
@@ -215,6 +232,8 @@ pub async fn move_head(uploader: &Uploader, version: Version, record: Bytes) -> 
             }
             match sink.record(version).await {
                 Ok(there) if there == record => Ok(Ok(())),
+                // Whose it is decides what helps.
+                Ok(_) if failed.code == Code::WrongParent => Ok(Err(failed)),
                 Ok(_) => Err(failed),
                 Err(none) if matches!(none.code, Code::NoSuchVersion | Code::StaleEpoch) => Err(failed),
                 // Whether it is there is not known before this is answered.

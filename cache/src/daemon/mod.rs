@@ -378,7 +378,7 @@ impl Daemon {
         if let Some(given) = work.held.as_mut().and_then(|held| held.given.as_mut()) {
             given.reply.version = done.version;
         }
-        Ok(Reply::Committed { version: done.version, bytes: done.bytes })
+        Ok(Reply::Committed { version: done.version, bytes: done.bytes, memory_lost: done.memory_lost })
     }
 
     fn memory_lost(&self, unless_saved: bool) -> Result<Reply, WireError> {

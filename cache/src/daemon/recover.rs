@@ -9,7 +9,7 @@ use crate::{
         journal::{Journal, LeftError},
     },
     open::{OpenParcel, Opening, Saved},
-    remote::again,
+    remote::{Made, again},
     status::lock,
     tenure::Tenure,
 };
@@ -96,10 +96,9 @@ impl Daemon {
         let seen = seen.await?;
         // What the last engine sent may have become the next version, unheard. The journal may not have it, if the medium did not
         // take it; then nobody but this lock's holder can have made the version.
-        let sent = |record: &RecordHash| left.sent.contains(&(seen.version, *record));
-        let ours = |record: &RecordHash| sent(record) || (seen.version == version.next() && tenure.is(&seen));
-        let home = seen.record.filter(ours);
-        let committed = home.map(|record| Committed { version: seen.version, record, bytes: 0 });
+        let sent = Made::last(&seen).filter(|made| left.sent.contains(&(seen.version, made.record)));
+        let home = sent.or_else(|| tenure.made(&seen, version.next()));
+        let committed = home.map(|made| Committed::before(seen.version, made));
         let chunks = left.chunks.len();
         let opening = Opening {
             parcel,

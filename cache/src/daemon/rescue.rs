@@ -5,8 +5,8 @@
 
 use super::{Daemon, Given, Work, author, not_locked, not_open};
 use crate::{
-    commit,
-    remote::{Patience, again},
+    commit::{self, Committed},
+    remote::{Made, Patience, again},
     tenure::Tenure,
 };
 use client::api::ApiError;
@@ -38,8 +38,8 @@ pub(super) struct Rescue {
     taken: u32,
     made: Option<Arc<Tenure>>,
     name: String,
-    /// Bytes that were sent for its version, once that stands.
-    home: Option<u64>,
+    /// Its version, once that stands.
+    home: Option<Committed>,
 }
 
 impl Daemon {
@@ -69,17 +69,18 @@ impl Daemon {
             None => self.make(rescue, &old, &held.ask).await?,
         };
         rescue.made = Some(new.clone());
-        let bytes = match rescue.home {
-            Some(bytes) => bytes,
+        let done = match &rescue.home {
+            Some(done) => done,
             None => {
                 self.share_slots(&old, &new).await?;
                 let sink = self.sink(new.clone());
                 let level = self.settings.zstd_level;
                 let done = commit::rescue(&running.parcel, &author(&held), level, sink, new.parcel).await?;
                 tracing::info!(parcel = %new.parcel, bytes = done.bytes, "rescued");
-                *rescue.home.insert(done.bytes)
+                rescue.home.insert(done)
             }
         };
+        let (bytes, memory_lost) = (done.bytes, done.memory_lost);
         let hold = new.hold();
         let unlock = || async {
             match self.api.unlock(&new.parcel, &hold).await {
@@ -89,7 +90,7 @@ impl Daemon {
             }
         };
         self.patiently(unlock).await?;
-        let reply = Reply::Rescued { parcel: rescue.id, name: rescue.name.clone(), bytes };
+        let reply = Reply::Rescued { parcel: rescue.id, name: rescue.name.clone(), bytes, memory_lost };
         // The lock ended when it was broken; what there was to lose is home.
         work.held = None;
         work.past = Some(old);
@@ -124,13 +125,15 @@ impl Daemon {
             if let Some(reply) = made {
                 // An engine that was killed may have made it, under another name, and have come to its version.
                 rescue.name.clone_from(&reply.name);
-                if reply.version > Version(0) {
-                    tracing::info!(parcel = %rescue.id, "rescued before");
-                    rescue.home = Some(0);
-                }
                 let ask =
                     LockRequest { claim: rescue.claim.clone(), again: None, inventory: None, ..from.clone() };
-                return Ok(Arc::new(Tenure::new(rescue.id, ask, &reply)));
+                let new = Tenure::new(rescue.id, ask, &reply);
+                if reply.version > Version(0) {
+                    tracing::info!(parcel = %rescue.id, "rescued before");
+                    let seen = self.patiently(|| self.api.parcel(&new.parcel)).await?;
+                    rescue.home = Made::last(&seen).map(|made| Committed::before(seen.version, made));
+                }
+                return Ok(Arc::new(new));
             }
             rescue.taken += 1;
             if rescue.taken > NAMES {

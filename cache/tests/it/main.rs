@@ -1,5 +1,6 @@
 //! Tests of the client engine through its public interface.
 
+mod commit;
 mod daemon;
 mod disk;
 mod front;

@@ -11,7 +11,7 @@ use cache::{
     fetch::{Engine, Source, SourceError},
     keyring::Keyring,
     open::{OpenParcel, Opening},
-    remote::Sink,
+    remote::{Made, Sink},
     status::Board,
     store::Store,
 };
@@ -76,6 +76,8 @@ pub struct Memory {
     pub puts: AtomicU64,
     pub put_bytes: AtomicU64,
     requests: AtomicU64,
+    /// What was made by another engine under this lock.
+    pub made: Mutex<Option<(Version, Made)>>,
     /// What the next commits are answered with, before any succeeds.
     pub refusals: Mutex<VecDeque<Code>>,
     hints: watch::Sender<u64>,
@@ -158,6 +160,11 @@ impl Source for Memory {
 }
 
 impl Sink for Memory {
+    fn made<'a>(&'a self, version: Version) -> BoxFuture<'a, Result<Option<Made>, WireError>> {
+        let made = *self.made.lock().unwrap();
+        async move { Ok(made.filter(|(of, _)| *of == version).map(|(_, made)| made)) }.boxed()
+    }
+
     fn have<'a>(&'a self, names: &'a [ChunkName]) -> BoxFuture<'a, Result<Vec<bool>, WireError>> {
         async move {
             self.put_error()?;

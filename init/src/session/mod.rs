@@ -276,6 +276,14 @@ impl<'a> Kiosk<'a> {
         }
     }
 
+    /// What is home tells whether memory is lost. An engine that died had perhaps sent all before.
+    fn came_home(&mut self, memory_lost: bool) {
+        self.memory_lost = match self.memory_lost.take() {
+            why if memory_lost => why.or_else(|| Some(words::vmm_died("unknown"))),
+            _ => None,
+        };
+    }
+
     /// Forgets the last session and brings the login screen up.
     fn begin(&mut self) {
         self.walking = false;

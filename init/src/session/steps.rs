@@ -420,8 +420,9 @@ fn commit(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
     kiosk.live.changes = Changes::InDoubt;
     kiosk.sys.remember(Some(&kiosk.live));
     match send_home(kiosk, daemon::Request::Commit) {
-        Ok(daemon::Reply::Committed { version, bytes }) => {
+        Ok(daemon::Reply::Committed { version, bytes, memory_lost }) => {
             kiosk.sys.log(&format!("version {version} committed, {bytes} bytes sent"));
+            kiosk.came_home(memory_lost);
             kiosk.home(version);
             kiosk.sys.remember(Some(&kiosk.live));
             if let Some(why) = kiosk.memory_lost.clone() {
@@ -451,7 +452,8 @@ fn commit(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
 
 fn rescue(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
     match send_home(kiosk, daemon::Request::Rescue)? {
-        daemon::Reply::Rescued { name, bytes, .. } => {
+        daemon::Reply::Rescued { name, bytes, memory_lost, .. } => {
+            kiosk.came_home(memory_lost);
             kiosk.sys.log(&format!("the changes are home as a parcel of their own, {bytes} bytes sent"));
             kiosk.live.changes = Changes::None;
             kiosk.sys.remember(Some(&kiosk.live));

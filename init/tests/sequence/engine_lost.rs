@@ -77,6 +77,24 @@ fn an_engine_that_hangs_up_is_a_dead_one() {
 }
 
 #[test]
+fn what_the_dead_engine_had_sent_whole_is_told_as_saved() {
+    let mut fake = Fake { heard: true, ..loses(Phase::Commit) };
+    fake.goes("commit", Go::Silent);
+    logs_in(&mut fake);
+    let login = two(&mut fake);
+    assert!(login.notice.is_none(), "{:?}", login.notice);
+    assert_eq!(login.report.as_ref().and_then(|report| report.committed), Some(Version(3)));
+    // Nor does a later fault speak of lost memory.
+    let mut fake = Fake { heard: true, ..loses(Phase::Commit) };
+    fake.goes("commit", Go::Silent);
+    fake.goes("unlock", wrong(Code::NotOwner));
+    logs_in(&mut fake);
+    let notice = two(&mut fake).notice.expect("the lock stays");
+    assert!(!notice.message.contains("is lost"), "{notice}");
+    assert!(notice.message.contains("Version 3 of your computer is on the server, whole"), "{notice}");
+}
+
+#[test]
 fn an_engine_that_dies_while_work_is_rescued_is_started_again() {
     let mut fake = Fake::with_user();
     fake.goes("commit", wrong(Code::StaleEpoch));

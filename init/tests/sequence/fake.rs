@@ -60,6 +60,10 @@ pub struct Fake {
     pub plan: BTreeMap<&'static str, VecDeque<Go>>,
     /// The VMM hands the machine over before it dies.
     pub handed_over: bool,
+    /// The server heard the commit of the engine that died, which had the machine's memory.
+    pub heard: bool,
+    /// What is committed has no memory.
+    pub memory_lost: bool,
     /// What follows the next answer of `cached` to something asked.
     pub follows: BTreeMap<&'static str, Event>,
     /// What happens when a phase begins, once each.
@@ -276,6 +280,7 @@ impl System for Fake {
         self.next += 1;
         let (what, well) = match request {
             Request::Lock { cold_boot, .. } => {
+                self.memory_lost = false;
                 let reply = LockReply {
                     store: StoreIdentity { id: StoreId([1; 16]), generation: Generation([1; 8]) },
                     name: "work".into(),
@@ -290,11 +295,16 @@ impl System for Fake {
                 self.opened = memory_mib;
                 ("open", Reply::Ok)
             }
-            Request::Commit => ("commit", Reply::Committed { version: Version(self.version + 1), bytes: 9 }),
+            Request::Commit => {
+                let memory_lost = self.memory_lost;
+                ("commit", Reply::Committed { version: Version(self.version + 1), bytes: 9, memory_lost })
+            }
             Request::MemoryLost { unless_saved } => {
-                ("memory lost", if unless_saved && self.handed_over { Reply::Kept } else { Reply::Ok })
+                self.memory_lost = !(unless_saved && self.handed_over);
+                ("memory lost", if self.memory_lost { Reply::Ok } else { Reply::Kept })
             }
             Request::Recover { .. } => {
+                self.memory_lost = !self.heard;
                 let changed = self.dirty_chunks > 0;
                 ("recover", Reply::Recovered { version: Version(self.version), changed })
             }
@@ -319,7 +329,8 @@ impl System for Fake {
             }
             Request::Rescue => {
                 let name = "work, rescued from A".into();
-                ("rescue", Reply::Rescued { parcel: ParcelId([8; 16]), name, bytes: 9 })
+                let memory_lost = self.memory_lost;
+                ("rescue", Reply::Rescued { parcel: ParcelId([8; 16]), name, bytes: 9, memory_lost })
             }
             _ => ("other", Reply::Ok),
         };

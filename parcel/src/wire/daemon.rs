@@ -147,6 +147,8 @@ pub enum Reply {
         version: crate::id::Version,
         /// Bytes that were sent for it.
         bytes: u64,
+        /// It has a disk as after a power cut, and no memory.
+        memory_lost: bool,
     },
     /// The machine was handed over whole, with its memory or after it powered itself off, and is committed so.
     Kept,
@@ -165,6 +167,8 @@ pub enum Reply {
         name: String,
         /// Bytes that were sent for it.
         bytes: u64,
+        /// It has a disk as after a power cut, and no memory.
+        memory_lost: bool,
     },
     /// What the server says of the last lock of this session.
     Learned {

@@ -237,7 +237,7 @@ fn local() -> Vec<Message> {
             Parcels { parcels: vec![parcel_info()] },
             Slots { slots: "{}".to_owned() },
             Locked(lock_reply()),
-            Committed { version: Version(8), bytes: 99 },
+            Committed { version: Version(8), bytes: 99, memory_lost: true },
             Status(status()),
             Error(error()),
         ]

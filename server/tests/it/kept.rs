@@ -257,6 +257,35 @@ async fn what_was_flushed_survives_the_kill_of_its_engine() {
     assert!(Engine::disk(&site).await == wanted);
 }
 
+/// The server may still work at a commit when the engine that sent it is killed, and be done after its successor has looked.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_lands_after_its_engine_was_killed_is_home() {
+    let site = Site::new().await;
+    let (id, client) = (site.machine.id, site.client().await);
+    let mut engine = Engine::new(&site).await;
+    engine.open(&site).await;
+    let mut guest = Guest::attach(&engine.run("disk.sock"));
+    assert_eq!(guest.ask(OUT, sector(3), filled(7), 0).await.0, 0);
+    assert_eq!(guest.ask(FLUSH, 0, Vec::new(), 0).await.0, 0);
+    engine.kill();
+    let mut late = Engine::new(&site).await;
+    late.kill();
+    fs::create_dir_all(late.changes()).unwrap();
+    for name in ["journal", "chunks"] {
+        fs::copy(engine.changes().join(name), late.changes().join(name)).unwrap();
+    }
+    engine.recover(&site, 1).await;
+    // Saved a second later, it is another record.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    late.recover(&site, 1).await;
+    assert_eq!(late.commit().await, Version(2));
+    let record = client.show(id).await.unwrap().record;
+    assert_eq!(engine.commit().await, Version(2));
+    engine.ask(&Request::Unlock).await.unwrap();
+    let seen = client.show(id).await.unwrap();
+    assert_eq!((seen.version, seen.record, seen.lock), (Version(2), record, None));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rescue_ends_though_its_engine_is_killed_after_it() {
     let site = Site::new().await;
