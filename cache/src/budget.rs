@@ -85,10 +85,20 @@ impl Budget {
         lock(&self.inner).most
     }
 
+    /// How much of it is used, in bytes.
+    pub fn used(&self) -> u64 {
+        lock(&self.inner).used.all()
+    }
+
     /// What cached pieces may take, in bytes.
     pub fn pieces(&self) -> u64 {
         let inner = lock(&self.inner);
         (inner.most * SLOW / 100).saturating_sub(inner.used.all())
+    }
+
+    /// Changes are slowed down.
+    pub fn is_tight(&self) -> bool {
+        self.pieces() == 0
     }
 
     /// Changed chunks take so many bytes now.

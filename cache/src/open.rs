@@ -147,6 +147,11 @@ impl OpenParcel {
         *lock(&self.saved) = Some(HandedOver { saved, at, requests: self.disk.requests() });
     }
 
+    /// The machine goes on: what the VMM handed over is not as it is any more.
+    pub fn forget_saved(&self) {
+        *lock(&self.saved) = None;
+    }
+
     /// Gets what `policy` wants here before the start.
     pub async fn prepare(self: &Arc<Self>, policy: Policy) {
         if policy == Policy::Demand {

@@ -38,14 +38,16 @@ struct State {
     /// What the work is based on, once it is known.
     base: Option<(Version, RecordHash)>,
     /// What was sent to be the next version.
-    sent: Option<(Version, RecordHash)>,
+    sent: Vec<(Version, RecordHash)>,
+    /// An engine that was killed may have sent more.
+    perhaps_more: bool,
 }
 
 impl Tenure {
     /// The lock that `ask` was answered with.
     pub fn new(parcel: ParcelId, ask: LockRequest, reply: &LockReply) -> Self {
         let hold = Hold { store: reply.store, epoch: reply.epoch, claim: ask.claim.clone() };
-        let state = Mutex::new(State { hold, base: None, sent: None });
+        let state = Mutex::new(State { hold, base: None, sent: Vec::new(), perhaps_more: false });
         Self { parcel, name: reply.name.clone(), owner: reply.owner.clone(), ask, state }
     }
 
@@ -76,7 +78,14 @@ impl Tenure {
 
     /// This record is being sent to be the next version.
     pub fn sends(&self, version: Version, record: &[u8]) {
-        lock(&self.state).sent = Some((version, RecordHash::of(record)));
+        lock(&self.state).sent.push((version, RecordHash::of(record)));
+    }
+
+    /// An engine that was killed sent these, and perhaps more that it could not note.
+    pub fn was_sent(&self, sent: &[(Version, RecordHash)]) {
+        let mut state = lock(&self.state);
+        state.sent.extend_from_slice(sent);
+        state.perhaps_more = true;
     }
 
     /// Whether what was sent has become the last version; `None`: this store does not tell.
@@ -85,12 +94,15 @@ impl Tenure {
         if seen.store != state.hold.store {
             return None;
         }
-        match state.sent {
-            None => Some(false),
-            Some((version, record)) if seen.version == version => Some(seen.record == Some(record)),
-            Some((version, _)) if seen.version < version => Some(false),
-            Some(_) => None,
+        let is = |(version, record): &(Version, RecordHash)| {
+            seen.version == *version && seen.record == Some(*record)
+        };
+        if state.sent.iter().any(is) {
+            return Some(true);
         }
+        let nothing_came = state.base.is_some_and(|(base, _)| seen.version <= base);
+        let another = !state.perhaps_more && state.sent.iter().all(|(version, _)| seen.version <= *version);
+        (nothing_came || another).then_some(false)
     }
 
     /// Is this the lock as the parcel has it?

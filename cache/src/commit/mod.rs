@@ -232,8 +232,12 @@ pub async fn move_head(uploader: &Uploader, version: Version, record: Bytes) -> 
             }
             match sink.record(version).await {
                 Ok(there) if there == record => Ok(Ok(())),
-                // Whose it is decides what helps.
-                Ok(_) if failed.code == Code::WrongParent => Ok(Err(failed)),
+                Ok(_) if failed.code == Code::WrongParent => match sink.made(version).await {
+                    // Whoever knows what that is goes on.
+                    Ok(Some(_)) => Ok(Err(failed)),
+                    Ok(None) => Err(failed),
+                    Err(unknown) => Err(unknown),
+                },
                 Ok(_) => Err(failed),
                 Err(none) if matches!(none.code, Code::NoSuchVersion | Code::StaleEpoch) => Err(failed),
                 // Whether it is there is not known before this is answered.

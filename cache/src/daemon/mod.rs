@@ -38,8 +38,13 @@ use std::{
     io,
     path::PathBuf,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
+
+/// How long the medium may take to remove the kept changes, once everything is home. What is left is ciphertext, which the wipe
+/// removes.
+const REMOVING: Duration = Duration::from_secs(2);
 
 /// How the daemon is set up.
 #[derive(Debug, Clone)]
@@ -202,7 +207,8 @@ impl Daemon {
                 self.open(parcel, policy, cold_boot, memory_mib).await
             }
             Request::Commit => self.commit().await,
-            Request::MemoryLost { unless_saved } => self.memory_lost(unless_saved),
+            Request::MemoryLost => self.memory_lost(),
+            Request::GoesOn => self.goes_on(),
             Request::Recover { parcel } => self.recover(parcel).await,
             Request::Rescue => self.rescue().await,
             Request::Learn => self.learn().await,
@@ -381,17 +387,23 @@ impl Daemon {
         Ok(Reply::Committed { version: done.version, bytes: done.bytes, memory_lost: done.memory_lost })
     }
 
-    fn memory_lost(&self, unless_saved: bool) -> Result<Reply, WireError> {
+    fn memory_lost(&self) -> Result<Reply, WireError> {
         let mut work = self.working()?;
         let running = work.running.as_mut().ok_or_else(not_open)?;
         // What the guest still asks of its disk is given up before the disk is looked at.
         running.sockets = None;
-        if unless_saved && running.parcel.saved().is_some() {
+        if running.parcel.saved().is_some() {
             tracing::warn!("the VMM ended after it handed the machine over");
             return Ok(Reply::Kept);
         }
         running.parcel.save(Saved::MemoryLost);
         tracing::warn!("the machine's memory is lost; its disk is kept as it is now");
+        Ok(Reply::Ok)
+    }
+
+    fn goes_on(&self) -> Result<Reply, WireError> {
+        let work = self.working()?;
+        work.running.as_ref().ok_or_else(not_open)?.parcel.forget_saved();
         Ok(Reply::Ok)
     }
 
@@ -425,8 +437,11 @@ impl Daemon {
         });
         unlocking.await?;
         // Everything is home, or its owner gave it up.
-        if let Err(error) = journal::remove(&self.settings.cache_dir) {
-            tracing::warn!(%error, "the kept changes are left to the wipe");
+        let cache = self.settings.cache_dir.clone();
+        let removing = tokio::task::spawn_blocking(move || journal::remove(&cache));
+        match tokio::time::timeout(REMOVING, removing).await {
+            Ok(Ok(Ok(()))) => {}
+            failed => tracing::warn!(?failed, "the kept changes are left to the wipe"),
         }
         work.past = work.held.take().and_then(|held| held.given).map(|given| given.tenure);
         Ok(Reply::Ok)

@@ -69,6 +69,7 @@ impl Daemon {
         let Note { version, record: base, ask, reply, inventory } = note;
         let tenure = Arc::new(Tenure::new(parcel, ask.clone(), &reply));
         tenure.based_on(version, base);
+        tenure.was_sent(&left.sent);
         let hints = || self.api.token_renewals();
         let record = again(&self.board, hints(), Stake::Work, || {
             let (api, hold) = (self.api.clone(), tenure.clone());
@@ -77,7 +78,12 @@ impl Daemon {
                     let hold = hold;
                     api.held_version(&parcel, &hold, version).await
                 });
-                let record = asking.await.map_err(|e| e.to_wire())?;
+                let record = match asking.await {
+                    // The lock was broken. What is here is still found, for a rescue.
+                    Err(error) if error.code() == Code::StaleEpoch => api.version(&parcel, version).await,
+                    asked => asked,
+                };
+                let record = record.map_err(|e| e.to_wire())?;
                 match RecordHash::of(&record) == base {
                     true => Ok(record),
                     false => {

@@ -60,6 +60,8 @@ pub struct Book {
     pub unkept: BTreeSet<u64>,
     /// Chunks that are all zeros, and hold a place until the journal says so.
     pub zeroed: BTreeSet<u64>,
+    /// Chunks that are in memory, and hold a place with what they were until the journal says otherwise.
+    pub doubled: BTreeSet<u64>,
     /// The last change.
     pub tick: u64,
     /// Bytes of spilled chunks.
@@ -123,7 +125,7 @@ impl Book {
         if let Some(old) = self.entries.insert(chunk, Entry { held, tick, sent: None, kept }) {
             self.recent.remove(&old.tick);
         }
-        self.note_zeroed(chunk);
+        self.note_stale(chunk);
     }
 
     /// A chunk is in the journal. Gives the place of what was there of it before, which is of no use any more. Meanwhile the chunk
@@ -134,16 +136,25 @@ impl Book {
         if entry.tick == kept.tick {
             self.unkept.remove(&chunk);
         }
-        self.note_zeroed(chunk);
+        self.note_stale(chunk);
         old.and_then(|old| old.at).map(|at| at.place)
     }
 
-    fn note_zeroed(&mut self, chunk: u64) {
-        let holds = |entry: &Entry| entry.kept.is_some_and(|kept| kept.at.is_some());
-        match self.entries.get(&chunk) {
-            Some(entry) if matches!(entry.held, Held::Zero) && holds(entry) => self.zeroed.insert(chunk),
-            _ => self.zeroed.remove(&chunk),
-        };
+    /// Notes whether a chunk holds a place with what it was.
+    pub fn note_stale(&mut self, chunk: u64) {
+        let stale =
+            |entry: &&Entry| entry.kept.is_some_and(|kept| kept.at.is_some() && kept.tick != entry.tick);
+        let held = self.entries.get(&chunk).filter(stale).map(|entry| &entry.held);
+        for (set, is) in [
+            (&mut self.zeroed, matches!(held, Some(Held::Zero))),
+            (&mut self.doubled, matches!(held, Some(Held::Ram(_)))),
+        ] {
+            if is {
+                set.insert(chunk)
+            } else {
+                set.remove(&chunk)
+            };
+        }
     }
 
     /// Nothing of use is in a place any more.
@@ -180,8 +191,9 @@ impl Book {
     pub fn takes(&self, in_memory: bool) -> u64 {
         let filed =
             (self.places - self.holes.len() as u64) * PLACE_IN_MEMORY + self.journal.next_multiple_of(PAGE);
-        let filed = if in_memory { filed } else { 0 };
-        (self.recent.len() * CHUNK_SIZE) as u64 + filed + self.entries.len() as u64 * ENTRY
+        // What leaves memory for a place there takes no more than before.
+        let (filed, chunk) = if in_memory { (filed, PLACE_IN_MEMORY) } else { (0, CHUNK_SIZE as u64) };
+        self.recent.len() as u64 * chunk + filed + self.entries.len() as u64 * ENTRY
     }
 
     /// Lets go of a chunk in memory that is on the medium as it is; `false` when it is not.

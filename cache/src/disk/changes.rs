@@ -139,6 +139,11 @@ impl Changes {
         lock(&self.book).entries.contains_key(&chunk)
     }
 
+    /// Whether a chunk was changed, and is all zeros.
+    pub fn is_zero(&self, chunk: u64) -> bool {
+        lock(&self.book).entries.get(&chunk).is_some_and(|entry| matches!(entry.held, Held::Zero))
+    }
+
     /// Where a changed chunk is, and its tick.
     pub fn find(&self, chunk: u64) -> Option<(Held, u64)> {
         lock(&self.book).entries.get(&chunk).map(|entry| (entry.held.clone(), entry.tick))
@@ -158,6 +163,7 @@ impl Changes {
         (entry.tick, entry.sent) = (book.tick, None);
         book.recent.insert(book.tick, chunk);
         book.unkept.insert(chunk);
+        book.note_stale(chunk);
         true
     }
 
@@ -167,7 +173,7 @@ impl Changes {
         book.put(chunk, held);
         self.engine.board().set_dirty(book.entries.len() as u64);
         self.count(&book);
-        if book.recent.len() > self.most_in_ram() || !book.zeroed.is_empty() {
+        if self.moves_something(&book) {
             self.surplus.notify_one();
         }
     }
@@ -251,12 +257,24 @@ impl Changes {
         }
     }
 
-    /// What is to be kept next: a chunk that holds a place and became all zeros, or else the one in memory that has not been
-    /// changed for longest, if memory is to hold fewer. Those that are kept already leave memory.
+    /// A chunk whose place on the medium holds what it was, and whose place is wanted: the chunk takes none any more, or the
+    /// medium is memory, and there is little of that.
+    fn stale(&self, book: &Book) -> Option<u64> {
+        let tight = || self.in_memory && self.budget().is_tight();
+        book.zeroed.first().or_else(|| book.doubled.first().filter(|_| tight())).copied()
+    }
+
+    /// Whether something is to be kept, or to leave memory.
+    fn moves_something(&self, book: &Book) -> bool {
+        book.recent.len() > self.most_in_ram() || self.stale(book).is_some()
+    }
+
+    /// What is to be kept next: what holds a place in vain, or else the chunk in memory that has not been changed for longest, if
+    /// memory is to hold fewer. Those that are kept already leave memory.
     fn surplus(&self) -> Option<u64> {
         let mut book = lock(&self.book);
-        if let Some(zeroed) = book.zeroed.first() {
-            return Some(*zeroed);
+        if let Some(stale) = self.stale(&book) {
+            return Some(stale);
         }
         let mut left = false;
         let found = loop {
@@ -282,7 +300,16 @@ impl Changes {
         let mut wait = self.engine.board().waiter();
         let mut pause = PAUSES.0;
         for chunk in chunks {
-            while let Err(error) = self.keep(chunk).await {
+            loop {
+                let mut keeping = pin!(self.keep(chunk));
+                let kept = match tokio::time::timeout(PATIENCE, &mut keeping).await {
+                    Ok(kept) => kept,
+                    Err(_) => {
+                        wait.set(Code::CacheMedium, &not_taken("it does not answer"));
+                        keeping.await
+                    }
+                };
+                let Err(error) = kept else { break };
                 if !wait.told() {
                     tracing::warn!(%error, "the cache medium does not take what the guest wants kept");
                 }
@@ -367,6 +394,7 @@ impl Changes {
         if let Err(error) = renewing.await.unwrap_or_else(|panic| Err(io::Error::other(panic))) {
             tracing::warn!(%error, "the journal of changes cannot be written anew; the old one is gone on with");
         }
+        self.count_journal();
         written
     }
 }
@@ -385,11 +413,18 @@ impl Changes {
         if self.in_memory {
             book.leaves_memory(chunk);
         }
-        if !book.zeroed.is_empty() {
+        self.count(&book);
+        if self.moves_something(&book) {
             self.surplus.notify_one();
         }
-        self.count(&book);
         freed.filter(|_| self.in_memory).map(|place| book.around(place))
+    }
+
+    fn count_journal(&self) {
+        let journal = lock(&self.journal).bytes();
+        let mut book = lock(&self.book);
+        book.journal = journal;
+        self.count(&book);
     }
 
     /// What the journal has to say, when it is to be written anew.

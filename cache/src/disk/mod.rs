@@ -237,17 +237,20 @@ impl Disk {
 
     async fn clear_part(&self, chunk: u64, from: usize, len: usize, rest: Rest) {
         let alone = self.alone(chunk).await;
-        let found = self.changes.find(chunk);
-        let held = found.is_some();
-        if matches!(found, Some((Held::Zero, _))) {
+        if self.changes.is_zero(chunk) {
             return;
         }
-        if !held && self.keyring.reference(ImageKind::Disk, chunk).await.is_none() {
+        let whole = from == 0 && len == self.chunk_len(chunk);
+        if rest == Rest::Leave && !whole {
+            self.changes.change(chunk, |bytes| bytes[from..from + len].fill(0));
             return;
         }
-        if from == 0 && len == self.chunk_len(chunk) {
+        if !self.changes.has(chunk) && self.keyring.reference(ImageKind::Disk, chunk).await.is_none() {
+            return;
+        }
+        if whole {
             self.changes.put(chunk, Held::Zero);
-        } else if rest == Rest::Fetch || matches!(found, Some((Held::Ram(_), _))) {
+        } else {
             drop(alone);
             self.change(chunk, from, len, |bytes| bytes.fill(0)).await;
         }

@@ -227,7 +227,8 @@ async fn what_a_killed_engine_had_sent_under_this_lock_is_the_commit() {
         *server.made.lock().unwrap() = Some((Version(2), made));
     };
     let both = async { tokio::join!(committing, telling) };
-    let (done, ()) = tokio::time::timeout(Duration::from_secs(60), both).await.expect("it is told whose it is");
+    let (done, ()) =
+        tokio::time::timeout(Duration::from_secs(60), both).await.expect("it is told whose it is");
     let done = done.unwrap();
     assert_eq!((done.version, done.record, done.memory_lost), (Version(2), made.record, false));
 }

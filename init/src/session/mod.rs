@@ -112,10 +112,8 @@ pub struct Kiosk<'a> {
     sign: Option<Sign>,
     /// Why the version that is committed has no memory.
     memory_lost: Option<WireError>,
-    /// The VMM was told to save.
-    told_to_save: bool,
-    /// The machine went on after that: what the VMM had handed over by then is not as the machine is.
-    went_on: bool,
+    /// An engine was killed in a commit, and the server may have heard it.
+    perhaps_heard: bool,
     /// `cached` was started again in this session, and does not know of the lock yet.
     forgotten: bool,
     /// Undos are being run on the way to login, not back to the running machine.
@@ -173,8 +171,7 @@ impl<'a> Kiosk<'a> {
             committed: None,
             sign: None,
             memory_lost: None,
-            told_to_save: false,
-            went_on: false,
+            perhaps_heard: false,
             forgotten: false,
             walking: false,
             clock_awaited: false,
@@ -267,6 +264,7 @@ impl<'a> Kiosk<'a> {
                 Stop::EngineLost(why) => (why, &RECOVER),
                 other => return Err(other),
             };
+            self.perhaps_heard |= self.state.phase == Phase::Commit;
             // The first reason is the user's: what follows, follows from it.
             self.memory_lost.get_or_insert(why);
             match self.enter(step) {
@@ -304,8 +302,7 @@ impl<'a> Kiosk<'a> {
         self.committed = None;
         self.sign = None;
         self.memory_lost = None;
-        self.told_to_save = false;
-        self.went_on = false;
+        self.perhaps_heard = false;
         self.forgotten = false;
         self.state.phase = Phase::Boot;
         self.state.login = None;

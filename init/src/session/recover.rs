@@ -40,12 +40,15 @@ pub(super) fn recover(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
     let mut again = None;
     loop {
         match kiosk.next(again)? {
-            None | Some(Event::Command(Command::LoggedIn(_))) => {}
+            None => {}
+            Some(Event::Command(Command::LoggedIn(_))) => {
+                // From here on the engine tells what it waits for.
+                kiosk.stuck = None;
+                kiosk.publish();
+            }
             Some(_) => continue,
         }
-        // From here on the engine tells what it waits for.
-        kiosk.stuck = None;
-        kiosk.publish();
+        backoff.started(kiosk.sys.now());
         let answer = kiosk.try_cached(daemon::Request::Recover { parcel })?;
         kiosk.forgotten = answer.is_err();
         let error = match answer {

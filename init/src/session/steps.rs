@@ -344,7 +344,6 @@ fn save(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
     kiosk.publish();
     // A guest that powered itself off has told `cached` so: there is a disk to commit and no memory.
     if kiosk.guest != Some(GuestState::PoweredOff) {
-        kiosk.told_to_save = true;
         let saved = match kiosk.try_vmm(vmm::Request::Save) {
             // The VMM hung up, which costs no more than any other error of it.
             Err(Stop::Failed(error)) if kiosk.alive.contains(&Role::Cached) => Err(error),
@@ -370,13 +369,9 @@ fn disk_only(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
     kiosk.state.console = false;
     kiosk.publish();
     kiosk.end_vmm();
-    // The VMM may have handed the machine over before it died.
-    let unless_saved = kiosk.told_to_save && !kiosk.went_on;
-    if !unless_saved {
-        changed(kiosk)?;
-    }
-    match send_home(kiosk, daemon::Request::MemoryLost { unless_saved })? {
+    match send_home(kiosk, daemon::Request::MemoryLost)? {
         daemon::Reply::Ok => changed(kiosk),
+        // The VMM did that before it died.
         daemon::Reply::Kept => {
             kiosk.sys.log("the machine was handed over before the VMM ended: nothing is lost");
             kiosk.memory_lost = None;
@@ -402,9 +397,12 @@ fn go_on(kiosk: &mut Kiosk<'_>) -> Result<(), WireError> {
     if !kiosk.alive.contains(&Role::Vmm) {
         return Err(vmm_died("while it was saved"));
     }
-    kiosk.went_on = true;
-    match kiosk.try_vmm(vmm::Request::Resume) {
-        Ok(answer) => answer.map(|_| ()),
+    let went = kiosk.try_cached(daemon::Request::GoesOn).and_then(|forgotten| match forgotten {
+        Ok(_) => kiosk.try_vmm(vmm::Request::Resume).map(|resumed| resumed.map(|_| ())),
+        Err(error) => Ok(Err(error)),
+    });
+    match went {
+        Ok(answer) => answer,
         Err(
             Stop::Failed(error)
             | Stop::GoOn(error)
@@ -442,7 +440,8 @@ fn commit(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
                 if error.code.fate(Stake::Work) == Fate::Final && error.code != Code::CachedDied);
             // Pieces go first: while some are missing, the record that makes them a version has not been sent.
             let sending = |status: &daemon::Status| status.progress.is_some_and(|p| p.done < p.total);
-            if refused || kiosk.ask_status().is_some_and(sending) {
+            let unsent = refused || kiosk.ask_status().is_some_and(sending);
+            if unsent && !kiosk.perhaps_heard {
                 kiosk.live.changes = Changes::Unsaved;
             }
             Err(stop)

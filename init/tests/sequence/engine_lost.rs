@@ -3,7 +3,7 @@
 
 use crate::{
     died,
-    fake::{Fake, Go, log_in, wrong},
+    fake::{Fake, Go, Learned, log_in, wrong},
     two,
 };
 use parcel::{
@@ -94,6 +94,24 @@ fn what_the_dead_engine_had_sent_whole_is_told_as_saved() {
     assert!(notice.message.contains("Version 3 of your computer is on the server, whole"), "{notice}");
 }
 
+/// What the server made of a commit is not known here, whatever is sent after it.
+#[test]
+fn a_user_who_gives_up_after_a_kill_in_the_commit_is_told_that_it_may_be_saved() {
+    let lost = Some("What changed since version 2 is lost");
+    let unknown = Some("may not have reached the server");
+    for (committed, word) in [(Some(true), None), (None, unknown), (Some(false), lost)] {
+        let learned = Some(Learned { held: false, committed });
+        let mut fake = Fake { learned, ..loses(Phase::Commit) };
+        (0..2).for_each(|_| fake.goes("commit", Go::Silent));
+        logs_in(&mut fake);
+        fake.patience.push_back(Event::Command(Command::GiveUp));
+        let told = two(&mut fake).notice.map(|notice| notice.message);
+        assert_eq!((fake.asked("commit"), fake.asked("learn")), (2, 1));
+        assert_eq!(told.is_some(), word.is_some(), "{told:?}");
+        assert!(word.is_none_or(|word| told.is_some_and(|told| told.contains(word))));
+    }
+}
+
 #[test]
 fn an_engine_that_dies_while_work_is_rescued_is_started_again() {
     let mut fake = Fake::with_user();
@@ -134,7 +152,8 @@ fn nothing_but_the_user_gives_the_changes_up() {
 /// The password is typed once: the engine keeps the key.
 #[test]
 fn what_fails_while_the_changes_are_looked_for_is_tried_again() {
-    let mut fake = loses(Phase::Run);
+    // The kiosk was switched on long ago.
+    let mut fake = Fake { clock: Duration::from_secs(1000), ..loses(Phase::Run) };
     let codes = [Code::CacheMedium, Code::InternalError, Code::ChangesDamaged, Code::NoChanges];
     codes.into_iter().for_each(|code| fake.goes("recover", wrong(code)));
     logs_in(&mut fake);

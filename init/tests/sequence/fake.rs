@@ -58,7 +58,9 @@ pub struct Fake {
     pub next: Ticket,
     /// What goes how, in the order of asking; what is not listed goes well.
     pub plan: BTreeMap<&'static str, VecDeque<Go>>,
-    /// The VMM hands the machine over before it dies.
+    /// Whether the VMM hands the machine over in the saves that come, also in one that then fails.
+    pub hands_over: VecDeque<bool>,
+    /// The machine is with `cached` as it is.
     pub handed_over: bool,
     /// The server heard the commit of the engine that died, which had the machine's memory.
     pub heard: bool,
@@ -280,7 +282,7 @@ impl System for Fake {
         self.next += 1;
         let (what, well) = match request {
             Request::Lock { cold_boot, .. } => {
-                self.memory_lost = false;
+                (self.memory_lost, self.handed_over) = (false, false);
                 let reply = LockReply {
                     store: StoreIdentity { id: StoreId([1; 16]), generation: Generation([1; 8]) },
                     name: "work".into(),
@@ -299,9 +301,13 @@ impl System for Fake {
                 let memory_lost = self.memory_lost;
                 ("commit", Reply::Committed { version: Version(self.version + 1), bytes: 9, memory_lost })
             }
-            Request::MemoryLost { unless_saved } => {
-                self.memory_lost = !(unless_saved && self.handed_over);
+            Request::MemoryLost => {
+                self.memory_lost = !self.handed_over;
                 ("memory lost", if self.memory_lost { Reply::Ok } else { Reply::Kept })
+            }
+            Request::GoesOn => {
+                self.handed_over = false;
+                ("go on", Reply::Ok)
             }
             Request::Recover { .. } => {
                 self.memory_lost = !self.heard;
@@ -357,7 +363,10 @@ impl System for Fake {
         use vmm::{Reply, Request};
         self.next += 1;
         let what = match request {
-            Request::Save => "save",
+            Request::Save => {
+                self.handed_over = self.hands_over.pop_front().unwrap_or(false);
+                "save"
+            }
             Request::Resume => "resume",
             Request::Quit => "end vmm",
             Request::ConsoleSize { .. } => "console size",

@@ -51,7 +51,7 @@ fn a_vmm_that_dies_leaves_its_disk() {
 #[test]
 fn a_vmm_that_dies_after_it_handed_the_machine_over_costs_nothing() {
     for dirty_chunks in [0, 5] {
-        let mut fake = Fake { handed_over: true, dirty_chunks, ..Fake::with_user() };
+        let mut fake = Fake { hands_over: [true].into(), dirty_chunks, ..Fake::with_user() };
         fake.goes("save", Go::Dies);
         let login = two(&mut fake);
         assert_eq!(login.report.as_ref().and_then(|report| report.committed), Some(Version(3)));
@@ -61,13 +61,36 @@ fn a_vmm_that_dies_after_it_handed_the_machine_over_costs_nothing() {
 
 /// Its memory has changed since the first save.
 #[test]
-fn what_was_handed_over_before_the_machine_went_on_is_not_kept() {
-    let mut fake = Fake { handed_over: true, ..Fake::with_user() };
+fn only_what_was_handed_over_after_the_machine_last_went_on_is_kept() {
+    for (hands_over, then) in [
+        ([true, false], Phase::Save),
+        ([true, false], Phase::Run),
+        ([false, true], Phase::Save),
+        ([true, true], Phase::Save),
+    ] {
+        let mut fake = Fake { hands_over: hands_over.into(), ..Fake::with_user() };
+        fake.goes("save", wrong(Code::VmmSystem));
+        fake.goes("save", Go::Dies);
+        let next = if then == Phase::Run { died(Role::Vmm) } else { Event::Command(Command::Suspend) };
+        fake.patience.push_back(next);
+        let login = two(&mut fake);
+        if hands_over[1] {
+            assert_eq!(login.report.as_ref().and_then(|report| report.committed), Some(Version(3)));
+            assert!(login.notice.is_none(), "{:?}", login.notice);
+        } else {
+            disk_is_home(&fake, &login, Code::VmmDied);
+        }
+    }
+}
+
+#[test]
+fn a_machine_whose_save_cannot_be_forgotten_does_not_go_on() {
+    let mut fake = Fake { hands_over: [true].into(), ..Fake::with_user() };
     fake.goes("save", wrong(Code::VmmSystem));
-    fake.goes("save", Go::Dies);
-    fake.patience.push_back(Event::Command(Command::Suspend));
+    fake.goes("go on", wrong(Code::InternalError));
     let login = two(&mut fake);
-    disk_is_home(&fake, &login, Code::VmmDied);
+    assert_eq!(fake.asked("resume"), 0, "it would be saved as it was before");
+    assert_eq!(login.report.as_ref().and_then(|report| report.committed), Some(Version(3)));
 }
 
 #[test]
@@ -96,7 +119,7 @@ fn a_disk_that_did_not_change_makes_no_version_without_memory() {
     let mut fake = Fake { dirty_chunks: 0, ..Fake::with_user() };
     fake.only(Phase::Run, vec![died(Role::Vmm)]);
     let login = two(&mut fake);
-    assert_eq!((fake.asked("memory lost"), fake.asked("commit"), fake.asked("unlock")), (0, 0, 1));
+    assert_eq!((fake.asked("commit"), fake.asked("unlock")), (0, 1));
     let notice = login.notice.expect("the user is told");
     assert_eq!(notice.code, Code::VmmDied);
     assert!(

@@ -86,11 +86,11 @@ pub enum Request {
     Commit,
     /// The VMM has gone, or its guest cannot be read: what is committed next has a disk but no memory, as after a power cut,
     /// and says so. No VMM gets at the machine any more.
-    MemoryLost {
-        /// What the VMM has handed over whole, if it has, is kept instead: the machine did not go on since. Answer then:
-        /// [`Reply::Kept`].
-        unless_saved: bool,
-    },
+    ///
+    /// What the VMM handed over whole before, if it did, is kept instead. Answer then: [`Reply::Kept`].
+    MemoryLost,
+    /// A save failed, and the machine goes on from here: what the VMM handed over for it is not as the machine is any more.
+    GoesOn,
     /// The last engine of this session was killed: find its changes in the cache folder. The parcel key must be here. Answer:
     /// [`Reply::Recovered`]; what is committed next has a disk but no memory.
     Recover {

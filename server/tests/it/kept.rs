@@ -110,6 +110,17 @@ impl Engine {
         self.dir.path().join("cache/changes")
     }
 
+    /// A killed engine, with the changes that this killed one left.
+    async fn copied(&self, site: &Site) -> Self {
+        let mut copy = Self::new(site).await;
+        copy.kill();
+        fs::create_dir_all(copy.changes()).unwrap();
+        for name in ["journal", "chunks"] {
+            fs::copy(self.changes().join(name), copy.changes().join(name)).unwrap();
+        }
+        copy
+    }
+
     async fn ask(&self, request: &Request) -> Result<Reply, ControlError> {
         let mut client = AsyncClient::connect(&self.run("cached.sock")).await.unwrap();
         let asking = client.ask(request);
@@ -268,13 +279,9 @@ async fn a_commit_that_lands_after_its_engine_was_killed_is_home() {
     assert_eq!(guest.ask(OUT, sector(3), filled(7), 0).await.0, 0);
     assert_eq!(guest.ask(FLUSH, 0, Vec::new(), 0).await.0, 0);
     engine.kill();
-    let mut late = Engine::new(&site).await;
-    late.kill();
-    fs::create_dir_all(late.changes()).unwrap();
-    for name in ["journal", "chunks"] {
-        fs::copy(engine.changes().join(name), late.changes().join(name)).unwrap();
-    }
+    let (mut late, mut gives_up) = (engine.copied(&site).await, engine.copied(&site).await);
     engine.recover(&site, 1).await;
+    gives_up.recover(&site, 1).await;
     // Saved a second later, it is another record.
     tokio::time::sleep(Duration::from_millis(1100)).await;
     late.recover(&site, 1).await;
@@ -284,6 +291,12 @@ async fn a_commit_that_lands_after_its_engine_was_killed_is_home() {
     engine.ask(&Request::Unlock).await.unwrap();
     let seen = client.show(id).await.unwrap();
     assert_eq!((seen.version, seen.record, seen.lock), (Version(2), record, None));
+    // A user who gives up is not told that the work is lost.
+    gives_up.ask(&Request::Unlock).await.unwrap();
+    match gives_up.ask(&Request::Learn).await.unwrap() {
+        Reply::Learned { held, committed } => assert_eq!((held, committed), (false, None)),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -316,6 +329,29 @@ async fn a_rescue_ends_though_its_engine_is_killed_after_it() {
     assert_eq!(homes[0].1, "work, rescued from A (2)");
     let home = client.show(homes[0].0).await.unwrap();
     assert_eq!((home.version, home.lock), (Version(1), None));
+}
+
+/// The store was restored, and then the lock was broken: the server gives nothing under the old lock any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_engine_left_is_rescued_from_a_restored_store_too() {
+    let mut site = Site::new().await;
+    let id = site.machine.id;
+    let mut engine = Engine::new(&site).await;
+    engine.open(&site).await;
+    let mut guest = Guest::attach(&engine.run("disk.sock"));
+    assert_eq!(guest.ask(OUT, sector(3), filled(7), 0).await.0, 0);
+    assert_eq!(guest.ask(FLUSH, 0, Vec::new(), 0).await.0, 0);
+    engine.kill();
+    site.down();
+    site.copy(&["store"], "", "backup.");
+    site.copy(&["store"], "backup.", "");
+    assert_eq!(site.says(&["restored"]).0, 0);
+    site.up();
+    site.client().await.break_lock(id, "elsewhere").await.unwrap();
+    engine.recover(&site, 1).await;
+    assert_eq!(engine.code(&Request::Commit).await, "stale-epoch");
+    let rescued = engine.ask(&Request::Rescue).await.unwrap();
+    assert!(matches!(rescued, Reply::Rescued { memory_lost: true, .. }), "{rescued:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

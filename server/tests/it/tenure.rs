@@ -367,10 +367,7 @@ async fn a_machine_without_its_memory_is_committed_and_says_so() {
     let site = Site::new().await;
     let (id, client) = (site.machine.id, site.client().await);
     let kiosk = site.kiosk("A", 1).await;
-    assert_eq!(
-        kiosk.ask(Request::MemoryLost { unless_saved: true }).await.unwrap_err().code.text(),
-        "not-open"
-    );
+    assert_eq!(kiosk.ask(Request::MemoryLost).await.unwrap_err().code.text(), "not-open");
     kiosk.lock(id, false).await.unwrap();
     kiosk.ask(Request::Key { parcel: id, key: site.machine.key().to_hex().into() }).await.unwrap();
     kiosk
@@ -380,7 +377,7 @@ async fn a_machine_without_its_memory_is_committed_and_says_so() {
     let sockets = ["guest.sock", "disk.sock"].map(|name| kiosk.dir.path().join(name));
     assert!(sockets.iter().all(|socket| socket.exists()));
     assert_eq!(kiosk.ask(Request::Commit).await.unwrap_err().code.text(), "nothing-saved");
-    let lost = kiosk.ask(Request::MemoryLost { unless_saved: true }).await.unwrap();
+    let lost = kiosk.ask(Request::MemoryLost).await.unwrap();
     assert!(matches!(lost, Reply::Ok), "nothing was handed over");
     assert!(!sockets.iter().any(|socket| socket.exists()), "no machine runs on it any more");
     committed(kiosk.ask(Request::Commit).await, 2);
@@ -391,10 +388,17 @@ async fn a_machine_without_its_memory_is_committed_and_says_so() {
     let again = site.kiosk("B", 2).await;
     again.work(&site.machine, false).await;
     // Its VMM dies after it handed the machine over.
-    let kept = again.ask(Request::MemoryLost { unless_saved: true }).await.unwrap();
+    let kept = again.ask(Request::MemoryLost).await.unwrap();
     assert!(matches!(kept, Reply::Kept));
     committed(again.ask(Request::Commit).await, 3);
     assert!(!client.show(id).await.unwrap().memory_lost);
+    again.ask(Request::Unlock).await.unwrap();
+    // The machine went on after it was handed over.
+    let third = site.kiosk("C", 3).await;
+    third.work(&site.machine, false).await;
+    third.ask(Request::GoesOn).await.unwrap();
+    assert_eq!(third.ask(Request::Commit).await.unwrap_err().code.text(), "nothing-saved");
+    assert!(matches!(third.ask(Request::MemoryLost).await.unwrap(), Reply::Ok));
 }
 
 #[tokio::test(flavor = "multi_thread")]
