@@ -57,7 +57,8 @@ impl Cached {
             .unwrap();
         let cached = Self { child, folder };
         for _ in 0..1000 {
-            if cached.socket().exists() {
+            // Between the name of a socket and its listening there is a moment.
+            if Client::connect(&cached.socket()).is_ok() {
                 return cached;
             }
             thread::sleep(Duration::from_millis(10));
