@@ -5,6 +5,7 @@ use crossterm::event::KeyEvent;
 use login::Trying;
 use parcel::{
     id::ParcelId,
+    slot::Proof,
     wire::{
         daemon::Status,
         http::ParcelInfo,
@@ -86,8 +87,8 @@ pub enum Event {
         attempt: u64,
         /// Which parcel.
         parcel: ParcelId,
-        /// How it went.
-        result: Result<(), OpenError>,
+        /// What proves the password from now on, or how it failed.
+        result: Result<Proof, OpenError>,
     },
     /// Answer to [`crate::effects::Effects::prove`].
     Proved {

@@ -126,8 +126,6 @@ pub struct Daemon {
     board: Arc<Board>,
     engine: Arc<Engine>,
     keys: Mutex<HashMap<ParcelId, ParcelKey>>,
-    /// Slots as they were last read or written: what unlocks a screen while the server is away.
-    slots: Mutex<HashMap<ParcelId, String>>,
     work: Arc<AsyncMutex<Work>>,
 }
 
@@ -146,7 +144,6 @@ impl Daemon {
             board,
             engine,
             keys: Mutex::default(),
-            slots: Mutex::default(),
             work: Arc::default(),
         }))
     }
@@ -164,7 +161,6 @@ impl Daemon {
     /// Forgets keys, token, plaintext and dirty state.
     pub fn forget(&self) {
         lock(&self.keys).clear();
-        lock(&self.slots).clear();
         self.api.forget_token();
         self.engine.forget();
         if let Ok(mut work) = self.work.try_lock() {
@@ -186,18 +182,12 @@ impl Daemon {
                 Ok(Reply::Parcels { parcels })
             }
             Request::Slots { parcel } => {
-                let in_use = lock(&self.keys).contains_key(&parcel);
-                if let Some(slots) = lock(&self.slots).get(&parcel).filter(|_| in_use) {
-                    return Ok(Reply::Slots { slots: slots.clone() });
-                }
                 let slots = self.api.slots(&parcel).await.map_err(|e| e.to_wire())?;
                 let slots = String::from_utf8(slots.to_vec()).map_err(|_| {
                     WireError::new(Code::SlotsUnreadable, "the parcel's key slots are damaged")
                 })?;
-                lock(&self.slots).insert(parcel, slots.clone());
                 Ok(Reply::Slots { slots })
             }
-            Request::Prove { parcel, key } => self.prove(parcel, key.expose()),
             Request::PutSlots { parcel, slots } => self.put_slots(parcel, slots).await,
             Request::Key { parcel, key } => self.take_key(parcel, key.expose()),
             Request::Lock { parcel, kiosk, boot, inventory, break_lock, cold_boot } => {
@@ -231,22 +221,8 @@ impl Daemon {
         let held = self.work.try_lock().ok().and_then(|work| work.held.clone());
         let given = held.filter(|held| held.parcel == parcel).and_then(|held| held.given);
         let hold = given.map(|given| given.tenure.hold());
-        let kept = slots.clone();
         self.api.put_slots(&parcel, hold.as_ref(), slots.into()).await.map_err(|e| e.to_wire())?;
-        lock(&self.slots).insert(parcel, kept);
         Ok(Reply::Ok)
-    }
-
-    /// Slots come from the server, which may be against us: what opens one is only its own key.
-    fn prove(&self, parcel: ParcelId, key: &str) -> Result<Reply, WireError> {
-        let key = ParcelKey::from_hex(key).map_err(|e| WireError::new(Code::BadKey, e.to_string()))?;
-        match lock(&self.keys).get(&parcel) {
-            Some(own) if *own == key => Ok(Reply::Ok),
-            _ => Err(WireError::new(
-                Code::OtherKey,
-                "What your password opens is not the key of the computer that runs here. Suspend it: nothing is lost by that.",
-            )),
-        }
     }
 
     fn take_key(&self, parcel: ParcelId, key: &str) -> Result<Reply, WireError> {

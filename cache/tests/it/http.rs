@@ -10,11 +10,10 @@ use client::{
 };
 use parcel::{
     id::{BootId, ChunkName, Epoch, Generation, ParcelId, StoreId, Version},
-    secret::ParcelKey,
     tag::Inventory,
     wire::{
         Code,
-        daemon::{Reply, Request},
+        daemon::Request,
         hold::{Claim, Hold, StoreIdentity},
         http::LockReply,
     },
@@ -299,45 +298,6 @@ async fn a_lock_that_nobody_waits_for_any_more_is_found_and_released() {
         head.starts_with("DELETE ") && head.contains("waystation-hold: ") && head.contains(" 7 "),
         "{head}"
     );
-}
-
-/// What unlocks a screen while the server is away: the slots that were last read or written, and the key that is in use.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_key_in_use_is_proved_without_the_server() {
-    let folder = tempfile::tempdir().unwrap();
-    let answers = vec![whole("200 OK", b"old"), whole("200 OK", b"read"), whole("204 No Content", b"")];
-    let port = serve(answers, &folder.path().join("ca.pem"));
-    let daemon = daemon(folder.path(), port);
-    let (parcel, other) = (ParcelId([1; 16]), ParcelId([2; 16]));
-    let (own, wrong) = (ParcelKey::from_bytes([7; 32]), ParcelKey::from_bytes([8; 32]));
-    let ask = async |request| match daemon.answer(request).await {
-        Ok(Reply::Ok) => "ok".to_owned(),
-        Ok(Reply::Slots { slots }) => slots,
-        Ok(_) => panic!("another answer"),
-        Err(error) => format!("error: {}", error.code),
-    };
-    let slots = |parcel| Request::Slots { parcel };
-    let prove = |parcel, key: &ParcelKey| Request::Prove { parcel, key: key.to_hex().into() };
-    daemon.answer(Request::Session { token: "a-token".into() }).await.unwrap();
-    // Until a key is in use, they are read anew: a password may be changed elsewhere.
-    assert_eq!(ask(slots(parcel)).await, "old");
-    assert_eq!(ask(slots(parcel)).await, "read");
-    assert_eq!(ask(prove(parcel, &own)).await, "error: other-key");
-    assert_eq!(ask(Request::Key { parcel, key: own.to_hex().into() }).await, "ok");
-    assert_eq!(ask(slots(parcel)).await, "read");
-    assert_eq!(ask(Request::PutSlots { parcel, slots: "written".into() }).await, "ok");
-    // The server is gone from here on.
-    assert_eq!(ask(slots(other)).await, "error: server-unreachable");
-    assert_eq!(ask(Request::PutSlots { parcel, slots: "lost".into() }).await, "error: server-unreachable");
-    assert_eq!(ask(slots(parcel)).await, "written");
-    assert_eq!(ask(prove(parcel, &own)).await, "ok");
-    assert_eq!(ask(prove(parcel, &wrong)).await, "error: other-key");
-    assert_eq!(ask(prove(other, &own)).await, "error: other-key");
-    let short = Request::Prove { parcel, key: "short".into() };
-    assert_eq!(ask(short).await, "error: bad-key");
-    daemon.forget();
-    assert_eq!(ask(prove(parcel, &own)).await, "error: other-key");
-    assert_eq!(ask(slots(parcel)).await, "error: server-unreachable");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,8 +2,11 @@
 //!
 //! `steps` holds what each phase does, `wait` how it waits without ever wedging, and this file how phases follow
 //! each other. Nothing here touches the machine but through [`System`].
+//!
+//! The login screen shows the log: of an error it has the code. The words are of a session, and for its user.
 
 mod console;
+mod end;
 mod recover;
 mod steps;
 mod wait;
@@ -24,7 +27,6 @@ use parcel::{
     wire::{
         Code, WireError, daemon,
         health::Health,
-        memory::Room,
         session::{Phase, PhaseRecord, State, WipeReport},
         vmm::GuestState,
     },
@@ -136,8 +138,10 @@ impl<'a> Kiosk<'a> {
             login: None,
             parcel: None,
             parcel_id: None,
+            proof: None,
             locked: false,
             failures: 0,
+            presses: 0,
             notice: None,
             wishes_missed: Vec::new(),
             waiting: None,
@@ -232,7 +236,7 @@ impl<'a> Kiosk<'a> {
                         continue;
                     }
                     Err(worse) => {
-                        self.sys.log(&format!("going on failed: {}", words::for_log(&worse)));
+                        self.sys.log(&format!("going on failed [{}]", worse.code));
                         went = Err(Stop::MemoryLost(error));
                     }
                 }
@@ -305,16 +309,8 @@ impl<'a> Kiosk<'a> {
         self.perhaps_heard = false;
         self.forgotten = false;
         self.state.phase = Phase::Boot;
-        self.state.login = None;
-        self.state.parcel = None;
-        self.state.parcel_id = None;
-        self.state.locked = false;
-        self.state.failures = 0;
+        self.show_nobody();
         self.state.wishes_missed.clear();
-        self.state.clock_behind = false;
-        self.state.progress = None;
-        self.state.waiting = None;
-        self.state.console = false;
         self.state.doing = "Getting ready".to_owned();
         // The fresh screens are to show this: neither the wipe, nor a login form that nobody answers yet.
         self.publish();
@@ -372,7 +368,7 @@ impl<'a> Kiosk<'a> {
             | Stop::EngineLost(error),
         ) = &went
         {
-            self.sys.log(&format!("phase {} failed: {}", name(step.phase), words::for_log(error)));
+            self.sys.log(&format!("phase {} failed [{}]", name(step.phase), error.code));
         }
         went
     }
@@ -421,7 +417,7 @@ impl<'a> Kiosk<'a> {
         self.sys.log(&format!("undo {}: {}", name(step.phase), step.undo.what));
         let undone = (step.undo.run)(self);
         if let Err(error) = &undone {
-            self.sys.log(&format!("undo {} failed: {}", name(step.phase), words::for_log(error)));
+            self.sys.log(&format!("undo {} failed [{}]", name(step.phase), error.code));
         }
         undone
     }
@@ -433,54 +429,6 @@ impl<'a> Kiosk<'a> {
             losses.push_str(words::MEMORY_LOST);
         }
         words::extend(error, &losses)
-    }
-
-    fn wipe_and_verify(&mut self) -> Option<Power> {
-        self.sys.hold_clock(true);
-        self.state.phase = Phase::Wipe;
-        self.state.doing = "Wiping this kiosk".to_owned();
-        self.state.console = false;
-        self.state.login = None;
-        self.state.parcel = None;
-        self.state.parcel_id = None;
-        self.state.locked = false;
-        self.state.failures = 0;
-        self.state.progress = None;
-        self.state.waiting = None;
-        self.state.health.room = Room::Enough;
-        self.state.clock_behind = false;
-        self.publish();
-        let began = self.sys.now();
-        self.sys.wipe();
-        // The next user may have another keyboard's habits than the last.
-        self.state.keyboard = self.sys.set_keyboard(None);
-        self.alive.clear();
-        self.due.clear();
-        self.held.clear();
-        self.sys.remember(None);
-        let wiped = self.sys.now();
-        self.record(Phase::Wipe, wiped.saturating_sub(began).as_secs_f64(), (0, 0), true);
-        self.state.phase = Phase::Verify;
-        let checks = self.sys.verify();
-        let verified = checks.iter().all(|check| check.ok);
-        let seconds = self.sys.now().saturating_sub(wiped).as_secs_f64();
-        self.record(Phase::Verify, seconds, (0, 0), verified);
-        self.judge(WipeReport { verified, committed: self.committed, checks })
-    }
-
-    /// Shows a wipe's report; a failed one ends the kiosk where IT wants that.
-    fn judge(&mut self, report: WipeReport) -> Option<Power> {
-        self.log_json("wipe-report", &report);
-        for check in report.checks.iter().filter(|check| !check.ok) {
-            self.sys.log(&format!("wipe check failed: {}: {}", check.what, check.found));
-        }
-        let verified = report.verified;
-        self.state.report = Some(report);
-        if !verified && self.settings.power_off_on_failure {
-            self.sys.log("the wipe could not be verified: powering off, as configured");
-            return Some(Power::Off);
-        }
-        None
     }
 
     fn record(&mut self, phase: Phase, seconds: f64, (bytes_in, bytes_out): (u64, u64), ok: bool) {

@@ -3,7 +3,7 @@
 use super::{
     Kiosk, Stop,
     steps::{out_of_order, unexpected},
-    words::{cached_died, for_log},
+    words::cached_died,
 };
 use crate::{
     backoff::Backoff,
@@ -25,9 +25,9 @@ pub(super) fn recover(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
     let Some(parcel) = kiosk.parcel else { return Err(out_of_order("recover")) };
     kiosk.forgotten = true;
     kiosk.state.console = false;
+    kiosk.end_vmm();
     // Nothing is behind a lock any more, and the window that asks for the password has to be seen.
     kiosk.state.locked = false;
-    kiosk.end_vmm();
     kiosk.sys.stop(Role::Cached);
     kiosk.restart_later(Role::Cached);
     let restarted = "The part of this kiosk that keeps your computer's data was restarted. Your computer has stopped, and its disk \
@@ -64,7 +64,7 @@ pub(super) fn recover(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
             Ok(_) => return Err(unexpected("the kept changes")),
             Err(error) => error,
         };
-        kiosk.sys.log(&format!("the kept changes are not here: {}", for_log(&error)));
+        kiosk.sys.log(&format!("the kept changes are not here [{}]", error.code));
         // The engine keeps the key, so what may pass needs no password again.
         (kiosk.stuck, again) = match error.code {
             Code::NoKey => (Some(needed.clone()), None),

@@ -3,7 +3,7 @@
 use super::{
     Kiosk, Stop,
     recover::recover,
-    words::{MEMORY_LOST, brief, cached_died, extend, for_log, noticed, suspended_for, vmm_died},
+    words::{MEMORY_LOST, brief, cached_died, extend, noticed, suspended_for, vmm_died},
 };
 use crate::system::{Changes, Event, Lock, Role, Sign};
 use parcel::wire::{
@@ -161,6 +161,11 @@ fn choose(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
         if let Some(Event::Command(Command::Resume { parcel, name, cold_boot, break_lock })) =
             kiosk.next(None)?
         {
+            // Without it nobody could unlock the session or give it up.
+            if kiosk.state.proof.is_none() {
+                kiosk.sys.log("a computer was chosen that no password has opened: ignored");
+                continue;
+            }
             kiosk.parcel = Some(parcel);
             kiosk.state.parcel_id = Some(parcel);
             kiosk.state.parcel = Some(name.chars().take(LONGEST_NAME).collect());
@@ -176,6 +181,7 @@ fn forget_choice(kiosk: &mut Kiosk<'_>) -> Result<(), WireError> {
     kiosk.parcel = None;
     kiosk.state.parcel = None;
     kiosk.state.parcel_id = None;
+    kiosk.state.proof = None;
     Ok(())
 }
 
@@ -498,7 +504,7 @@ fn send_home(kiosk: &mut Kiosk<'_>, request: daemon::Request) -> Result<daemon::
         Err(error) if error.code.fate(Stake::Work) == Fate::Final => return Err(Stop::Failed(error)),
         Err(error) => error,
     };
-    kiosk.sys.log(&format!("waiting for the user to give up: {}", for_log(&error)));
+    kiosk.sys.log(&format!("waiting for the user to give up [{}]", error.code));
     kiosk.stuck = Some(Waiting { pieces: 1, seconds: 0, reason: error.message, code: error.code });
     kiosk.publish();
     loop {

@@ -3,7 +3,7 @@
 
 use super::{
     Kiosk, Stop,
-    words::{brief, cached_died, for_log, noticed, too_low, vmm_died},
+    words::{brief, cached_died, noticed, too_low, vmm_died},
 };
 use crate::system::{Event, Power, Role, Sign};
 use parcel::wire::{
@@ -77,6 +77,8 @@ impl Kiosk<'_> {
                 self.state.health.room = status.room;
                 self.status = status;
             }
+            // The session is on its way out already, and a sign ends nothing there.
+            Event::Sign(sign) if self.state.phase > Phase::Run => self.note(sign),
             other => return Some(other),
         }
         self.publish();
@@ -98,7 +100,6 @@ impl Kiosk<'_> {
                 Ok(Some(Event::Guest(state)))
             }
             Event::GuestFailed(why) => {
-                // The login screen shows this log, and the words are of a session.
                 self.sys.log(&format!("the guest failed [{}]", why.code));
                 self.state.notice = Some(why);
                 self.publish();
@@ -117,8 +118,23 @@ impl Kiosk<'_> {
 
     /// A running session is suspended; on the way to one nothing is lost yet, and it is left.
     fn sign(&mut self, sign: Sign) -> Result<Option<Event>, Stop> {
+        self.note(sign);
+        match (self.state.phase, sign) {
+            (_, Sign::Powered) => Ok(None),
+            (Phase::Login, Sign::Button) => Err(Stop::Power(Power::Off)),
+            (Phase::Boot | Phase::Login, _) => Ok(None),
+            (Phase::Run, _) => Ok(Some(Event::Sign(sign))),
+            (_, Sign::Battery(percent)) => Err(Stop::Failed(too_low(percent))),
+            (Phase::Choose, _) => Err(Stop::LoggedOut),
+            _ => Err(Stop::GaveUp),
+        }
+    }
+
+    /// Writes a sign down and shows what follows from it in every phase.
+    fn note(&mut self, sign: Sign) {
         let phase = self.state.phase;
         let in_use = (Phase::Choose..=Phase::Run).contains(&phase);
+        let by_hand = matches!(sign, Sign::Button | Sign::Lid);
         let low = match sign {
             Sign::Battery(percent) => Some(percent),
             Sign::Powered => None,
@@ -126,20 +142,17 @@ impl Kiosk<'_> {
         };
         let before = std::mem::replace(&mut self.state.health.low_battery, low);
         // A low battery is told again and again.
-        if in_use || before.is_some() != low.is_some() || matches!(sign, Sign::Button | Sign::Lid) {
+        if in_use || before.is_some() != low.is_some() || by_hand {
             self.sys.log(&format!("{} in phase {}", noticed(sign), super::name(phase)));
         }
-        if before != low {
+        let pressed = phase > Phase::Run && sign == Sign::Button;
+        self.state.presses = self.state.presses.saturating_add(u32::from(pressed));
+        // Whoever does that leaves, and the machine may go on after a save that fails.
+        let on = phase == Phase::Save && self.alive.contains(&Role::Vmm);
+        let locks = by_hand && on && !self.state.locked;
+        self.state.locked |= locks;
+        if before != low || pressed || locks {
             self.publish();
-        }
-        match (phase, sign) {
-            (_, Sign::Powered) => Ok(None),
-            (Phase::Login, Sign::Button) => Err(Stop::Power(Power::Off)),
-            (Phase::Run, _) => Ok(Some(Event::Sign(sign))),
-            (_, Sign::Battery(percent)) if in_use => Err(Stop::Failed(too_low(percent))),
-            (Phase::Choose, _) => Err(Stop::LoggedOut),
-            _ if in_use => Err(Stop::GaveUp),
-            _ => Ok(None),
         }
     }
 
@@ -201,6 +214,10 @@ impl Kiosk<'_> {
                     self.tell_size();
                 }
             }
+            Command::Opened(proof) if (Phase::Choose..=Phase::Rescue).contains(&phase) => {
+                self.state.proof = Some(proof);
+                self.publish();
+            }
             // Kept here, so that screens that start again come back locked.
             Command::Lock if phase == Phase::Run => {
                 if !self.state.locked {
@@ -238,6 +255,7 @@ impl Kiosk<'_> {
             | Command::LogOut
             | Command::PowerOff
             | Command::Reboot
+            | Command::Opened(_)
             | Command::Lock
             | Command::Diagnose
             | Command::WrongPassword => {
@@ -263,8 +281,7 @@ impl Kiosk<'_> {
     fn log_waiting(&mut self, waiting: Option<&daemon::Waiting>) {
         let before = self.status.waiting.as_ref().map(|before| before.code);
         if let Some(now) = waiting.filter(|now| before != Some(now.code)) {
-            let error = WireError::new(now.code, now.reason.clone());
-            self.sys.log(&format!("waiting: {}", for_log(&error)));
+            self.sys.log(&format!("waiting [{}]", now.code));
         }
     }
 

@@ -80,12 +80,6 @@ fn cut(text: &mut String, most: usize) {
     }
 }
 
-/// An error as the log may have it: without names of users, which the log outlives.
-pub(super) fn for_log(error: &WireError) -> String {
-    let words = error.message.split(' ').map(|word| if word.contains('@') { "(a user)" } else { word });
-    format!("{} [{}]", words.collect::<Vec<_>>().join(" "), error.code)
-}
-
 /// `cached` is gone.
 pub fn cached_died(how: &str) -> WireError {
     WireError::new(
@@ -128,12 +122,6 @@ pub fn vmm_died(how: &str) -> WireError {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_log_names_nobody() {
-        let error = WireError::new(Code::Locked, "It is in use: shanta@R.TEST holds it at kiosk-B.");
-        assert_eq!(for_log(&error), "It is in use: (a user) holds it at kiosk-B. [locked]");
-    }
 
     #[test]
     fn every_notice_fits_the_screen_and_tells_all_losses() {

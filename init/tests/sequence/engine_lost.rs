@@ -3,11 +3,13 @@
 
 use crate::{
     died,
-    fake::{Fake, Go, Learned, log_in, wrong},
+    fake::{Fake, Go, Learned, log_in, proof, resume, wrong},
     two,
 };
 use parcel::{
     id::Version,
+    secret::ParcelKey,
+    slot::{Proof, Slots},
     wire::{
         Code,
         session::{Command, Phase, State},
@@ -62,6 +64,41 @@ fn a_dead_engine_costs_memory_only() {
         disk_is_home(&fake, &login);
         assert_eq!(fake.asked("recover"), 1);
     }
+}
+
+/// What proves a password is kept from the choice to the wipe, so that work can be given up without the engine and the server,
+/// also by screens that have started again.
+#[test]
+fn the_user_can_give_up_with_nothing_but_the_screens() {
+    let mut fake = Fake::with_user();
+    fake.only(Phase::Run, vec![died(Role::KioskUi), died(Role::Cached)]);
+    fake.goes("unlock", wrong(Code::ServerUnreachable));
+    fake.patience.push_back(Event::Command(Command::GiveUp));
+    let login = two(&mut fake);
+    assert_eq!(login.notice.map(|notice| notice.code), Some(Code::GaveUp));
+    let kept = |state: &State| state.proof.is_some();
+    let waits = fake.states.iter().position(|state| state.phase == Phase::Save).expect("it waits");
+    assert!(fake.states[waits..].iter().filter(|state| state.phase == Phase::Save).all(kept));
+    assert_eq!(fake.states.iter().rfind(|state| kept(state)).expect("it was kept").proof, Some(proof()));
+    let left = |fake: &Fake| {
+        let wipe = fake.states.iter().position(|state| state.phase == Phase::Wipe).expect("it ends");
+        fake.states[wipe..].iter().any(kept)
+    };
+    assert!(!left(&fake), "nothing of it is left for the next user");
+    // A password that was changed meanwhile proves itself by a new one.
+    let other = Proof::new(Slots::default(), &ParcelKey::from_bytes([8; 32]));
+    let mut fake = loses(Phase::Run);
+    fake.patience.push_back(Event::Command(Command::Opened(other.clone())));
+    logs_in(&mut fake);
+    two(&mut fake);
+    assert_eq!(fake.states.iter().rfind(|state| kept(state)).expect("it was kept").proof, Some(other));
+    assert!(!left(&fake), "nor after work that was saved");
+    // Nobody gets into a session that nobody could give up, and nothing is kept of a choice that was left.
+    let mut fake = Fake::with_user();
+    let events = [resume(), Command::Opened(proof()), Command::LogOut].map(Event::Command);
+    fake.only(Phase::Choose, events.into());
+    assert!(two(&mut fake).proof.is_none());
+    assert_eq!(fake.asked("lock"), 0);
 }
 
 /// However it becomes known: the answer that is missing may come before the word that the program has ended.

@@ -2,6 +2,8 @@
 
 use parcel::{
     id::{Epoch, Generation, ParcelId, StoreId, Version},
+    secret::ParcelKey,
+    slot::{Proof, Slots},
     tag::Inventory,
     wire::{
         Code, Progress, WireError, daemon,
@@ -104,7 +106,7 @@ impl Fake {
     pub fn with_user() -> Self {
         let mut fake = Self { version: 2, dirty_chunks: 3, ..Self::default() };
         fake.on(Phase::Login, vec![Event::Command(log_in(1))]);
-        fake.on(Phase::Choose, vec![Event::Command(resume())]);
+        fake.on(Phase::Choose, chosen());
         fake.on(Phase::Run, vec![Event::Command(Command::Suspend)]);
         fake
     }
@@ -166,6 +168,16 @@ impl Fake {
 /// The user logged in, until then.
 pub fn log_in(ends: u64) -> Command {
     Command::LoggedIn(Login { principal: "shanta@R".into(), ends, began: 0 })
+}
+
+/// What shows that a password opens the parcel.
+pub fn proof() -> Proof {
+    Proof::new(Slots::default(), &ParcelKey::from_bytes([9; 32]))
+}
+
+/// A parcel is opened and resumed.
+pub fn chosen() -> Vec<Event> {
+    [Command::Opened(proof()), resume()].map(Event::Command).into()
 }
 
 /// The command to resume a parcel.

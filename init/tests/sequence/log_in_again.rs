@@ -47,9 +47,7 @@ fn a_commit_and_an_unlock_wait_for_a_log_in() {
             state.waiting.as_ref().is_some_and(|waiting| waiting.needs_login())
         };
         assert!(states().any(told), "the screen can offer a log-in");
-        assert!(
-            fake.log.iter().any(|line| line.starts_with("waiting: ") && line.contains("[session-expired]"))
-        );
+        assert!(fake.log.iter().any(|line| line == "waiting [session-expired]"));
         let ends =
             |state: &parcel::wire::session::State| state.login.as_ref().is_some_and(|login| login.ends == 99);
         assert!(states().any(ends), "the screens are told when the new one ends");

@@ -4,13 +4,14 @@
 mod engine_lost;
 mod fake;
 mod giving_up;
+mod log;
 mod log_in_again;
 mod memory_lost;
 mod network;
 mod random;
 mod signs;
 
-use fake::{Fake, Go, log_in, resume, waiting, wrong};
+use fake::{Fake, Go, chosen, log_in, proof, resume, waiting, wrong};
 use parcel::{
     id::{BootId, Version},
     tag::Miss,
@@ -90,7 +91,7 @@ fn a_users_keyboard_layout_lasts_for_the_session_and_no_longer() {
     let mut fake = Fake { version: 2, ..Fake::default() };
     let choose = |layout: &str| Event::Command(Command::Keyboard { layout: layout.into() });
     fake.on(Phase::Login, vec![choose("de"), Event::Command(log_in(1))]);
-    fake.on(Phase::Choose, vec![Event::Command(resume())]);
+    fake.on(Phase::Choose, chosen());
     fake.on(Phase::Run, vec![choose("fr"), Event::Command(Command::Suspend)]);
     let login = two(&mut fake);
     assert_eq!(login.keyboard.map(|keyboard| keyboard.layout).as_deref(), Some("us"));
@@ -385,8 +386,8 @@ fn the_lock_is_asked_for_what_follows() {
         let mut fake = Fake::with_user();
         fake.script.remove(&Phase::Choose);
         let Command::Resume { parcel, name, break_lock, .. } = resume() else { unreachable!() };
-        let chosen = Command::Resume { parcel, name, break_lock, cold_boot };
-        fake.on(Phase::Choose, vec![Event::Command(chosen)]);
+        let resume = Command::Resume { parcel, name, break_lock, cold_boot };
+        fake.on(Phase::Choose, [Command::Opened(proof()), resume].map(Event::Command).into());
         two(&mut fake);
         assert_eq!(fake.asked(if cold_boot { "lock to boot" } else { "lock" }), 1);
         assert_eq!(fake.asked(if cold_boot { "lock" } else { "lock to boot" }), 0);
@@ -628,7 +629,7 @@ fn the_screens_size_reaches_the_guest_before_and_after_it_runs() {
     fake.script.remove(&Phase::Choose);
     fake.on(
         Phase::Choose,
-        vec![Event::Command(Command::ConsoleSize { cols: 80, rows: 25 }), Event::Command(resume())],
+        [Event::Command(Command::ConsoleSize { cols: 80, rows: 25 })].into_iter().chain(chosen()).collect(),
     );
     fake.script.remove(&Phase::Run);
     fake.on(

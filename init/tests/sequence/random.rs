@@ -1,6 +1,6 @@
 //! Any order of events: the kiosk never wedges, and always ends wiped.
 
-use crate::fake::{Fake, Go, log_in, resume, wrong};
+use crate::fake::{Fake, Go, log_in, proof, resume, wrong};
 use parcel::{
     id::BootId,
     wire::{
@@ -67,7 +67,8 @@ fn event(number: u8) -> Event {
     let died = |role| Event::Exited { role, how: "signal 9".into() };
     match number % 24 {
         0 | 14 => Event::Command(log_in(u64::from(number))),
-        1 | 15 => Event::Command(resume()),
+        1 => Event::Command(resume()),
+        15 => Event::Command(Command::Opened(proof())),
         2 | 16 | 17 => Event::Command(Command::Suspend),
         3 => Event::Command(Command::GiveUp),
         4 => Event::Command(Command::LogOut),
@@ -107,6 +108,7 @@ proptest! {
         }
         // A user who loses patience gives up, and somebody switches the kiosk off: no more than that is needed.
         for _ in 0..64 {
+            fake.patience.push_back(Event::Command(Command::Unlocked));
             fake.patience.push_back(Event::Command(Command::GiveUp));
             fake.patience.push_back(Event::Command(Command::PowerOff));
         }

@@ -1,7 +1,7 @@
 //! The power button, a closed lid and a low battery end a session in good order.
 
 use crate::{
-    cycle,
+    cycle, died,
     fake::{Fake, Go, log_in, wrong},
     two,
 };
@@ -12,7 +12,7 @@ use parcel::{
         session::{Command, Phase},
     },
 };
-use waystation_init::system::{Event, Power, Sign};
+use waystation_init::system::{Event, Power, Role, Sign};
 
 const SIGNS: [Sign; 3] = [Sign::Button, Sign::Lid, Sign::Battery(7)];
 
@@ -163,5 +163,55 @@ fn a_session_that_goes_on_after_the_button_or_the_lid_is_locked() {
         let save = locked.iter().position(|(phase, _)| *phase == Phase::Save).expect("it was saved");
         assert_eq!(locked[save..save + 2], [(Phase::Save, leaves), (Phase::Run, leaves)], "{sign:?}");
         assert!(!fake.last().locked, "the next session is not");
+    }
+}
+
+/// Nothing is lost by a press, and it is answered: the screens show each one, wherever the session is on its way out.
+#[test]
+fn a_press_on_the_way_out_is_answered_and_ends_nothing() {
+    let presses = |fake: &Fake, phase| {
+        let seen = fake.states.iter().filter(|state| state.phase == phase).map(|state| state.presses);
+        seen.max().expect("the session was there")
+    };
+    for (what, phase) in [("save", Phase::Save), ("commit", Phase::Commit)] {
+        let mut fake = Fake::with_user();
+        fake.goes(what, Go::Silent);
+        fake.on(phase, [Sign::Button, Sign::Lid, Sign::Button].map(Event::Sign).into());
+        fake.patience.push_back(Event::Command(Command::Unlocked));
+        fake.patience.push_back(Event::Command(Command::GiveUp));
+        let notice = two(&mut fake).notice.expect("the user is told");
+        assert_eq!((notice.code, presses(&fake, phase)), (Code::GaveUp, 2), "{what}");
+        assert_eq!(fake.last().presses, 0, "the next session's user pressed nothing");
+    }
+    // Where work is kept while nobody can send it, and where the lock is given back in vain.
+    let mut fake = Fake::with_user();
+    fake.only(Phase::Run, vec![died(Role::Cached), Event::Sign(Sign::Button)]);
+    fake.patience.push_back(Event::Command(Command::GiveUp));
+    fake.goes("unlock", Go::Silent);
+    assert_eq!(two(&mut fake).notice.map(|notice| notice.code), Some(Code::GaveUp));
+    assert_eq!(presses(&fake, Phase::Save), 1);
+    let mut fake = Fake::with_user();
+    fake.goes("open", wrong(Code::NoSuchParcel));
+    fake.goes("unlock", Go::Silent);
+    fake.on(Phase::Unlock, vec![Event::Sign(Sign::Button)]);
+    two(&mut fake);
+    assert_eq!(presses(&fake, Phase::Unlock), 1);
+}
+
+/// Somebody suspends the session, and presses the button or closes the lid while it is saved.
+#[test]
+fn whoever_leaves_during_a_save_that_fails_leaves_a_locked_screen() {
+    for sign in [Sign::Button, Sign::Lid] {
+        let mut fake = Fake::with_user();
+        fake.on(Phase::Save, vec![Event::Sign(sign)]);
+        fake.goes("save", wrong(Code::NoAnswer));
+        fake.patience.push_back(Event::Command(Command::Suspend));
+        two(&mut fake);
+        assert_eq!(fake.asked("save"), 2);
+        let mut runs = fake.states.iter().filter(|state| state.phase == Phase::Run);
+        assert!(
+            runs.next().is_some_and(|state| !state.locked)
+                && runs.next_back().is_some_and(|state| state.locked)
+        );
     }
 }

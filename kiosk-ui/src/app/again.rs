@@ -1,11 +1,11 @@
 //! Logging in again, as the same user, over a session whose log-in has run out or soon will.
 
 use super::{
-    App, Busy, Dialog,
+    App, Busy, Dialog, Step, Unlocking,
     keys::{is_backspace, is_enter},
 };
 use crate::{
-    effects::{Effects, Unlock},
+    effects::Effects,
     event::{OpenError, Session},
     password::Password,
     trouble::Trouble,
@@ -13,6 +13,7 @@ use crate::{
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use parcel::{
     id::ParcelId,
+    slot::Proof,
     wire::{
         Code,
         daemon::Waiting,
@@ -25,6 +26,8 @@ use zeroize::Zeroizing;
 const SOON: u64 = 15 * 60;
 /// How long the word that it worked stays, in seconds.
 const WORD: u8 = 5;
+/// How long a log-in waits for the password before it or the recovery key, in seconds: then nobody looks for it.
+const ABANDONED: u32 = 600;
 
 /// How the session's log-in is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +55,8 @@ pub struct Again {
     given: Option<Login>,
     /// What opens the parcel's key, too, when `cached` has lost it.
     opens: Option<Password>,
+    /// The parcel whose key is then being had.
+    pub unlocking: Option<Unlocking>,
     /// Seconds for which the word that it worked stays.
     word: u8,
 }
@@ -59,7 +64,13 @@ pub struct Again {
 impl Again {
     /// `true` when Esc has nothing to take back, and leaves.
     pub fn is_blank(&self) -> bool {
-        self.password.is_empty() && self.trouble.is_none() && self.busy == Busy::No
+        let asked = self.unlocking.as_ref().is_none_or(Unlocking::is_blank);
+        self.password.is_empty() && self.trouble.is_none() && self.busy == Busy::No && asked
+    }
+
+    /// `true` when this attempt to have a key is of this window.
+    pub(super) fn awaits(&self, attempt: u64, parcel: ParcelId) -> bool {
+        self.unlocking.as_ref().is_some_and(|unlocking| unlocking.awaits(attempt, parcel))
     }
 
     fn fail(&mut self, trouble: Trouble) {
@@ -115,6 +126,13 @@ impl App {
 
     pub(super) fn again_key(&mut self, key: KeyEvent, effects: &mut dyn Effects) {
         let blank = self.again.is_blank();
+        if let Some(unlocking) = &mut self.again.unlocking {
+            return match key.code {
+                KeyCode::Esc if blank && unlocking.asks() => self.close_again(),
+                KeyCode::Esc => unlocking.clear(),
+                _ => unlocking.key(key, &mut self.attempts, effects),
+            };
+        }
         let typed = &mut self.again.password;
         match (self.again.busy, key.code) {
             // Elsewhere Esc empties a form: who presses it and types anew must not find that typed into the guest.
@@ -186,7 +204,9 @@ impl App {
             return self.again.fail(trouble);
         }
         if let (Some(parcel), Some(login)) = (self.key_is_missing(), self.again.opens.take()) {
-            return effects.open(Unlock { attempt, parcel, login: Some(login), typed: None });
+            let unlocking = Unlocking::start(parcel, Some(login), &mut self.attempts, effects);
+            self.again.busy = Busy::No;
+            return self.again.unlocking = Some(unlocking);
         }
         self.is_logged_in_again(effects);
     }
@@ -199,23 +219,15 @@ impl App {
     }
 
     /// `cached` has the parcel's key again, or not.
-    pub(super) fn opened_again(
-        &mut self,
-        attempt: u64,
-        result: Result<(), OpenError>,
-        effects: &mut dyn Effects,
-    ) {
-        if self.again.busy != Busy::Adopting(attempt) {
-            return;
+    pub(super) fn opened_again(&mut self, result: Result<Proof, OpenError>, effects: &mut dyn Effects) {
+        let Some(unlocking) = &mut self.again.unlocking else { return };
+        if let Some(proof) = unlocking.answered(result) {
+            effects.command(Command::Opened(proof));
+            return self.is_logged_in_again(effects);
         }
-        match result {
-            Ok(()) => self.is_logged_in_again(effects),
-            Err(OpenError::Trouble(trouble)) => self.again.fail(trouble),
-            Err(OpenError::Wrong | OpenError::Slip) => self.again.fail(Trouble::new(
-                "This password logs you in, but does not open your computer: it was changed since. Tell your IT desk; nothing \
-                 is lost while this kiosk is on.",
-                Code::WrongPassword,
-            )),
+        if let Step::Failed(trouble) = &unlocking.step {
+            let trouble = trouble.clone();
+            self.again.fail(trouble);
         }
     }
 
@@ -239,6 +251,12 @@ impl App {
         self.again.word = self.again.word.saturating_sub(1);
         if idle && self.again.busy == Busy::No {
             self.again.password.clear();
+        }
+        if let Some(unlocking) = self.again.unlocking.as_mut().filter(|unlocking| idle && unlocking.asks()) {
+            unlocking.clear();
+            if self.idle >= ABANDONED {
+                self.close_again();
+            }
         }
     }
 }

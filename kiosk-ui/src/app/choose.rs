@@ -1,26 +1,19 @@
 //! Choosing a parcel and having its key.
 
 use super::{
-    App, Dialog,
-    keys::{is_backspace, is_enter, letter},
+    App, Dialog, Step, Unlocking,
+    keys::{is_enter, letter},
 };
-use crate::{
-    effects::{Effects, Unlock},
-    event::OpenError,
-    password::Password,
-    trouble::Trouble,
-};
-use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use crate::{effects::Effects, event::OpenError, password::Password, trouble::Trouble};
+use crossterm::event::{KeyCode, KeyEvent};
 use parcel::{
     id::ParcelId,
+    slot::Proof,
     wire::{
         http::ParcelInfo,
         session::{Command, Phase},
     },
 };
-
-const WRONG: &str = "That does not open it. Try again.";
-const SLIP: &str = "One character of the recovery key is wrong. Compare it with the paper and try again.";
 
 /// How long a list of parcels, or a question about one, waits for somebody, in seconds: then the user went away without
 /// logging out.
@@ -70,48 +63,26 @@ impl List {
     }
 }
 
-/// How far the key is.
-#[derive(Debug)]
-pub enum Step {
-    /// The slot is fetched and opened.
-    Working {
-        /// The number of the attempt.
-        attempt: u64,
-        /// With what the user typed, beyond the log-in password.
-        typed: bool,
-    },
-    /// The log-in password does not open it: an older one, or the recovery key, is asked for.
-    Ask {
-        /// What was typed.
-        typed: Password,
-        /// Why what was typed before did not open it.
-        wrong: Option<&'static str>,
-    },
-    /// It cannot be had.
-    Failed(Trouble),
-    /// `cached` has it and `init` was told.
-    Told,
-}
-
-/// A parcel whose key is being had.
+/// The parcel that was chosen, while its key is being had.
 #[derive(Debug)]
 pub struct Opening {
-    /// The id of the parcel.
-    pub parcel: ParcelId,
     /// Its name.
     pub name: String,
     /// Boot from disk.
     pub cold_boot: bool,
     /// Take the lock from its holder.
     pub break_lock: bool,
-    /// How far it is.
-    pub step: Step,
+    /// Its key.
+    pub unlocking: Unlocking,
 }
 
 impl App {
     /// Seconds until a user who went away is logged out, when there is one.
     pub fn logs_out_in(&self) -> Option<u32> {
-        let busy = self.opening.as_ref().is_some_and(|opening| matches!(opening.step, Step::Working { .. }));
+        let busy = self
+            .opening
+            .as_ref()
+            .is_some_and(|opening| matches!(opening.unlocking.step, Step::Working { .. }));
         let waits = self.phase() == Phase::Choose && self.told.is_none() && !busy;
         waits.then(|| IDLE.saturating_sub(self.idle))
     }
@@ -176,48 +147,21 @@ impl App {
     pub(super) fn start_opening(&mut self, cold_boot: bool, break_lock: bool, effects: &mut dyn Effects) {
         let Some(parcel) = self.list.current() else { return };
         let (id, name) = (parcel.id, parcel.name.clone());
-        let step = match self.kept.as_ref().map(Password::duplicate) {
-            Some(login) => {
-                let attempt = self.next_attempt();
-                effects.open(Unlock { attempt, parcel: id, login: Some(login), typed: None });
-                Step::Working { attempt, typed: false }
-            }
-            None => Step::Ask { typed: Password::new(), wrong: None },
-        };
-        self.opening = Some(Opening { parcel: id, name, cold_boot, break_lock, step });
+        let login = self.kept.as_ref().map(Password::duplicate);
+        let unlocking = Unlocking::start(id, login, &mut self.attempts, effects);
+        self.opening = Some(Opening { name, cold_boot, break_lock, unlocking });
     }
 
     pub(super) fn opening_key(&mut self, key: KeyEvent, effects: &mut dyn Effects) {
         let Some(opening) = &mut self.opening else { return };
-        match &mut opening.step {
-            Step::Told => {}
-            Step::Working { .. } if key.code == KeyCode::Esc => self.opening = None,
-            Step::Working { .. } => {}
+        match &opening.unlocking.step {
+            Step::Working { .. } | Step::Ask { .. } if key.code == KeyCode::Esc => self.opening = None,
+            Step::Ask { .. } => opening.unlocking.key(key, &mut self.attempts, effects),
             Step::Failed(_) if is_enter(key) || key.code == KeyCode::Esc => {
                 self.opening = None;
                 self.ask_for_parcels(effects);
             }
-            Step::Failed(_) => {}
-            Step::Ask { typed, .. } => match key.code {
-                KeyCode::Esc => self.opening = None,
-                _ if is_backspace(key) => typed.pop(),
-                _ if is_enter(key) && typed.is_empty() => {}
-                _ if is_enter(key) => {
-                    let typed = typed.take();
-                    let parcel = opening.parcel;
-                    let attempt = self.next_attempt();
-                    let login = self.kept.as_ref().map(Password::duplicate);
-                    if let Some(opening) = &mut self.opening {
-                        opening.step = Step::Working { attempt, typed: true };
-                    }
-                    effects.open(Unlock { attempt, parcel, login, typed: Some(typed) });
-                }
-                KeyCode::Char('u') if key.modifiers.contains(KeyModifiers::CONTROL) => typed.clear(),
-                KeyCode::Char(c) if key.modifiers.difference(KeyModifiers::SHIFT).is_empty() => {
-                    typed.push(c);
-                }
-                _ => {}
-            },
+            Step::Working { .. } | Step::Failed(_) | Step::Told => {}
         }
     }
 
@@ -225,28 +169,22 @@ impl App {
         &mut self,
         attempt: u64,
         parcel: ParcelId,
-        result: Result<(), OpenError>,
+        result: Result<Proof, OpenError>,
         effects: &mut dyn Effects,
     ) {
-        let Some(opening) = &mut self.opening else { return };
-        let Step::Working { attempt: current, typed } = opening.step else { return };
-        if current != attempt || opening.parcel != parcel {
+        let Some(opening) = self.opening.as_mut().filter(|opening| opening.unlocking.awaits(attempt, parcel))
+        else {
             return;
-        }
-        opening.step = match result {
-            Ok(()) => {
-                let resume = Command::Resume {
-                    parcel,
-                    name: opening.name.clone(),
-                    cold_boot: opening.cold_boot,
-                    break_lock: opening.break_lock,
-                };
-                opening.step = Step::Told;
-                return self.tell(resume, effects);
-            }
-            Err(OpenError::Wrong) => Step::Ask { typed: Password::new(), wrong: typed.then_some(WRONG) },
-            Err(OpenError::Slip) => Step::Ask { typed: Password::new(), wrong: Some(SLIP) },
-            Err(OpenError::Trouble(trouble)) => Step::Failed(trouble),
         };
+        if let Some(proof) = opening.unlocking.answered(result) {
+            let resume = Command::Resume {
+                parcel,
+                name: opening.name.clone(),
+                cold_boot: opening.cold_boot,
+                break_lock: opening.break_lock,
+            };
+            effects.command(Command::Opened(proof));
+            self.tell(resume, effects);
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The choice of the keyboard's layout, and the field that shows a password on request.
 
-use super::{App, Busy, Dialog, Step, View, keys::is_enter};
+use super::{App, Busy, Dialog, View, keys::is_enter};
 use crate::{effects::Effects, glyph::plain, password::Password};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use parcel::wire::session::{Command, KeyboardLayout};
@@ -75,14 +75,15 @@ impl App {
     /// `true` while a password is typed somewhere.
     fn types_password(&self) -> bool {
         match self.dialog {
-            Some(Dialog::LogIn) => self.again.busy == Busy::No,
+            Some(Dialog::LogIn) => match &self.again.unlocking {
+                Some(unlocking) => unlocking.asks(),
+                None => self.again.busy == Busy::No,
+            },
             Some(Dialog::GiveUp) => self.asks_before_giving_up() && self.guard.asking.is_none(),
             Some(_) => false,
             None => match self.view() {
                 View::Login => self.login.busy == Busy::No && !self.powering,
-                View::Opening => {
-                    self.opening.as_ref().is_some_and(|opening| matches!(opening.step, Step::Ask { .. }))
-                }
+                View::Opening => self.opening.as_ref().is_some_and(|opening| opening.unlocking.asks()),
                 View::Locked => self.guard.asking.is_none(),
                 _ => false,
             },

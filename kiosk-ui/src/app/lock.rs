@@ -158,16 +158,16 @@ impl App {
         match key.code {
             _ if guard.asking.is_some() => {}
             _ if is_enter(key) => {
-                let parcel = self.state.as_ref().and_then(|state| state.parcel_id);
-                let Some(parcel) = parcel.filter(|_| self.guard.wait == 0 && !self.guard.password.is_empty())
-                else {
+                if self.guard.wait > 0 || self.guard.password.is_empty() {
                     return;
-                };
+                }
+                let used = self.state.as_ref().and_then(|state| state.parcel_id.zip(state.proof.clone()));
+                let Some((parcel, proof)) = used else { return };
                 let attempt = self.next_attempt();
                 self.guard.asking = Some(attempt);
                 self.guard.gives_up = self.asks_before_giving_up();
                 self.guard.trouble = None;
-                effects.prove(attempt, parcel, self.guard.password.take());
+                effects.prove(attempt, parcel, proof, self.guard.password.take());
             }
             _ if is_backspace(key) => guard.password.pop(),
             KeyCode::Char('u') if key.modifiers.contains(KeyModifiers::CONTROL) => guard.password.clear(),
@@ -204,6 +204,7 @@ impl App {
         }
         if gives_up {
             self.dialog = None;
+            self.pressed = false;
             self.tell(Command::GiveUp, effects);
         }
     }

@@ -11,14 +11,16 @@ mod lock;
 mod login;
 mod session;
 mod state;
+mod unlocking;
 
 pub use again::{Again, LogInIs};
-pub use choose::{List, Opening, Step};
+pub use choose::{List, Opening};
 pub use diagnosis::Page as DiagnosisPage;
 pub use health::low_battery;
 pub use lock::Guard;
 pub use login::{Busy, Field, LoginForm};
 pub use session::MENU;
+pub use unlocking::{Step, Unlocking};
 
 use crate::{
     effects::Effects, event::Event, glyph::Glyphs, guest::Guest, password::Password, trouble::Trouble,
@@ -98,6 +100,8 @@ pub enum Dialog {
     Details,
     /// Give up, losing what is not committed?
     GiveUp,
+    /// The power button was pressed on the way out of a session: why nothing ends by it, and what can be done.
+    Pressed,
     /// The password, to log in again in mid-session.
     LogIn,
     /// The keyboard's layouts; the one that the cursor is on.
@@ -150,6 +154,8 @@ pub struct App {
     kept: Option<Password>,
     /// The notice was read, and a report stands behind it.
     notice_read: bool,
+    /// The power button was pressed on the way out, and that was not answered yet.
+    pressed: bool,
     /// Power was chosen.
     powering: bool,
     /// Seconds since `init` or `cached` was told something that ends this screen.
@@ -193,6 +199,7 @@ impl App {
             caps_lock: false,
             kept: None,
             notice_read: false,
+            pressed: false,
             powering: false,
             told: None,
             stray: 0,
@@ -219,11 +226,6 @@ impl App {
     /// `true` while `init` was told something and has not said yet that it does it.
     pub fn waits_for_init(&self) -> bool {
         self.told.is_some()
-    }
-
-    /// `true` while the log-in password is known here.
-    pub fn knows_password(&self) -> bool {
-        self.kept.is_some()
     }
 
     /// `true` when the screen that is shown fits on the terminal; the guest's always does, but not a form over it.
@@ -293,8 +295,8 @@ impl App {
             }
             Event::Adopted { attempt, result } => self.adopted(attempt, result, effects),
             Event::Parcels { attempt, result } => self.listed(attempt, result),
-            Event::Opened { attempt, result, .. } if self.again.busy == Busy::Adopting(attempt) => {
-                self.opened_again(attempt, result, effects);
+            Event::Opened { attempt, parcel, result } if self.again.awaits(attempt, parcel) => {
+                self.opened_again(result, effects);
             }
             Event::Opened { attempt, parcel, result } => self.opened(attempt, parcel, result, effects),
             Event::Proved { attempt, result } => self.proved(attempt, result, effects),
@@ -315,6 +317,7 @@ impl App {
             Event::Status(status) => self.status = Some(status),
             Event::Quit => self.quit = true,
         }
+        self.answer_press();
     }
 
     fn tick(&mut self, now: u64, effects: &mut dyn Effects) {
@@ -369,9 +372,9 @@ impl App {
             self.login.fail(trouble());
         }
         if let Some(opening) = &mut self.opening
-            && matches!(opening.step, Step::Told)
+            && matches!(opening.unlocking.step, Step::Told)
         {
-            opening.step = Step::Failed(trouble());
+            opening.unlocking.step = Step::Failed(trouble());
         }
     }
 
@@ -420,7 +423,11 @@ impl App {
         let long = match self.dialog {
             Some(dialog) => matches!(
                 dialog,
-                Dialog::Details | Dialog::BreakLock { .. } | Dialog::ColdBoot | Dialog::GiveUp
+                Dialog::Details
+                    | Dialog::BreakLock { .. }
+                    | Dialog::ColdBoot
+                    | Dialog::GiveUp
+                    | Dialog::Pressed
             ),
             None => matches!(self.view(), View::Notice | View::Report | View::Progress),
         };
@@ -467,7 +474,12 @@ impl App {
                 self.tell(Command::GiveUp, effects);
             }
             (Dialog::GiveUp, Some('n')) => self.dialog = None,
-            (Dialog::Details, _) if key.code == KeyCode::Enter => self.dialog = None,
+            // What they open is over the progress, as without this window.
+            (Dialog::Pressed, Some('c' | 'l')) => {
+                self.dialog = None;
+                self.progress_key(key);
+            }
+            (Dialog::Details | Dialog::Pressed, _) if key.code == KeyCode::Enter => self.dialog = None,
             (Dialog::Menu(at), _) => self.menu_key(at, key, effects),
             (Dialog::Kiosk(at), _) => self.kiosk_key(at, key),
             _ => {}

@@ -1,7 +1,7 @@
 //! The session itself: progress in and out, the guest's console, and the menu over it.
 
 use super::{
-    App, Dialog,
+    App, Dialog, View,
     keys::{is_enter, letter},
 };
 use crate::{effects::Effects, input::encode};
@@ -45,6 +45,16 @@ impl App {
             (_, Some('l')) if self.wants_log_in() => self.open_again(),
             (_, Some('d')) => self.dialog = Some(Dialog::Details),
             _ => {}
+        }
+    }
+
+    /// Answers a press of the power button as soon as no window is in the way in which somebody types.
+    pub(super) fn answer_press(&mut self) {
+        let free = matches!(self.dialog, None | Some(Dialog::Details | Dialog::Kiosk(_)));
+        if self.pressed && free && self.view() == View::Progress {
+            self.pressed = false;
+            self.page = 0;
+            self.dialog = Some(Dialog::Pressed);
         }
     }
 

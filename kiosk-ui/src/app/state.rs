@@ -13,6 +13,7 @@ impl App {
             self.page = 0;
         }
         let bad_news = new.notice.is_some();
+        let presses = self.state.as_ref().map_or(new.presses, |state| state.presses);
         if old.is_none() {
             // Whoever made these screens start again has no try more than before.
             self.guard.after(new.failures);
@@ -40,6 +41,7 @@ impl App {
         if bad_news {
             self.told = None;
         }
+        self.pressed |= self.state.as_ref().is_some_and(|state| state.presses > presses);
         match phase {
             Phase::Boot | Phase::Login => {
                 if old != Some(phase) {
@@ -82,6 +84,7 @@ impl App {
         self.again = Again::default();
         self.guard = Guard::default();
         self.guest.clear();
+        self.pressed = false;
     }
 }
 

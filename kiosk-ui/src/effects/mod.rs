@@ -7,7 +7,7 @@ mod unlock;
 pub use real::{Real, now};
 
 use crate::{event::Session, password::Password};
-use parcel::{id::ParcelId, wire::session::Command};
+use parcel::{id::ParcelId, slot::Proof, wire::session::Command};
 use zeroize::Zeroizing;
 
 /// How a parcel's key is looked for.
@@ -34,8 +34,8 @@ pub trait Effects {
     fn parcels(&mut self, attempt: u64);
     /// Opens a parcel's key slot and gives the key to `cached`.
     fn open(&mut self, unlock: Unlock);
-    /// Checks that what was typed, a password or the recovery key, opens the parcel that is in use.
-    fn prove(&mut self, attempt: u64, parcel: ParcelId, typed: Password);
+    /// Checks by this proof that what was typed, a password or the recovery key, opens the parcel that is in use.
+    fn prove(&mut self, attempt: u64, parcel: ParcelId, proof: Proof, typed: Password);
     /// Keeps a connection to the guest's console, or ends it.
     fn console(&mut self, wanted: bool);
     /// Types into the guest.

@@ -11,6 +11,7 @@ use client::{api::Api, proxy::KdcProxy, traffic::Traffic};
 use login::{LoginError, Network, with_password};
 use parcel::{
     id::ParcelId,
+    slot::Proof,
     wire::{
         daemon::{Reply, Request},
         kiosk::Kiosk,
@@ -217,10 +218,10 @@ impl Effects for Real {
         });
     }
 
-    fn prove(&mut self, attempt: u64, parcel: ParcelId, typed: Password) {
-        let (cached, events) = (self.cached.clone(), self.events.clone());
+    fn prove(&mut self, attempt: u64, parcel: ParcelId, proof: Proof, typed: Password) {
+        let events = self.events.clone();
         tokio::spawn(async move {
-            let result = unlock::prove(&cached, parcel, typed).await;
+            let result = unlock::prove(parcel, proof, typed).await;
             drop(events.send(Event::Proved { attempt, result }).await);
         });
     }

@@ -8,7 +8,7 @@ use crate::{event::OpenError, password::Password, trouble::Trouble};
 use parcel::{
     id::ParcelId,
     secret::ParcelKey,
-    slot::{Argon2Cost, BadRecoveryKey, RecoveryKey, Slot, SlotError, Slots},
+    slot::{Argon2Cost, BadRecoveryKey, Proof, RecoveryKey, Slot, SlotError, Slots},
     wire::{
         Code,
         daemon::{Reply, Request},
@@ -21,8 +21,9 @@ use tokio::{sync::Semaphore, task::spawn_blocking};
 static ONE: Semaphore = Semaphore::const_new(1);
 
 /// Opens a slot with the log-in password, else with what was typed; gives the key to `cached`; and when it was not the
-/// log-in password that opened, rewrites the password slot for it, so that next time it does.
-pub async fn open(cached: &Path, unlock: Unlock) -> Result<(), OpenError> {
+/// log-in password that opened, rewrites the password slot for it, so that next time it does. Answers what proves the
+/// password from now on.
+pub async fn open(cached: &Path, unlock: Unlock) -> Result<Proof, OpenError> {
     let Unlock { parcel, login, typed, .. } = unlock;
     let slots = match ask(cached, Request::Slots { parcel }).await {
         Ok(Reply::Slots { slots }) => slots,
@@ -36,29 +37,25 @@ pub async fn open(cached: &Path, unlock: Unlock) -> Result<(), OpenError> {
         Ok(_) => return Err(OpenError::Trouble(unexpected())),
         Err(error) => return Err(OpenError::Trouble((&error).into())),
     }
-    if let Some(slots) = opened.rewritten {
+    if opened.rewritten {
         // The machine opens all the same; next time the old password is asked for again.
-        if let Err(error) = ask(cached, Request::PutSlots { parcel, slots }).await {
+        if let Err(error) = ask(cached, Request::PutSlots { parcel, slots: opened.slots.to_json() }).await {
             tracing::warn!(%error, "the password slot could not be rewritten");
         }
     }
-    Ok(())
+    Ok(Proof::new(opened.slots, &opened.key))
 }
 
-/// Checks that `typed` opens a slot of the parcel that is in use, and that what is in it is the key in use. Works without
-/// the server.
-pub async fn prove(cached: &Path, parcel: ParcelId, typed: Password) -> Result<(), OpenError> {
-    let slots = match ask(cached, Request::Slots { parcel }).await {
-        Ok(Reply::Slots { slots }) => slots,
-        Ok(_) => return Err(OpenError::Trouble(unexpected())),
-        Err(error) => return Err(OpenError::Trouble((&error).into())),
-    };
-    let opened = alone(&ONE, move || unwrap(&slots, &parcel, None, Some(&typed))).await?;
-    match ask(cached, Request::Prove { parcel, key: opened.key.to_hex().into() }).await {
-        Ok(Reply::Ok) => Ok(()),
-        Ok(_) => Err(OpenError::Trouble(unexpected())),
-        Err(error) => Err(OpenError::Trouble((&error).into())),
-    }
+/// Checks that `typed` opens a slot of the parcel that is in use, and that what is in it is the key in use. Asks nobody: it
+/// works when the server is away, and when the client engine is dead.
+pub async fn prove(parcel: ParcelId, proof: Proof, typed: Password) -> Result<(), OpenError> {
+    let checking = alone(&ONE, move || Ok(proof.is_of(&open_with(proof.slots(), &typed, &parcel)?)));
+    checking.await?.then_some(()).ok_or_else(|| {
+        OpenError::Trouble(Trouble::new(
+            "What you typed does not open the computer that runs here, but another key. Suspend it: nothing is lost by that.",
+            Code::OtherKey,
+        ))
+    })
 }
 
 /// Does what takes about a second off the thread that draws, after what was asked for before. It cannot be stopped, so it
@@ -78,7 +75,9 @@ async fn alone<T: Send + 'static>(
 
 struct Opened {
     key: ParcelKey,
-    rewritten: Option<String>,
+    /// With the password slot as it is from now on.
+    slots: Slots,
+    rewritten: bool,
 }
 
 fn unwrap(
@@ -87,20 +86,19 @@ fn unwrap(
     login: Option<&Password>,
     typed: Option<&Password>,
 ) -> Result<Opened, OpenError> {
-    let slots = Slots::from_json(json.as_bytes()).map_err(trouble)?;
+    let mut slots = Slots::from_json(json.as_bytes()).map_err(trouble)?;
     if let Some(login) = login {
         match slots.open_password(login.as_bytes(), parcel) {
-            Ok(key) => return Ok(Opened { key, rewritten: None }),
+            Ok(key) => return Ok(Opened { key, slots, rewritten: false }),
             Err(error) if does_not_open(&error) => {}
             Err(error) => return Err(trouble(error)),
         }
     }
     let key = open_with(&slots, typed.ok_or(OpenError::Wrong)?, parcel)?;
-    let rewritten = match login {
-        Some(login) => Some(rewrite(slots, login, &key, parcel)?),
-        None => None,
-    };
-    Ok(Opened { key, rewritten })
+    if let Some(login) = login {
+        rewrite(&mut slots, login, &key, parcel)?;
+    }
+    Ok(Opened { key, slots, rewritten: login.is_some() })
 }
 
 /// Tries what was typed as an older password, then as the recovery key.
@@ -123,12 +121,7 @@ fn open_with(slots: &Slots, typed: &Password, parcel: &ParcelId) -> Result<Parce
 
 /// Puts the key under the log-in password, at the cost that the slot had, but no less than the usual one: a slot that
 /// somebody made to look cheap must not make guessing this password cheap.
-fn rewrite(
-    mut slots: Slots,
-    login: &Password,
-    key: &ParcelKey,
-    parcel: &ParcelId,
-) -> Result<String, OpenError> {
+fn rewrite(slots: &mut Slots, login: &Password, key: &ParcelKey, parcel: &ParcelId) -> Result<(), OpenError> {
     let cost = slots.slots.iter().find_map(|slot| match slot {
         Slot::Password { cost, .. } => Some(*cost),
         Slot::Recovery { .. } => None,
@@ -141,8 +134,7 @@ fn rewrite(
     });
     let mut salt = [0; 16];
     getrandom::fill(&mut salt).map_err(|_| OpenError::Trouble(broken()))?;
-    slots.set_password(login.as_bytes(), key, parcel, salt, cost).map_err(trouble)?;
-    Ok(slots.to_json())
+    slots.set_password(login.as_bytes(), key, parcel, salt, cost).map_err(trouble)
 }
 
 /// Another password or the recovery key may still open it.
@@ -191,7 +183,7 @@ mod tests {
         let (json, parcel, key, _) = slots();
         let opened = unwrap(&json, &parcel, Some(&typed("old")), None).unwrap();
         assert_eq!(opened.key, key);
-        assert!(opened.rewritten.is_none());
+        assert!(!opened.rewritten);
     }
 
     #[test]
@@ -203,7 +195,8 @@ mod tests {
         for answer in ["old", &recovery, &recovery.to_lowercase().replace('-', " ")] {
             let opened = unwrap(&json, &parcel, Some(&new), Some(&typed(answer))).unwrap();
             assert_eq!(opened.key, key);
-            let rewritten = opened.rewritten.unwrap();
+            assert!(opened.rewritten);
+            let rewritten = opened.slots.to_json();
             let cost =
                 Slots::from_json(rewritten.as_bytes()).unwrap().slots.into_iter().find_map(
                     |slot| match slot {

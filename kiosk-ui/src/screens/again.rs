@@ -1,6 +1,9 @@
 //! The window in which the user logs in again, and the words that lead to it.
 
-use super::kit::{self, Hint};
+use super::{
+    kit::{self, Hint},
+    unlocking,
+};
 use crate::{
     app::{App, Busy, LogInIs},
     glyph::plain,
@@ -26,6 +29,16 @@ pub(super) fn draw(app: &App, frame: &mut Frame) {
     let inside = kit::panel(frame, at, "Log in again");
     let (inside, keys) = kit::cut_bottom(inside, 1);
     let who = app.may_log_in_again().map_or("", |login| &login.principal);
+    if let Some(unlocking) = &app.again.unlocking {
+        let (_, inside) = kit::cut_top(inside, 1);
+        unlocking::draw(app, unlocking, "you logged in here", true, frame, inside);
+        let hints: &[Hint] = match (unlocking.asks(), unlocking.is_blank()) {
+            (true, true) => &[("Enter", "Open"), ("Esc", "Back")],
+            (true, false) => &[("Enter", "Open"), ("Esc", "Clear")],
+            _ => &[],
+        };
+        return kit::line(frame, keys, 0, kit::hints(hints));
+    }
     let (user, realm) = who.rsplit_once('@').unwrap_or((who, ""));
     kit::line(frame, inside, 1, kit::pair("Realm", format!(" {}", plain(realm, 48))));
     kit::line(frame, inside, 2, kit::pair("User", format!(" {}", plain(user, 48))));

@@ -2,7 +2,7 @@
 
 use super::{again, keyboard, kit, list, notice, phase_name, progress};
 use crate::{
-    app::{App, Dialog, MENU},
+    app::{App, Dialog, LogInIs, MENU},
     glyph::plain,
     text,
 };
@@ -22,6 +22,7 @@ pub(super) fn draw(app: &App, dialog: Dialog, frame: &mut Frame) {
         Dialog::Details => ("Details", 72, details(app, frame.area().height)),
         Dialog::GiveUp if app.asks_before_giving_up() => return super::proof::give_up(app, frame),
         Dialog::GiveUp => ("Give up?", 66, give_up()),
+        Dialog::Pressed => ("The power button was pressed", 66, pressed(app)),
         Dialog::LogIn => return again::draw(app, frame),
         Dialog::Keyboard(at) => return keyboard::draw(app, at, frame),
         Dialog::Kiosk(at) => ("This kiosk", 72, unusual(app, at)),
@@ -126,6 +127,40 @@ fn menu(app: &App, at: usize) -> Vec<Line<'static>> {
 fn give_up() -> Vec<Line<'static>> {
     let loss = "Nothing is lost: your computer stays as it was last suspended, and this kiosk is wiped.";
     vec![Line::raw(loss), Line::raw(""), choice("Y", "Yes, give up"), choice("N", "No, continue")]
+}
+
+/// Why the power button ends nothing now. What is waited for comes first: it is what the user can do something about.
+fn pressed(app: &App) -> Vec<Line<'static>> {
+    let Some(state) = &app.state else { return Vec::new() };
+    let mut lines = Vec::new();
+    if app.can_give_up() {
+        lines.push(Line::raw(
+            "This kiosk stays on until your work is saved and sent home. Then it wipes itself.",
+        ));
+    } else {
+        lines.push(Line::raw("This kiosk stays on until this session has ended. Then it wipes itself."));
+    }
+    lines.push(Line::raw(""));
+    match app.log_in_is() {
+        LogInIs::Over => lines.extend(again::over(state.waiting.as_ref())),
+        _ => match &state.waiting {
+            Some(waiting) => lines.extend(progress::waiting_lines(waiting)),
+            None => lines.push(Line::raw(plain(&state.doing, 200))),
+        },
+    }
+    lines.push(Line::raw(""));
+    if app.can_give_up() {
+        let held = "Do not hold the button down: that cuts the power, and your work is lost.";
+        lines.extend([Line::styled(held, kit::BAD), Line::raw("")]);
+    }
+    if app.wants_log_in() {
+        lines.push(choice("L", "Log in again"));
+    }
+    if app.can_give_up() {
+        lines.push(choice("C", "Give your work up: asks for your password first"));
+    }
+    lines.push(choice("Esc", "Wait"));
+    lines
 }
 
 /// The sentences from `at` on: as many as the window has room for, which are two on the smallest screen.

@@ -1,6 +1,9 @@
 //! The user's parcels, and the having of one's key.
 
-use super::kit::{self, Hint};
+use super::{
+    kit::{self, Hint},
+    unlocking,
+};
 use crate::{
     app::{App, Opening, Step},
     glyph::{name, plain},
@@ -171,7 +174,7 @@ fn needs(tag: &Tag) -> Vec<Line<'static>> {
 }
 
 pub(super) fn opening_keys(app: &App) -> Vec<Hint> {
-    match app.opening.as_ref().map(|opening| &opening.step) {
+    match app.opening.as_ref().map(|opening| &opening.unlocking.step) {
         Some(Step::Working { .. }) => vec![("Esc", "Back to the list")],
         Some(Step::Ask { .. }) => vec![("Enter", "Open"), ("Esc", "Back to the list")],
         Some(Step::Failed(_)) => vec![("Enter", "Back to the list")],
@@ -180,37 +183,9 @@ pub(super) fn opening_keys(app: &App) -> Vec<Hint> {
 }
 
 pub(super) fn opening(app: &App, frame: &mut Frame, area: Rect) {
-    let Some(Opening { name, step, .. }) = &app.opening else { return };
+    let Some(Opening { name, unlocking, .. }) = &app.opening else { return };
     let at = kit::centred(area, 66, 14);
     let inside = kit::panel(frame, at, &format!("Opening {}", plain(name, 40)));
     let (_, inside) = kit::cut_top(inside, 1);
-    match step {
-        Step::Working { .. } => {
-            let words = format!("Opening it with your password  {}", kit::spinner(app.now));
-            kit::text(frame, inside, vec![Line::styled(words, kit::STRONG)]);
-        }
-        Step::Told => {
-            let words = format!("It is open. Preparing this kiosk  {}", kit::spinner(app.now));
-            kit::text(frame, inside, vec![Line::styled(words, kit::STRONG)]);
-        }
-        Step::Failed(trouble) => kit::text(frame, inside, kit::trouble(trouble)),
-        Step::Ask { typed, wrong } => {
-            let lines = if app.knows_password() {
-                vec![
-                    Line::raw(
-                        "Your log-in password does not open this computer. Was it changed since you suspended it?",
-                    ),
-                    Line::raw("Type the password you had then, or the recovery key."),
-                ]
-            } else {
-                vec![Line::raw("Type the password that you log in with, or the recovery key.")]
-            };
-            kit::text(frame, inside, lines);
-            let (_, lower) = kit::cut_top(inside, 5);
-            kit::field(frame, lower, 0, "Password", &app.masked(typed), app.dialog.is_none());
-            kit::line(frame, lower, 1, kit::below_password(app.caps_lock, app.shows_password()));
-            let (_, lower) = kit::cut_top(lower, 2);
-            kit::text(frame, lower, wrong.map(|words| Line::styled(words, kit::BAD)).into_iter().collect());
-        }
-    }
+    unlocking::draw(app, unlocking, "you suspended it", app.dialog.is_none(), frame, inside);
 }

@@ -12,6 +12,7 @@ mod progress;
 pub mod proof;
 mod report;
 mod run;
+mod unlocking;
 
 use crate::{
     app::{App, Dialog, LogInIs, View, low_battery},

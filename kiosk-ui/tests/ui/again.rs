@@ -9,10 +9,13 @@ use kiosk_ui::{
     event::{Event, OpenError, Session},
     trouble::{Trouble, of_login},
 };
-use parcel::wire::{
-    Code, Progress, WireError,
-    daemon::Waiting,
-    session::{Command, Login, Phase, State},
+use parcel::{
+    slot::Proof,
+    wire::{
+        Code, Progress, WireError,
+        daemon::Waiting,
+        session::{Command, Login, Phase, State},
+    },
 };
 
 /// As `cached` says that the server does not take the token any more.
@@ -161,7 +164,7 @@ fn whoever_logs_in_again_goes_on_and_the_guest_learns_nothing() {
 }
 
 /// As `init` says that the engine was restarted.
-fn restarted() -> State {
+pub fn restarted() -> State {
     let waiting = Waiting {
         pieces: 1,
         seconds: 0,
@@ -180,6 +183,22 @@ fn restarted() -> State {
     }
 }
 
+/// The user's log-in is taken, and the key slot is tried with its password.
+fn logs_in_and_opens(desk: &mut Desk) -> u64 {
+    desk.keys(&format!("{PASSWORD}\r"));
+    accept(desk);
+    let (attempt, parcel) = (desk.last_attempt(), parcels()[0].id);
+    let open = Did::Open { attempt, parcel, login: Some(PASSWORD.into()), typed: None };
+    let did = desk.did();
+    assert_eq!(did.last(), Some(&open), "{did:?}");
+    assert!(!did.contains(&command(Command::LoggedIn(renewed()))), "the key is not there yet");
+    attempt
+}
+
+fn opens(desk: &mut Desk, attempt: u64, result: Result<Proof, OpenError>) {
+    desk.event(Event::Opened { attempt, parcel: parcels()[0].id, result });
+}
+
 #[test]
 fn after_a_restart_of_the_engine_the_password_opens_the_computer_too() {
     let mut desk = Desk::new();
@@ -188,27 +207,17 @@ fn after_a_restart_of_the_engine_the_password_opens_the_computer_too() {
     desk.keys("l");
     check("again-restarted-window", &desk);
     desk.did();
-    for (opened, tells) in [
-        (Err(OpenError::Wrong), Some("wrong-password")),
-        (
-            Err(OpenError::Trouble(Trouble::new("It does not answer.", Code::CacheService))),
-            Some("cache-service"),
-        ),
-        (Ok(()), None),
-    ] {
-        desk.keys(&format!("{PASSWORD}\r"));
-        accept(&mut desk);
-        let (attempt, parcel) = (desk.last_attempt(), parcels()[0].id);
-        let open = Did::Open { attempt, parcel, login: Some(PASSWORD.into()), typed: None };
-        let did = desk.did();
-        assert!(did.contains(&open), "{did:?}");
-        let told = |did: &[Did]| did.contains(&command(Command::LoggedIn(renewed())));
-        assert!(!told(&did), "the key is not there yet");
-        desk.event(Event::Opened { attempt, parcel, result: opened });
-        assert_eq!(told(&desk.did()), tells.is_none());
-        assert!(tells.is_none_or(|code| desk.text().contains(code)), "{}", desk.text());
-    }
-    assert_eq!(desk.app.dialog, None);
+    let attempt = logs_in_and_opens(&mut desk);
+    let away = Trouble::new("It does not answer.", Code::CacheService);
+    opens(&mut desk, attempt, Err(OpenError::Trouble(away)));
+    assert!(desk.text().contains("cache-service"), "{}", desk.text());
+    assert_eq!(desk.did(), []);
+    let attempt = logs_in_and_opens(&mut desk);
+    opens(&mut desk, attempt + 1, Ok(proof()));
+    assert_eq!(desk.did(), [], "an answer to something else");
+    opens(&mut desk, attempt, Ok(proof()));
+    let both = [Command::Opened(proof()), Command::LoggedIn(renewed())].map(command);
+    assert_eq!((desk.did(), desk.app.dialog), (both.to_vec(), None));
     // While nothing is said of a restart, a log-in opens nothing.
     let mut desk = Desk::new();
     desk.state(stuck(suspending()));
@@ -216,6 +225,78 @@ fn after_a_restart_of_the_engine_the_password_opens_the_computer_too() {
     desk.keys(&format!("{PASSWORD}\r"));
     accept(&mut desk);
     assert!(!desk.did().iter().any(|did| matches!(did, Did::Open { .. })));
+}
+
+/// The slot opens by the password from before: it is asked for as at any log-in.
+#[test]
+fn after_a_restart_of_the_engine_a_password_that_was_changed_meanwhile_costs_one_question() {
+    let mut desk = Desk::new();
+    desk.state(restarted());
+    desk.keys("l");
+    let attempt = logs_in_and_opens(&mut desk);
+    opens(&mut desk, attempt, Err(OpenError::Wrong));
+    check("again-restarted-ask", &desk);
+    // Nothing is tried without an answer.
+    desk.keys("\r");
+    assert_eq!(desk.did(), []);
+    for (answer, result, says) in [
+        ("not it", Err(OpenError::Wrong), Some("That does not open it. Try again.")),
+        ("a recovery key", Err(OpenError::Slip), Some("One character of the recovery key is wrong.")),
+        ("the old one", Ok(proof()), None),
+    ] {
+        desk.keys(&format!("{answer}\r"));
+        let (attempt, parcel) = (desk.last_attempt(), parcels()[0].id);
+        let (login, typed) = (Some(PASSWORD.to_owned()), Some(answer.to_owned()));
+        assert_eq!(desk.did(), [Did::Open { attempt, parcel, login, typed }]);
+        desk.keys("typed meanwhile\r\x1b");
+        assert_eq!(desk.did(), []);
+        opens(&mut desk, attempt, result);
+        let told = [Command::Opened(proof()), Command::LoggedIn(renewed())].map(command);
+        assert_eq!(desk.did(), if says.is_some() { vec![] } else { told.to_vec() });
+        assert!(says.is_none_or(|words| desk.text().contains(words)), "{}", desk.text());
+        if answer == "not it" {
+            check("again-restarted-ask-again", &desk);
+        }
+    }
+    assert_eq!(desk.app.dialog, None);
+}
+
+#[test]
+fn the_question_for_the_password_before_is_left_like_any_window_and_not_forever_open() {
+    let asked = || {
+        let mut desk = Desk::new();
+        desk.state(restarted());
+        desk.keys("l");
+        let attempt = logs_in_and_opens(&mut desk);
+        opens(&mut desk, attempt, Err(OpenError::Wrong));
+        desk
+    };
+    let mut desk = asked();
+    desk.keys("abc\x1b");
+    assert_eq!(desk.app.dialog, Some(Dialog::LogIn));
+    desk.keys("\x1b");
+    assert_eq!((desk.app.dialog, desk.did()), (None, vec![]));
+    // Work can be given up all the same, and saved by another try.
+    desk.keys("c");
+    assert!(desk.app.asks_before_giving_up());
+    desk.keys("\x1b");
+    desk.keys("l");
+    logs_in_and_opens(&mut desk);
+    // What somebody typed who went to look for the recovery key is forgotten, and after a while the log-in's password too.
+    let mut desk = asked();
+    desk.keys("abc");
+    desk.wait(120);
+    assert!(desk.app.again.unlocking.as_ref().is_some_and(|unlocking| unlocking.is_blank()));
+    desk.wait(479);
+    assert_eq!(desk.app.dialog, Some(Dialog::LogIn));
+    desk.wait(1);
+    assert!(desk.app.dialog.is_none() && desk.app.again.unlocking.is_none());
+    let mut desk = Desk::sized(60, 18);
+    desk.state(restarted());
+    desk.keys("l");
+    let attempt = logs_in_and_opens(&mut desk);
+    opens(&mut desk, attempt, Err(OpenError::Slip));
+    check("small-again-restarted-ask", &desk);
 }
 
 #[test]

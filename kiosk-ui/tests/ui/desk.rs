@@ -13,6 +13,8 @@ use kiosk_ui::{
 };
 use parcel::{
     id::{BootId, Epoch, Generation, ParcelId, StoreId, Version},
+    secret::ParcelKey,
+    slot::{Proof, Slots},
     tag::{CpuTag, Miss, Tag, Wishes},
     wire::{
         hold::{ClaimTag, StoreIdentity},
@@ -80,7 +82,7 @@ impl Effects for Fake {
             typed: text(unlock.typed),
         });
     }
-    fn prove(&mut self, attempt: u64, parcel: ParcelId, typed: Password) {
+    fn prove(&mut self, attempt: u64, parcel: ParcelId, _: Proof, typed: Password) {
         self.0.push(Did::Prove(attempt, parcel, typed.as_str().to_owned()));
     }
     fn console(&mut self, wanted: bool) {
@@ -178,6 +180,7 @@ impl Desk {
     pub fn opened(&mut self, parcel: ParcelId, result: Result<(), OpenError>) {
         let attempt = self.last_attempt();
         self.did();
+        let result = result.map(|()| proof());
         self.event(Event::Opened { attempt, parcel, result });
     }
 
@@ -254,6 +257,11 @@ fn is_console(color: Color) -> bool {
     !matches!(color, Color::Reset | Color::Rgb(..) | Color::Indexed(_))
 }
 
+/// What proves a password in every session here.
+pub fn proof() -> Proof {
+    Proof::new(Slots::default(), &ParcelKey::from_bytes([0x5a; 32]))
+}
+
 /// Who logged in, for an hour.
 pub fn login() -> Login {
     Login { principal: "shanta@WAYSTATION.TEST".into(), ends: NOW + 3600, began: NOW }
@@ -306,8 +314,10 @@ pub fn state(phase: Phase) -> State {
         login: (phase >= Phase::Choose).then(login),
         parcel: None,
         parcel_id: (phase > Phase::Choose).then_some(ParcelId([7; 16])),
+        proof: (phase > Phase::Choose).then(proof),
         locked: false,
         failures: 0,
+        presses: 0,
         notice: None,
         wishes_missed: Vec::new(),
         waiting: None,

@@ -14,8 +14,9 @@ use parcel::{
     },
 };
 
-fn resume(parcel: ParcelId, name: &str, cold_boot: bool, break_lock: bool) -> Did {
-    command(Command::Resume { parcel, name: name.into(), cold_boot, break_lock })
+fn resume(parcel: ParcelId, name: &str, cold_boot: bool, break_lock: bool) -> [Did; 2] {
+    let resume = Command::Resume { parcel, name: name.into(), cold_boot, break_lock };
+    [Command::Opened(proof()), resume].map(command)
 }
 
 #[test]
@@ -39,7 +40,7 @@ fn the_whole_path() {
     let login = Some(PASSWORD.to_owned());
     assert_eq!(desk.world.0, [Did::Open { attempt: 3, parcel, login, typed: None }]);
     desk.opened(parcel, Ok(()));
-    assert_eq!(desk.did(), [resume(parcel, "desk", false, false)]);
+    assert_eq!(desk.did(), resume(parcel, "desk", false, false));
 
     for phase in [Phase::Check, Phase::Lock, Phase::Open, Phase::Restore] {
         desk.state(State { parcel: Some("desk".into()), ..state(phase) });
@@ -163,7 +164,7 @@ fn a_changed_password_costs_one_question() {
     assert!(desk.text().contains("That does not open it"));
     desk.keys("older\r");
     desk.opened(parcel, Ok(()));
-    assert_eq!(desk.did(), [resume(parcel, "desk", false, false)]);
+    assert_eq!(desk.did(), resume(parcel, "desk", false, false));
 }
 
 #[test]
@@ -187,7 +188,7 @@ fn a_cold_boot_and_a_broken_lock_are_confirmed() {
     assert_eq!(desk.did(), [], "a key that repeats itself confirms nothing");
     desk.keys("y");
     desk.opened(list[0].id, Ok(()));
-    assert_eq!(desk.did(), [resume(list[0].id, "desk", true, false)]);
+    assert_eq!(desk.did(), resume(list[0].id, "desk", true, false));
 
     let mut desk = Desk::at_list();
     desk.did();
@@ -197,7 +198,7 @@ fn a_cold_boot_and_a_broken_lock_are_confirmed() {
     assert_eq!(desk.did(), [], "Enter alone breaks no lock");
     desk.keys("b");
     desk.opened(list[1].id, Ok(()));
-    assert_eq!(desk.did(), [resume(list[1].id, "travel", false, true)]);
+    assert_eq!(desk.did(), resume(list[1].id, "travel", false, true));
 
     // What that costs is said, too.
     let mut desk = Desk::at_list();
@@ -205,13 +206,13 @@ fn a_cold_boot_and_a_broken_lock_are_confirmed() {
     assert!(desk.text().contains("what they did not save is lost"), "{}", desk.text());
     desk.keys("b");
     desk.opened(list[1].id, Ok(()));
-    assert_eq!(desk.did(), [resume(list[1].id, "travel", true, true)]);
+    assert_eq!(desk.did(), resume(list[1].id, "travel", true, true));
 
     // What was never started has no memory to lose.
     let mut desk = Desk::at_list();
     desk.keys("jjc");
     desk.opened(list[2].id, Ok(()));
-    assert_eq!(desk.did(), [resume(list[2].id, "new machine", false, false)]);
+    assert_eq!(desk.did(), resume(list[2].id, "new machine", false, false));
 }
 
 #[test]

@@ -152,7 +152,7 @@ impl Kiosk {
         self.wait_until("blank screen", |text| text.trim().is_empty());
     }
 
-    fn wait_until(&self, what: &str, holds: impl Fn(&str) -> bool) {
+    pub fn wait_until(&self, what: &str, holds: impl Fn(&str) -> bool) {
         let (seen, changed) = &*self.seen;
         let seen = seen.lock().expect("no panic");
         let (seen, late) = changed

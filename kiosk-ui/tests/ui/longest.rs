@@ -169,6 +169,14 @@ fn every_code_is_read_to_its_end_wherever_it_shows() {
             if !all.contains("Your log-in has run out") {
                 says(&all, &error.message, &about);
             }
+            let sending =
+                State { presses: 1, phase: Phase::Commit, ..desk.app.state.clone().expect("a state") };
+            let mut pressed = sized(size, State { presses: 0, ..sending.clone() });
+            pressed.state(sending);
+            let all = read(&mut pressed, Some("The power button was pressed"));
+            for words in [&of(*code), "Do not hold the button down", "Give your work up", "Wait"] {
+                says(&all, words, &about);
+            }
             desk.keys("d");
             desk.event(Event::Status(Status { bytes_in: 1 << 50, bytes_out: 1 << 50, ..Status::default() }));
             says(&read(&mut desk, Some("Details")), &error.message, &about);

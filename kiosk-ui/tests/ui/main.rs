@@ -4,6 +4,7 @@
 mod again;
 mod desk;
 mod diagnosis;
+mod engine_dead;
 mod flow;
 mod kerberos;
 mod keyboard;
@@ -11,6 +12,7 @@ mod kiosk;
 mod lock;
 mod longest;
 mod peers;
+mod pressed;
 mod pty;
 mod random;
 mod realm;

@@ -9,7 +9,7 @@ use crate::{
 use parcel::{
     id::ParcelId,
     secret::ParcelKey,
-    slot::{Argon2Cost, Slots},
+    slot::{Argon2Cost, Proof, Slots},
     wire::{
         daemon::{Reply, Request, Status},
         session::{Command, Phase, State},
@@ -55,6 +55,8 @@ fn a_session_from_the_list_to_the_report() {
     kiosk.wait_for("That does not open it");
     kiosk.keys(&format!("{PASSWORD}\r"));
     let parcel = parcels()[0].id;
+    let slots = Slots::from_json(slots(&parcel, PASSWORD).as_bytes()).expect("slots");
+    assert_eq!(init.next(), Command::Opened(Proof::new(slots, &ParcelKey::from_bytes(KEY))));
     assert_eq!(
         init.next(),
         Command::Resume { parcel, name: "desk".into(), cold_boot: false, break_lock: false }

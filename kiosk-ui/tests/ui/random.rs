@@ -167,13 +167,14 @@ prop_compose! {
         report in option::weighted(0.2, wipe_report()),
         (console, clock_behind, image) in (any::<bool>(), any::<bool>(), words()),
         timeline in prop::collection::vec(record(), 0..30),
-        (locked, keyed, health) in (any::<bool>(), keyboard_of(), health()),
+        (locked, keyed, health, presses) in (any::<bool>(), keyboard_of(), health(), 0u32..4),
     ) -> State {
         State {
             kiosk, phase, doing, progress, network, network_detail, login, parcel, notice, wishes_missed, waiting, report,
             keyboard: keyed,
             health, console, timeline, clock_behind, image,
             parcel_id: Some(ParcelId([7; 16])), locked, failures: 0,
+            proof: Some(proof()), presses,
         }
     }
 }
@@ -292,8 +293,11 @@ fn take(desk: &mut Desk, step: Step) {
                 result: if good { Ok(session()) } else { Err(trouble()) },
             });
             desk.event(Event::Adopted { attempt, result: if good { Ok(()) } else { Err(trouble()) } });
-            if let Some(parcel) = desk.app.opening.as_ref().map(|opening| opening.parcel) {
-                let result = if good { Ok(()) } else { Err(OpenError::Wrong) };
+            let chosen = desk.app.opening.as_ref().map(|opening| &opening.unlocking);
+            if let Some(parcel) =
+                chosen.or(desk.app.again.unlocking.as_ref()).map(|unlocking| unlocking.parcel)
+            {
+                let result = if good { Ok(proof()) } else { Err(OpenError::Wrong) };
                 desk.event(Event::Opened { attempt, parcel, result });
             }
         }

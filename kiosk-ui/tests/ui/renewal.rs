@@ -36,13 +36,13 @@ use std::{
 use tokio::runtime::Runtime;
 
 /// A parcel server with its store in a folder.
-struct Server {
+pub struct Server {
     config: PathBuf,
     runtime: Option<Runtime>,
 }
 
 impl Server {
-    fn start(dir: &Path, port: u16, keytab: &Path) -> Self {
+    pub fn start(dir: &Path, port: u16, keytab: &Path) -> Self {
         fs::create_dir_all(dir).expect("a folder");
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
         fs::write(dir.join("cert.pem"), made.cert.pem()).expect("the certificate");
@@ -77,7 +77,7 @@ impl Server {
         self.up();
     }
 
-    fn ca(&self) -> PathBuf {
+    pub fn ca(&self) -> PathBuf {
         self.config.with_file_name("cert.pem")
     }
 }
@@ -95,6 +95,35 @@ fn inventory() -> Inventory {
         sound: false,
         kbit_per_s: None,
     }
+}
+
+/// Makes a parcel of this user; it is locked.
+pub async fn create(api: &Api, parcel: ParcelId, login: &Login) -> Hold {
+    let create = CreateParcel {
+        id: parcel,
+        name: "desk".into(),
+        owner: login.principal.clone(),
+        kiosk: "office".into(),
+        boot: BootId([1; 16]),
+        claim: Claim::from_bytes([1; 16]),
+        rescues: None,
+    };
+    let made = api.create(&create).await.expect("a parcel");
+    Hold { store: made.store, epoch: made.epoch, claim: create.claim }
+}
+
+/// A client engine on the sockets of `dir`, and what it asks the server by.
+pub fn engine(dir: &Path, port: u16, ca: &Path) -> (Runtime, Api, PathBuf) {
+    let traffic = Arc::new(Traffic::default());
+    let api = Api::new(&format!("https://localhost:{port}"), ca, traffic.clone()).expect("a client");
+    let cache = dir.join("cache");
+    fs::create_dir_all(&cache).expect("a folder");
+    let settings = Settings::sized(dir.into(), cache, 1);
+    let daemon = Daemon::new(settings, api.clone(), Board::new(traffic)).expect("a daemon");
+    let socket = daemon.sockets().control.clone();
+    let engine = Runtime::new().expect("a runtime");
+    engine.spawn(run(daemon));
+    (engine, api, socket)
 }
 
 /// Unlocks as `init` does: it asks once and waits.
@@ -115,7 +144,7 @@ fn waits(client: &mut Client) -> Waiting {
 }
 
 /// The next log-in that `init` is told of.
-fn logged_in(init: &Init) -> Login {
+pub fn logged_in(init: &Init) -> Login {
     loop {
         match init.next() {
             Command::LoggedIn(login) => return login,
@@ -134,17 +163,7 @@ fn what_waits_goes_on_after_the_same_user_has_logged_in_again() {
     let mut server = Server::start(&dir.path().join("server"), port, &realm.keytab());
     let ca = fs::read_to_string(server.ca()).expect("the CA");
 
-    let traffic = Arc::new(Traffic::default());
-    let api =
-        Api::new(&format!("https://localhost:{port}"), &server.ca(), traffic.clone()).expect("a client");
-    let cache = dir.path().join("cache");
-    fs::create_dir(&cache).expect("a folder");
-    let settings = Settings::sized(dir.path().into(), cache, 1);
-    let daemon = Daemon::new(settings, api.clone(), Board::new(traffic)).expect("a daemon");
-    let socket = daemon.sockets().control.clone();
-    let engine = Runtime::new().expect("a runtime");
-    engine.spawn(run(daemon));
-
+    let (engine, api, socket) = engine(dir.path(), port, &server.ca());
     let world = World { kdc: realm.port, server: port, ca: Some(&ca) };
     let init = Init::listen(dir.path());
     let mut kiosk = Kiosk::start(dir.path(), world, Some((80, 25)));
@@ -156,17 +175,7 @@ fn what_waits_goes_on_after_the_same_user_has_logged_in_again() {
 
     // A parcel of this user, which this kiosk holds.
     let parcel = ParcelId([9; 16]);
-    let create = CreateParcel {
-        id: parcel,
-        name: "desk".into(),
-        owner: first.principal.clone(),
-        kiosk: "office".into(),
-        boot: BootId([1; 16]),
-        claim: Claim::from_bytes([1; 16]),
-        rescues: None,
-    };
-    let made = engine.block_on(api.create(&create)).expect("a parcel");
-    let hold = Hold { store: made.store, epoch: made.epoch, claim: create.claim };
+    let hold = engine.block_on(create(&api, parcel, &first));
     engine.block_on(api.unlock(&parcel, &hold)).expect("it is free");
     let mut client = Client::connect(&socket).expect("cached listens");
     let lock = Request::Lock {

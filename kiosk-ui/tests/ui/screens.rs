@@ -2,7 +2,7 @@
 //!
 //! `UPDATE_SCREENS=1 cargo test -p kiosk-ui --test ui screens` writes both anew: look at the difference before you commit it.
 
-use crate::{again::again, desk::*};
+use crate::{again::again, desk::*, pressed::answers};
 use client::api::ApiError;
 use kiosk_ui::{
     event::{Event, OpenError},
@@ -526,9 +526,19 @@ fn the_documentation_shows_these_screens() {
     const OPEN: &str = "<!-- screen: ";
     if updating() {
         // Every picture, before it is copied.
-        for write in
-            [starting, login, login_that_fails, list, opening, hardware, resuming, run, suspending, again]
-        {
+        for write in [
+            starting,
+            login,
+            login_that_fails,
+            list,
+            opening,
+            hardware,
+            resuming,
+            run,
+            suspending,
+            again,
+            answers,
+        ] {
             write();
         }
         what_happened();

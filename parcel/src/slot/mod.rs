@@ -6,8 +6,10 @@
 //! What is stored is JSON; the server keeps it without being able to open it, and hands it to the owner. It is untrusted
 //! when it comes back: costs are bounded, unknown fields and formats are refused.
 
+mod proof;
 mod recovery;
 
+pub use proof::Proof;
 pub use recovery::{BadRecoveryKey, RecoveryKey};
 
 use crate::{envelope, id::ParcelId, parse::hex_exact, secret::ParcelKey};

@@ -24,8 +24,7 @@ pub enum Request {
     },
     /// The user's parcels. Answer: [`Reply::Parcels`].
     Parcels,
-    /// A parcel's key slots. Answer: [`Reply::Slots`]. Once the parcel's key is here, the slots are those that it came
-    /// from: they need no server.
+    /// A parcel's key slots, from the server. Answer: [`Reply::Slots`].
     Slots {
         /// The id of the parcel.
         parcel: ParcelId,
@@ -39,13 +38,6 @@ pub enum Request {
     },
     /// From `kiosk-ui`: the parcel key, opened from a slot.
     Key {
-        /// The id of the parcel.
-        parcel: ParcelId,
-        /// 64 hexadecimal digits.
-        key: SecretText,
-    },
-    /// From `kiosk-ui`: is this the key of the parcel that is in use? Answer: [`Reply::Ok`], or the error `other-key`.
-    Prove {
         /// The id of the parcel.
         parcel: ParcelId,
         /// 64 hexadecimal digits.

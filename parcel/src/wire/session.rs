@@ -4,7 +4,7 @@
 //! all. `kiosk-ui` sends [`Command`] lines, which have no replies: what they do shows in the state.
 
 use super::{Progress, WireError, daemon::Waiting, health::Health};
-use crate::{id::ParcelId, tag::Miss};
+use crate::{id::ParcelId, slot::Proof, tag::Miss};
 use serde::{Deserialize, Serialize};
 
 /// The phases of a session, in order.
@@ -97,12 +97,19 @@ pub struct State {
     /// Its id; from the choice to the wipe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parcel_id: Option<ParcelId>,
+    /// What shows that a password opens it, as [`Command::Opened`] said; likewise. It is kept here so that neither a dead
+    /// engine nor screens that start again need the server for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<Proof>,
     /// The screen is locked: nothing of the guest is shown and no key reaches it until [`Command::Unlocked`].
     #[serde(default)]
     pub locked: bool,
     /// Passwords that were wrong at the screen's lock since one was right: screens that start again make the next try wait.
     #[serde(default)]
     pub failures: u32,
+    /// How often the power button was pressed on the way out of this session, where it ends nothing: the screens say why.
+    #[serde(default)]
+    pub presses: u32,
     /// Something went wrong and the session walked back to login: shown until dismissed.
     pub notice: Option<WireError>,
     /// Wishes the kiosk does not meet.
@@ -132,7 +139,9 @@ pub struct State {
 pub enum Command {
     /// A user logged in, or the same one again in mid-session; `cached` has the token.
     LoggedIn(Login),
-    /// Resume this parcel; `cached` has its key.
+    /// A key slot of the parcel was opened, and `cached` has the key; this is what proves a password until the session ends.
+    Opened(Proof),
+    /// Resume this parcel, after [`Command::Opened`].
     Resume {
         /// The id of the parcel.
         parcel: ParcelId,

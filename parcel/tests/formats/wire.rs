@@ -3,6 +3,7 @@
 use crate::sample;
 use parcel::{
     id::{BootId, Epoch, Generation, RecordHash, StoreId, Version},
+    slot::{Proof, Slots},
     tag::Miss,
     wire::{
         Code, MAX_LINE, Progress, WireError,
@@ -167,6 +168,10 @@ fn health() -> parcel::wire::health::Health {
     }
 }
 
+fn proof() -> Proof {
+    Proof::new(Slots::default(), &sample::parcel_key())
+}
+
 fn state() -> State {
     use Phase::{Login, *};
     State {
@@ -180,8 +185,10 @@ fn state() -> State {
         login: Some(login()),
         parcel: Some("desktop".to_owned()),
         parcel_id: Some(sample::parcel_id()),
+        proof: Some(proof()),
         locked: true,
         failures: 3,
+        presses: 2,
         notice: Some(error()),
         wishes_missed: misses(),
         waiting: Some(waiting()),
@@ -216,7 +223,6 @@ fn local() -> Vec<Message> {
             Slots { parcel },
             PutSlots { parcel, slots: "{\"format\":1}\n".to_owned() },
             Key { parcel, key },
-            Prove { parcel, key: sample::parcel_key().to_hex().into() },
             Lock { parcel, kiosk, boot: BootId([2; 16]), inventory, break_lock: true, cold_boot: true },
             Open { parcel, policy: Policy::Baseline, cold_boot: true, memory_mib: Some(512) },
             Commit,
@@ -277,6 +283,7 @@ fn local() -> Vec<Message> {
         use Command::*;
         [
             LoggedIn(login()),
+            Opened(proof()),
             Resume { parcel, name: "desktop".to_owned(), cold_boot: true, break_lock: true },
             Suspend,
             Lock,
