@@ -1,7 +1,7 @@
-//! End-to-end tests: one after the other, since each has the machine's cores to itself, and on one world, since most
-//! stand on what the walk left: a suspended parcel on the server and two kiosks at their login screens.
+//! End-to-end tests: one after the other, on one world, since most stand on what a first session left: a suspended parcel on the server and
+//! a kiosk at its login screen. The whole walk, over two kiosks and back, is the demo's, at a terminal.
 //!
-//! `cargo test --workspace --test e2e -- WORD…` runs those whose names hold one of the words (and the walk).
+//! `cargo run --release --bin e2e -- WORD…` runs those whose names hold one of the words (and the first session).
 
 mod button;
 mod clock;
@@ -58,12 +58,12 @@ fn main() -> ExitCode {
         World::start(&paths::target().join("e2e"), &mut say).and_then(|world| Scene::open(world, &mut say));
     let mut scene = match made {
         Ok(scene) => {
-            println!("test walk ... ok ({:.0} s)", start.elapsed().as_secs_f64());
+            println!("test first_session ... ok ({:.0} s)", start.elapsed().as_secs_f64());
             passed += 1;
             scene
         }
         Err(error) => {
-            println!("test walk ... FAILED\n{error:#}");
+            println!("test first_session ... FAILED\n{error:#}");
             println!("test result: FAILED. 0 passed; {} failed", 1 + TESTS.len());
             return ExitCode::FAILURE;
         }

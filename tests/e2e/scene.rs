@@ -10,11 +10,11 @@ use rig::{
     kiosk::Kiosk,
     machine::Boot,
     saboteur,
-    walk::{self, Kiosks, UNSAVED, USER},
+    walk::{self, UNSAVED, USER},
     world::World,
 };
 
-/// The world after the walk: the traveller's parcel suspended on the server, kiosks at their login screens.
+/// The world after a first session: the traveller's parcel suspended on the server, kiosks at their login screens.
 pub struct Scene {
     /// Realm, server, image.
     pub world: World,
@@ -25,12 +25,11 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// Walks the walk.
+    /// Has the first session.
     pub fn open(world: World, say: &mut dyn FnMut(&str)) -> Result<Self> {
-        let out = world.dir.clone();
-        let (Kiosks { a, b }, _) = walk::walk(&world, Some(&out), say)?;
+        let (a, ..) = walk::first_session(&world, Some(&world.dir), say)?;
         let parcel = world.parcel(USER)?.id;
-        Ok(Self { world, parcel, a: Some(a), b: Some(b) })
+        Ok(Self { world, parcel, a: Some(a), b: None })
     }
 
     /// Kiosk A: boots from a USB stick, has a disk for its cache. Switched on if it is not.

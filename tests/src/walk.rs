@@ -66,30 +66,49 @@ pub struct Kiosks {
     pub b: Kiosk,
 }
 
-/// Walks through all of it. Screens as text and a timeline go to `out`, if given; `say` hears of each step.
-pub fn walk(world: &World, out: Option<&Path>, say: &mut dyn FnMut(&str)) -> Result<(Kiosks, Outcome)> {
-    let keep = |name: &str, kiosk: &Kiosk| -> Result<()> {
-        if let Some(out) = out {
+/// Keeps screens as text in a folder, if there is one.
+struct Album<'a>(Option<&'a Path>);
+
+impl Album<'_> {
+    fn keep(&self, name: &str, kiosk: &Kiosk) -> Result<()> {
+        if let Some(out) = self.0 {
             fs::write(out.join(format!("{name}.txt")), kiosk.machine.screen.settled())?;
         }
         Ok(())
-    };
+    }
+}
+
+/// The first session, on kiosk A, which is left at its login screen; the traveller's computer is suspended with an editor open.
+/// Screens as text go to `out`, if given; `say` hears of each step. Gives the wipe's report, too.
+pub fn first_session(
+    world: &World,
+    out: Option<&Path>,
+    say: &mut dyn FnMut(&str),
+) -> Result<(Kiosk, Found, String)> {
+    let album = Album(out);
     say("kiosk A boots from its USB stick");
     let mut spec = world.usb("A");
     spec.cache_disk = Some(world.cache_disk("a")?);
     let mut a = world.boot(spec)?;
-    keep("01-login", &a)?;
+    album.keep("01-login", &a)?;
     say("shanta logs in on A; her computer boots");
     a.log_in(USER)?;
-    keep("02-parcels", &a)?;
+    album.keep("02-parcels", &a)?;
     a.resume(PROMPT)?;
     say("she works: a counter, files, a database, an editor with unsaved text");
-    let before = begin_work(&mut a, world)?;
-    keep("03-working", &a)?;
+    let found = begin_work(&mut a, world)?;
+    album.keep("03-working", &a)?;
     say("she suspends");
-    let mut reports = vec![a.suspend()?];
-    keep("04-report", &a)?;
+    let report = a.suspend()?;
+    album.keep("04-report", &a)?;
     a.dismiss()?;
+    Ok((a, found, report))
+}
+
+/// Walks through all of it. Screens as text and a timeline go to `out`, if given; `say` hears of each step.
+pub fn walk(world: &World, out: Option<&Path>, say: &mut dyn FnMut(&str)) -> Result<(Kiosks, Outcome)> {
+    let (mut a, before, report) = first_session(world, out, say)?;
+    let mut reports = vec![report];
     let first = a.phases().len();
 
     say("kiosk B boots from the network");
@@ -99,7 +118,7 @@ pub fn walk(world: &World, out: Option<&Path>, say: &mut dyn FnMut(&str)) -> Res
     say("shanta logs in on B; her computer goes on");
     b.log_in(USER)?;
     b.resume(UNSAVED)?;
-    keep("05-resumed", &b)?;
+    Album(out).keep("05-resumed", &b)?;
     let middle = go_on(&mut b, world)?;
     say("she suspends again");
     reports.push(b.suspend()?);

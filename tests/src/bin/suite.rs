@@ -1,40 +1,53 @@
-//! `make test`: every check, one after the other, closing with `N passed, N failed`.
+//! `make test`: every check, closing with `N passed, N failed`.
 //!
-//! A check that fails does not stop the others, so that one run tells everything that is wrong.
+//! A check that fails does not stop the others, so that one run tells everything that is wrong. The end-to-end tests need the
+//! release binaries alone, and mostly wait for one thread of one emulated PC; so everything else is built and run beside them.
 
-use rig::{licences, suite::Suite};
-use std::process::ExitCode;
+use rig::{
+    licences,
+    suite::{Lane, Suite},
+};
+use std::{process::ExitCode, thread};
+
+/// What only keeps the processor busy leaves it to tests, which wait for something.
+const NICE: &[&str] = &["nice", "-n", "10"];
 
 fn main() -> ExitCode {
-    let mut suite = Suite::default();
-    suite.check("formatting", &["cargo", "fmt", "--all", "--check"], &[]);
-    suite.check("release binaries", &["cargo", "build", "--locked", "--release", "--workspace"], &[]);
-    suite.check(
+    let suite = Suite::default();
+    let live = suite.live();
+    live.check("formatting", &["cargo", "fmt", "--all", "--check"], &[]);
+    live.check("release binaries", &["cargo", "build", "--locked", "--release", "--workspace"], &[]);
+    thread::scope(|scope| {
+        let beside = suite.beside();
+        scope.spawn(move || everything_else(beside));
+        live.tests("end-to-end tests", &["cargo", "run", "--locked", "--release", "--bin", "e2e"], &[]);
+    });
+    suite.close()
+}
+
+fn everything_else(lane: Lane<'_>) {
+    let nice = |command: &[&'static str]| [NICE, command].concat();
+    // Always the whole workspace: another selection of packages has other features, and builds every dependency again.
+    let tests: &[&str] = &["cargo", "test", "--locked", "--workspace"];
+    lane.check("build of the tests", &nice(&[tests, &["--no-run"]].concat()), &[]);
+    lane.tests("unit and property tests", &[tests, &["--no-fail-fast"]].concat(), &[]);
+    lane.check(
         "lints",
-        &["cargo", "clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"],
+        &nice(&["cargo", "clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]),
         &[],
     );
-    suite.check(
+    lane.check(
         "documentation",
-        &["cargo", "doc", "--locked", "--workspace", "--no-deps", "--document-private-items"],
+        &nice(&["cargo", "doc", "--locked", "--workspace", "--no-deps", "--document-private-items"]),
         &[("RUSTDOCFLAGS", "-D warnings")],
     );
     // They live outside the workspace, for cargo-fuzz. In the workspace's target folder, where a cache finds them.
-    let fuzz = ["--manifest-path", "fuzz/Cargo.toml"];
-    suite.check(
-        "formatting of the fuzz targets",
-        &[&["cargo", "fmt"], &fuzz[..], &["--check"]].concat(),
-        &[],
-    );
-    suite.check(
+    let fuzz: &[&str] = &["--manifest-path", "fuzz/Cargo.toml"];
+    lane.check("formatting of the fuzz targets", &[&["cargo", "fmt"], fuzz, &["--check"]].concat(), &[]);
+    lane.check(
         "lints of the fuzz targets",
-        &[&["cargo", "clippy", "--locked"], &fuzz[..], &["--", "-D", "warnings"]].concat(),
+        &nice(&[&["cargo", "clippy", "--locked"], fuzz, &["--", "-D", "warnings"]].concat()),
         &[("CARGO_TARGET_DIR", "target")],
     );
-    suite.part("licences and sources", || licences::violations().map(|found| found.join("\n")));
-    // Always the whole workspace: another selection of packages has other features, and builds every dependency again.
-    let tests = ["cargo", "test", "--locked", "--workspace"];
-    suite.tests("unit and property tests", &[&tests[..], &["--no-fail-fast"]].concat(), &[]);
-    suite.tests("end-to-end tests", &[&tests[..], &["--test", "e2e"]].concat(), &[]);
-    suite.close()
+    lane.part("licences and sources", || licences::violations().map(|found| found.join("\n")));
 }
