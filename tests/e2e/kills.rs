@@ -117,16 +117,43 @@ pub fn power(scene: &mut Scene) -> Result<()> {
     Ok(())
 }
 
-/// The VMM is killed in mid-session: the kiosk commits the disk as it was then, says so, and wipes itself; the next session
-/// starts from that disk.
-pub fn vmm(scene: &mut Scene) -> Result<()> {
-    let mut kiosk = scene.sabotaged()?;
+/// The client engine is killed in mid-session, and then, in the next session, the VMM: the kiosk commits the disk as it was
+/// then, says so, and wipes itself; the session after that starts from that disk.
+pub fn cached_and_vmm(scene: &mut Scene) -> Result<()> {
+    let mut kiosk = scene.k()?;
     scene.resume(&mut kiosk)?;
-    let before = scene.version()?;
     walk::leave_editor(&mut kiosk)?;
-    kiosk.shell("echo of this moment > kept; sync")?;
-    saboteur::strike(&kiosk.machine)?;
+    loses_memory(scene, &mut kiosk, saboteur::CACHED, |kiosk| {
+        kiosk.expect("Press L and type your password", limits::MOVE)?;
+        kiosk.keys("l")?;
+        kiosk.expect("it opens what this kiosk keeps", limits::SCREEN)?;
+        kiosk.keys(&format!("{}\r", password_of(USER)?))
+    })
+    .context("the client engine")?;
+    loses_memory(scene, &mut kiosk, saboteur::VMM, |_| Ok(())).context("the VMM")?;
+    kiosk.shell("counter start")?;
+    walk::edit(&mut kiosk)?;
+    kiosk.suspend()?;
+    kiosk.dismiss()?;
+    ensure!(!scene.info()?.memory_lost, "a whole version says that its memory is lost");
+    scene.keep_k(kiosk);
+    Ok(())
+}
+
+/// Kills a part of the kiosk while the guest's prompt is on the screen; `helps` is what the user does then. What the guest had
+/// flushed is there in the next session, which starts from the disk.
+fn loses_memory(
+    scene: &Scene,
+    kiosk: &mut Kiosk,
+    part: &str,
+    helps: impl FnOnce(&mut Kiosk) -> Result<()>,
+) -> Result<()> {
+    let before = scene.version()?;
+    let sum = kiosk.shell("head -c 4000000 /dev/urandom > kept; sync; sha256sum kept")?;
+    saboteur::strike(&kiosk.machine, part)?;
+    helps(kiosk)?;
     kiosk.expect("What happened", limits::MOVE)?;
+    kiosk.expect("(signal 9)", limits::SCREEN)?;
     kiosk.expect("power cut", limits::SCREEN)?;
     kiosk.keys("\r")?;
     kiosk.report()?;
@@ -140,13 +167,8 @@ pub fn vmm(scene: &mut Scene) -> Result<()> {
     kiosk.log_in(USER)?;
     kiosk.expect("Its memory could not be saved", limits::SCREEN)?;
     kiosk.resume(PROMPT)?;
-    let found = kiosk.shell("cat kept note.txt; rm kept")?;
-    ensure!(found.contains("of this moment") && found.contains(walk::SAVED), "the disk holds {found:?}");
-    kiosk.shell("counter start")?;
-    walk::edit(&mut kiosk)?;
-    kiosk.suspend()?;
-    kiosk.dismiss()?;
-    ensure!(!scene.info()?.memory_lost, "a whole version says that its memory is lost");
+    let found = kiosk.shell("sha256sum kept; rm kept; cat note.txt")?;
+    ensure!(found.contains(&sum) && found.contains(walk::SAVED), "the disk holds {found:?}, not {sum:?}");
     Ok(())
 }
 

@@ -9,6 +9,7 @@ mod demo;
 mod hardware;
 mod kills;
 mod login;
+mod memory;
 mod scene;
 mod screen;
 mod trouble;
@@ -28,7 +29,8 @@ const TESTS: &[(&str, Test)] = &[
     ("server_killed_in_mid_commit", kills::server_in_mid_commit),
     ("commit_given_up", kills::commit_given_up),
     ("power_cut", kills::power),
-    ("vmm_killed", kills::vmm),
+    ("cached_and_vmm_killed", kills::cached_and_vmm),
+    ("memory_fast_writer", memory::fast_writer),
     ("clock_a_week_away", clock::a_week_away),
     ("login_failures_are_named", login::failures_are_named),
     ("power_button", button::suspends_and_powers_off),

@@ -22,14 +22,18 @@ pub struct Scene {
     pub parcel: ParcelId,
     a: Option<Kiosk>,
     b: Option<Kiosk>,
+    k: Option<Kiosk>,
 }
+
+/// Memory of kiosk K in MiB: some 90 of it are left for what a session changes on its disk.
+const SMALL: u64 = 816;
 
 impl Scene {
     /// Has the first session.
     pub fn open(world: World, say: &mut dyn FnMut(&str)) -> Result<Self> {
         let (a, ..) = walk::first_session(&world, Some(&world.dir), say)?;
         let parcel = world.parcel(USER)?.id;
-        Ok(Self { world, parcel, a: Some(a), b: None })
+        Ok(Self { world, parcel, a: Some(a), b: None, k: None })
     }
 
     /// Kiosk A: boots from a USB stick, has a disk for its cache. Switched on if it is not.
@@ -52,12 +56,20 @@ impl Scene {
         }
     }
 
-    /// Kiosk K: boots from the network, with the VMM's killer in it.
-    pub fn sabotaged(&self) -> Result<Kiosk> {
-        let overlay = saboteur::overlay(&self.world.dir.join("overlay.cpio"))?;
-        let mut spec = self.world.netboot("K");
-        spec.boot = Boot::Ipxe(self.world.changed_netboot("saboteur", "", Some(&overlay))?);
-        self.world.boot(spec)
+    /// Kiosk K: has little memory, boots from the network with [`saboteur`] in it, has a disk for its cache. Switched on if it
+    /// is not.
+    pub fn k(&mut self) -> Result<Kiosk> {
+        match self.k.take() {
+            Some(kiosk) => Ok(kiosk),
+            None => {
+                let overlay = saboteur::overlay(&self.world.dir.join("overlay.cpio"))?;
+                let mut spec = self.world.netboot("K");
+                spec.boot = Boot::Ipxe(self.world.changed_netboot("saboteur", "", Some(&overlay))?);
+                spec.memory_mib = SMALL;
+                spec.cache_disk = Some(self.world.cache_disk("k")?);
+                self.world.boot(spec)
+            }
+        }
     }
 
     /// Leaves kiosk A at its login screen for the next test. A test that fails drops it, so the next gets a fresh one.
@@ -68,6 +80,11 @@ impl Scene {
     /// Likewise kiosk B.
     pub fn keep_b(&mut self, kiosk: Kiosk) {
         self.b = Some(kiosk);
+    }
+
+    /// Likewise kiosk K.
+    pub fn keep_k(&mut self, kiosk: Kiosk) {
+        self.k = Some(kiosk);
     }
 
     /// Starts realm and server afresh, which a failed test may have left standing or hanging, and frees the parcel.

@@ -3,16 +3,11 @@
 use crate::scene::Scene;
 use anyhow::{Context, Result, ensure};
 use rig::{
+    kiosk::limits,
     machine::{Boot, Machine},
     realm::password_of,
 };
-use std::{
-    collections::BTreeSet,
-    fs,
-    path::Path,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, fs, path::Path, thread, time::Duration};
 
 /// Boots with the screen on `tty1`, logs in with the keyboard, and looks at the picture: the text mode's colours, and
 /// another picture for each screen. The PNG files stay for people to look at.
@@ -21,11 +16,11 @@ pub fn on_a_virtual_console(scene: &mut Scene) -> Result<()> {
     let mut spec = scene.world.netboot("F");
     spec.boot = Boot::Ipxe(folder);
     let machine = Machine::start(spec, &scene.world.dir.join("kiosk-F"))?;
-    await_log(&machine, "phase login")?;
+    machine.await_log("phase login", limits::BOOT)?;
     let login = picture(&machine, &scene.world.dir.join("tty1-login.png"))?;
     type_keys(&machine, "ravi\n")?;
     type_keys(&machine, &format!("{}\n", password_of("ravi")?))?;
-    await_log(&machine, "phase choose")?;
+    machine.await_log("phase choose", limits::BOOT)?;
     let list = picture(&machine, &scene.world.dir.join("tty1-parcels.png"))?;
     for (name, colours) in [("login", &login.1), ("parcels", &list.1)] {
         ensure!((3..=16).contains(&colours.len()), "the {name} screen has {} colours", colours.len());
@@ -47,13 +42,13 @@ pub fn german_keyboard(scene: &mut Scene) -> Result<()> {
     let mut spec = scene.world.netboot("G");
     spec.boot = Boot::Ipxe(folder);
     let machine = Machine::start(spec, &scene.world.dir.join("kiosk-G"))?;
-    await_log(&machine, "keyboard: layout fr")?;
-    await_log(&machine, "phase login")?;
+    machine.await_log("keyboard: layout fr", limits::BOOT)?;
+    machine.await_log("phase login", limits::BOOT)?;
     // The titles that begin with G, as the window sorts them: Georgian, then German.
     for key in ["f2", "g", "g", "ret"] {
         press(&machine, &[key])?;
     }
-    await_log(&machine, "keyboard: layout de")?;
+    machine.await_log("keyboard: layout de", limits::BOOT)?;
     ensure!(password_of("yoe")? == "Größe-café-y", "the realm has another password");
     for key in ["z", "o", "e", "ret"] {
         press(&machine, &[key])?;
@@ -76,7 +71,7 @@ pub fn german_keyboard(scene: &mut Scene) -> Result<()> {
     ] {
         press(&machine, keys)?;
     }
-    await_log(&machine, "phase choose")
+    machine.await_log("phase choose", limits::BOOT)
 }
 
 /// QEMU holds a key for a tenth of a second.
@@ -115,15 +110,6 @@ fn type_keys(machine: &Machine, text: &str) -> Result<()> {
             c => c.to_string(),
         };
         press(machine, &[&key])?;
-    }
-    Ok(())
-}
-
-fn await_log(machine: &Machine, text: &str) -> Result<()> {
-    let start = Instant::now();
-    while !machine.log_text().contains(text) {
-        ensure!(start.elapsed().as_secs() < 240, "the kiosk's log does not say {text:?}");
-        thread::sleep(Duration::from_millis(200));
     }
     Ok(())
 }

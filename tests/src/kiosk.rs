@@ -31,6 +31,8 @@ pub mod words {
 pub mod limits {
     use std::time::Duration;
 
+    /// From power-on to the login screen.
+    pub const BOOT: Duration = Duration::from_secs(240);
     /// A screen that needs nothing but the kiosk.
     pub const SCREEN: Duration = Duration::from_secs(60);
     /// From the choice of a parcel to its console, and from the suspend to the report.
@@ -39,10 +41,8 @@ pub mod limits {
     pub const SHELL: Duration = Duration::from_secs(120);
 }
 
-use limits::{MOVE, SCREEN, SHELL};
+use limits::{BOOT, MOVE, SCREEN, SHELL};
 
-/// From power-on to the login screen, emulated.
-const BOOT: Duration = Duration::from_secs(240);
 /// A kiosk with a person in front of it.
 #[derive(Debug)]
 pub struct Kiosk {

@@ -5,13 +5,14 @@ use crate::{
     qmp::Qmp,
     screen::Screen,
 };
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 /// What the machine boots from.
@@ -105,6 +106,21 @@ impl Machine {
         String::from_utf8_lossy(&fs::read(self.log()).unwrap_or_default()).into_owned()
     }
 
+    /// Waits for text in the kiosk's log.
+    pub fn await_log(&self, text: &str, timeout: Duration) -> Result<()> {
+        let start = Instant::now();
+        while !self.log_text().contains(text) {
+            ensure!(
+                start.elapsed() < timeout,
+                "the log of kiosk {} does not say {text:?}; it ends:\n{}",
+                self.spec.name,
+                process::tail(&self.log(), 4000)
+            );
+            thread::sleep(Duration::from_millis(200));
+        }
+        Ok(())
+    }
+
     /// Its scratch folder.
     pub fn dir(&self) -> &Path {
         &self.dir
@@ -113,6 +129,11 @@ impl Machine {
     /// Pulls or plugs the network cable.
     pub fn cable(&self, plugged: bool) -> Result<()> {
         self.qmp().set_link("card", plugged)
+    }
+
+    /// The cache's disk takes no more than so many bytes a second; 0: as many as it can.
+    pub fn cache_takes(&self, bytes: u64) -> Result<()> {
+        self.qmp().limit_writes("cache", bytes)
     }
 
     /// Writes all its memory to a file, at one moment, and lets it go on.
@@ -185,7 +206,8 @@ fn command_line(spec: &Spec, dir: &Path) -> Result<Command> {
     }
     qemu.args(["-netdev", &network, "-device", &card]);
     if let Some(disk) = &spec.cache_disk {
-        qemu.args(["-drive", &format!("if=none,id=cache,format=raw,discard=unmap,file={}", disk.display())]);
+        let drive = format!("if=none,id=cache,format=raw,discard=unmap,file={}", disk.display());
+        qemu.args(["-drive", &drive]);
         qemu.args(["-device", "nvme,drive=cache,serial=cache"]);
     }
     Ok(qemu)
@@ -212,7 +234,7 @@ pub fn make_cache_disk(file: &Path, mib: u64) -> Result<()> {
     let mut input = sfdisk.stdin.take().context("sfdisk has no input")?;
     input.write_all(b"label: gpt\nname=\"waystation-cache\", type=linux\n")?;
     drop(input);
-    anyhow::ensure!(sfdisk.wait()?.success(), "sfdisk could not partition {}", file.display());
+    ensure!(sfdisk.wait()?.success(), "sfdisk could not partition {}", file.display());
     Ok(())
 }
 

@@ -66,6 +66,14 @@ impl Qmp {
         self.execute("set_link", json!({ "name": device, "up": up })).map(drop)
     }
 
+    /// Limits what is written to a drive, in bytes a second; 0: no limit.
+    pub fn limit_writes(&mut self, drive: &str, bytes: u64) -> Result<()> {
+        let limits = json!({
+            "device": drive, "bps": 0, "bps_rd": 0, "bps_wr": bytes, "iops": 0, "iops_rd": 0, "iops_wr": 0
+        });
+        self.execute("block_set_io_throttle", limits).map(drop)
+    }
+
     /// Presses keys together, by QEMU's names: `ctrl`, `alt`, `f1`.
     pub fn press(&mut self, keys: &[&str]) -> Result<()> {
         let keys: Vec<Value> = keys.iter().map(|key| json!({ "type": "qcode", "data": key })).collect();
