@@ -124,7 +124,7 @@ pub fn cached_and_vmm(scene: &mut Scene) -> Result<()> {
     scene.resume(&mut kiosk)?;
     walk::leave_editor(&mut kiosk)?;
     loses_memory(scene, &mut kiosk, saboteur::CACHED, |kiosk| {
-        kiosk.expect("Press L and type your password", limits::MOVE)?;
+        kiosk.expect("Press L and type", limits::MOVE)?;
         kiosk.keys("l")?;
         kiosk.expect("it opens what this kiosk keeps", limits::SCREEN)?;
         kiosk.keys(&format!("{}\r", password_of(USER)?))
