@@ -28,12 +28,16 @@ use std::{
 use tokio::{
     sync::{mpsc, watch},
     task::AbortHandle,
-    time::timeout,
+    time::{Instant, sleep, timeout},
 };
 use zeroize::Zeroizing;
 
 /// How long `cached` may take over an answer: longer than it waits for the parcel server.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long `cached` may take to listen: `init` is starting it again.
+const RESTART: Duration = Duration::from_secs(10);
+/// Between two attempts to connect to it.
+const AGAIN: Duration = Duration::from_millis(100);
 /// Commands that may wait for `init.sock` to take them.
 const COMMANDS: usize = 16;
 /// Keys, and answers to the guest's questions, that may wait for the guest: more than a person types while it hangs, and
@@ -112,10 +116,24 @@ impl Real {
     }
 }
 
-/// One request to `cached`.
+/// One request to `cached`, which may have been killed a moment ago.
 pub(super) async fn ask(cached: &Path, request: Request) -> Result<Reply, ControlError> {
-    let answer = async { AsyncClient::connect(cached).await?.ask(&request).await };
+    let answer = async { connect(cached).await?.ask(&request).await };
     timeout(PATIENCE, answer).await.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
+}
+
+async fn connect(cached: &Path) -> io::Result<AsyncClient> {
+    let until = Instant::now() + RESTART;
+    loop {
+        match AsyncClient::connect(cached).await {
+            Err(error) if nobody_listens(&error) && Instant::now() < until => sleep(AGAIN).await,
+            done => return done,
+        }
+    }
+}
+
+fn nobody_listens(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
 }
 
 /// What an answer that fits no question is.
@@ -241,5 +259,35 @@ impl Effects for Real {
             Ok(Reply::Status(status)) => Some(Event::Status(status)),
             _ => None,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sockets::asynchronous::Connection;
+    use tokio::net::UnixListener;
+
+    #[tokio::test]
+    async fn a_killed_engine_is_asked_when_its_successor_listens() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let socket = folder.path().join(names::CACHED);
+        // A killed process leaves its socket.
+        drop(UnixListener::bind(&socket).expect("a socket"));
+        let asking = tokio::spawn({
+            let socket = socket.clone();
+            async move { ask(&socket, Request::Parcels).await }
+        });
+        sleep(2 * AGAIN).await;
+        assert!(!asking.is_finished(), "it gave up");
+        std::fs::remove_file(&socket).expect("it was left");
+        sleep(2 * AGAIN).await;
+        let successor = UnixListener::bind(&socket).expect("a socket");
+        let (stream, _) = successor.accept().await.expect("it comes");
+        let Connection { mut receiver, sender } = Connection::new(stream);
+        let asked: Request = receiver.receive().await.expect("a request");
+        assert!(matches!(asked, Request::Parcels));
+        sender.send_with(&Reply::Ok, &[]).await.expect("it listens");
+        assert!(matches!(asking.await, Ok(Ok(Reply::Ok))));
     }
 }
