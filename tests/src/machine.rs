@@ -39,6 +39,8 @@ pub struct Spec {
     pub boot: Boot,
     /// A disk with a partition named `waystation-cache`.
     pub cache_disk: Option<PathBuf>,
+    /// What QEMU calls a device such as that disk: `nvme`, `virtio-blk-pci`.
+    pub cache_device: &'static str,
     /// What its clock says when it is switched on, as `2026-11-23T12:00:00`, UTC; `None`: the right time.
     pub clock: Option<String>,
 }
@@ -55,6 +57,7 @@ impl Spec {
             mac: format!("52:54:00:12:34:{last:02x}"),
             boot,
             cache_disk: None,
+            cache_device: "nvme",
             clock: None,
         }
     }
@@ -208,7 +211,7 @@ fn command_line(spec: &Spec, dir: &Path) -> Result<Command> {
     if let Some(disk) = &spec.cache_disk {
         let drive = format!("if=none,id=cache,format=raw,discard=unmap,file={}", disk.display());
         qemu.args(["-drive", &drive]);
-        qemu.args(["-device", "nvme,drive=cache,serial=cache"]);
+        qemu.args(["-device", &format!("{},drive=cache,serial=cache", spec.cache_device)]);
     }
     Ok(qemu)
 }
