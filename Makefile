@@ -21,7 +21,7 @@ demo-down:
 
 # Formatting, lints, documentation, licences, unit, property and end-to-end tests.
 test: setup
-	cargo run --locked --release --quiet --bin suite
+	cargo run --locked --release --bin suite
 
 # Figures, as JSON in target/bench/.
 bench: build
