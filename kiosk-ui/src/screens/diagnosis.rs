@@ -35,13 +35,11 @@ pub(super) fn draw(app: &App, page: &DiagnosisPage, frame: &mut Frame, area: Rec
     let inside = kit::panel(frame, kit::indented(area, 1), title);
     let found = app.state.as_ref().and_then(|state| state.health.diagnosis.as_ref());
     let (rows, below) = kit::cut_bottom(inside, 1);
-    let spinner = kit::spinner(app.now);
-    kit::line(
-        frame,
-        below,
-        0,
-        Line::styled(format!("Tried again by itself every few seconds.  {spinner}"), kit::DIM),
-    );
+    let foot = match app.state.as_ref().filter(|_| page.log) {
+        Some(state) => format!("Version {}", plain(&state.image, 40)),
+        None => format!("Tried again by itself every few seconds.  {}", kit::spinner(app.now)),
+    };
+    kit::line(frame, below, 0, Line::styled(foot, kit::DIM));
     let Some(found) = found else {
         return kit::line(frame, rows, 1, Line::styled("Trying each step ...", kit::STRONG));
     };

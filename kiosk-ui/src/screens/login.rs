@@ -29,15 +29,17 @@ pub(super) fn keys(app: &App) -> Vec<Hint> {
 }
 
 pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect) {
-    // On a small terminal the fields move together: what is said counts for more.
-    let step = if area.height < 20 { 1 } else { 2 };
-    let head = 3 * step + 1;
-    let (words, lines) = (message(app), below(app));
-    let width = area.width.min(66);
-    let rows = kit::rows(&words, width.saturating_sub(6)).max(if step == 1 { 2 } else { 5 });
-    let form = (2 + head + rows).min(area.height);
-    let margin = if area.width < 80 { 2 } else { 7 };
-    let under = kit::rows(&lines, area.width.saturating_sub(2 * margin)).max(4);
+    let words = message(app);
+    let (width, margin) = (area.width.min(66), if area.width < 80 { 2 } else { 7 });
+    let said = kit::rows(&words, width.saturating_sub(6));
+    let under = area.width.saturating_sub(2 * margin);
+    let form = |step: u16| (3 + 3 * step + said.max(if step == 1 { 2 } else { 5 })).min(area.height);
+    // Where there is little room the fields move together: what is said counts for more.
+    let roomy = area.height >= 20 && kit::rows(&below(app, under, u16::MAX), under) <= area.height - form(2);
+    let step = if roomy { 2 } else { 1 };
+    let (head, form) = (3 * step + 1, form(step));
+    let lines = below(app, under, area.height - form);
+    let under = kit::rows(&lines, under).max(4);
     let (form_area, below) = kit::cut_bottom(area, (area.height - form).min(under));
     let at = kit::centred(form_area, width, form);
     let inside = kit::panel(frame, at, "Log in");
@@ -56,22 +58,32 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect) {
     kit::text(frame, kit::indented(below, margin), lines);
 }
 
-/// Server, network, keyboard, version.
-fn below(app: &App) -> Vec<Line<'static>> {
-    let mut lines = vec![kit::pair("Server", plain(&app.about.server, 66))];
-    lines.extend(app.state.as_ref().map(super::network_line));
-    let health = app.state.as_ref().map(|state| &state.health);
-    lines.extend(health.and_then(|health| super::diagnosis::clock_line(&health.clock)));
-    if let Some(keyboard) = app.state.as_ref().and_then(|state| state.keyboard.as_ref()) {
+/// Server, network, clock, keyboard, version, as far as there is room for them: none is cut. F4 shows them all.
+fn below(app: &App, width: u16, room: u16) -> Vec<Line<'static>> {
+    let state = app.state.as_ref();
+    // From what goes first, if there is no room, to what goes last.
+    let (version, keyboard, server, clock, network) = (0, 1, 2, 3, 4);
+    let mut lines = vec![(server, kit::pair("Server", plain(&app.about.server, 66)))];
+    lines.extend(state.map(|state| (network, super::network_line(state))));
+    let behind = state.and_then(|state| super::diagnosis::clock_line(&state.health.clock));
+    lines.extend(behind.map(|line| (clock, line)));
+    if let Some(chosen) = state.and_then(|state| state.keyboard.as_ref()) {
         // Without one of the image's, the kernel has its own.
         let title = app.layout().map_or("English (US)", |layout| &layout.title);
-        let title = if keyboard.layout.is_empty() { "English (US)" } else { title };
-        lines.push(kit::pair("Keyboard", plain(title, 60)));
+        let title = if chosen.layout.is_empty() { "English (US)" } else { title };
+        lines.push((keyboard, kit::pair("Keyboard", plain(title, 60))));
     }
-    if let Some(state) = app.state.as_ref().filter(|state| !state.image.is_empty()) {
-        lines.push(kit::pair("Version", plain(&state.image, 60)));
+    if let Some(state) = state.filter(|state| !state.image.is_empty()) {
+        lines.push((version, kit::pair("Version", plain(&state.image, 60))));
     }
-    lines
+    loop {
+        let shown: Vec<_> = lines.iter().map(|(_, line)| line.clone()).collect();
+        if kit::rows(&shown, width) <= room {
+            return shown;
+        }
+        let first = lines.iter().map(|(weight, _)| *weight).min();
+        lines.retain(|(weight, _)| Some(*weight) != first);
+    }
 }
 
 /// That the realm is asked, and which of its KDCs where one alone is not enough.

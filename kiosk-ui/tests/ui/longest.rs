@@ -235,6 +235,48 @@ fn a_login_that_fails_is_explained_to_the_end() {
     }
 }
 
+/// What stands below the form gives way to why the log-in failed: as whole lines, what is on other pages first.
+#[test]
+fn what_is_below_the_log_in_is_whole_or_not_there() {
+    let clock = ClockState {
+        source: Source::Dhcp { server: "192.168.100.200".into() },
+        moved: 788_923_800,
+        ..ClockState::default()
+    };
+    let mut left_out = 0;
+    for (size, network) in SIZES.into_iter().flat_map(|size| NETWORKS.map(|network| (size, network))) {
+        let health = Health { clock: clock.clone(), ..Health::default() };
+        let (detail, image) = (network.to_owned(), "0.1.0 (build e920f841e23d)".to_owned());
+        let state = State { network: None, network_detail: detail, health, image, ..state(Phase::Login) };
+        let mut desk = sized(size, state.clone());
+        let quiet = read(&mut desk, None);
+        desk.function(4);
+        desk.keys("l");
+        assert!(desk.text().contains("Version 0.1.0 (build e920f841e23d)"), "{}", desk.text());
+        for (name, error, about) in login_errors() {
+            let mut desk = sized(size, state.clone());
+            desk.keys(&format!("shanta\r{PASSWORD}\r"));
+            let attempt = desk.last_attempt();
+            desk.event(Event::LoggedIn { attempt, result: Err(of_login(&error, &about)) });
+            let text = read(&mut desk, None);
+            let bare = network.split_once(": ").expect("a word before it").1;
+            for (label, words) in [
+                ("Network none", bare),
+                ("Clock", "it was 25 years slow"),
+                ("Server", SERVER),
+                ("Version", "(build e920f841e23d)"),
+            ] {
+                let roomy = label != "Version" || size == SIZES[0];
+                assert_eq!(quiet.contains(words), roomy, "{label} at {size:?}\n{quiet}");
+                let (begun, whole) = (text.contains(&format!("{label} ")), text.contains(words));
+                assert_eq!(begun, whole, "{label} beside {name} at {size:?}\n{}", desk.text());
+                left_out += u32::from(!whole);
+            }
+        }
+    }
+    assert!(left_out > 0, "there was room for everything");
+}
+
 /// As `init` says them (`init/src/net/view.rs`).
 const NETWORKS: [&str; 6] = [
     "No network: DHCP gave the address 192.168.100.200 but no router, so no way leads on (enx001122334455).",
