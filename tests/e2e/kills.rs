@@ -77,6 +77,8 @@ fn give_up(kiosk: &mut Kiosk, before: Version) -> Result<()> {
     kiosk.keys("y\r")?;
     kiosk.wrong_password()?;
     kiosk.keys(&format!("{}\r", password_of(USER)?))?;
+    kiosk.expect("Lose your work?", limits::MOVE)?;
+    kiosk.keys("y")?;
     kiosk.expect("You gave the session up", limits::MOVE)?;
     kiosk.expect(&format!("since version {before} is lost"), limits::SCREEN)?;
     kiosk.expect_any(&["did not confirm the release of its lock", "still holds its lock"], limits::SCREEN)?;

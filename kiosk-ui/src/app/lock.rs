@@ -203,9 +203,9 @@ impl App {
             self.stray = 2;
         }
         if gives_up {
-            self.dialog = None;
-            self.pressed = false;
-            self.tell(Command::GiveUp, effects);
+            // Not yet: whoever believes that a password saves the work is told once more what it costs.
+            self.page = 0;
+            self.dialog = Some(Dialog::LoseWork);
         }
     }
 
@@ -215,6 +215,11 @@ impl App {
         self.guard.away = self.guard.away.saturating_add(1);
         if idle && self.guard.asking.is_none() {
             self.guard.password.clear();
+        }
+        // Whoever comes by later did not type the password.
+        if idle && self.dialog == Some(Dialog::LoseWork) {
+            self.dialog = None;
+            self.stray = 2;
         }
         if self.phase() != Phase::Run || self.told.is_some() {
             return;

@@ -100,6 +100,8 @@ pub enum Dialog {
     Details,
     /// Give up, losing what is not committed?
     GiveUp,
+    /// The password was right: give work up, really?
+    LoseWork,
     /// The power button was pressed on the way out of a session: why nothing ends by it, and what can be done.
     Pressed,
     /// The password, to log in again in mid-session.
@@ -427,6 +429,7 @@ impl App {
                     | Dialog::BreakLock { .. }
                     | Dialog::ColdBoot
                     | Dialog::GiveUp
+                    | Dialog::LoseWork
                     | Dialog::Pressed
             ),
             None => matches!(self.view(), View::Notice | View::Report | View::Progress),
@@ -449,6 +452,10 @@ impl App {
         if let Dialog::Keyboard(at) = dialog {
             return self.keyboard_key(at, key, effects);
         }
+        // Typed for a window that closed by itself: this one then opens under the user's hands.
+        if dialog == Dialog::Pressed && self.stray > 0 {
+            return;
+        }
         if is_back(key) && !matches!(dialog, Dialog::Menu(_)) {
             self.dialog = None;
             return;
@@ -469,11 +476,12 @@ impl App {
                 self.dialog = None;
                 self.start_opening(true, false, effects);
             }
-            (Dialog::GiveUp, Some('y')) => {
+            (Dialog::GiveUp | Dialog::LoseWork, Some('y')) => {
                 self.dialog = None;
+                self.pressed = false;
                 self.tell(Command::GiveUp, effects);
             }
-            (Dialog::GiveUp, Some('n')) => self.dialog = None,
+            (Dialog::GiveUp | Dialog::LoseWork, Some('n')) => self.dialog = None,
             // What they open is over the progress, as without this window.
             (Dialog::Pressed, Some('c' | 'l')) => {
                 self.dialog = None;

@@ -40,6 +40,10 @@ impl App {
     }
 
     pub(super) fn progress_key(&mut self, key: KeyEvent) {
+        if self.stray > 0 {
+            // It was meant for a window that closed by itself.
+            return;
+        }
         match (key.code, letter(key)) {
             (KeyCode::Esc, _) | (_, Some('c')) if self.can_give_up() => self.dialog = Some(Dialog::GiveUp),
             (_, Some('l')) if self.wants_log_in() => self.open_again(),

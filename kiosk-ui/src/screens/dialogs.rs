@@ -1,8 +1,8 @@
 //! The windows over the screens.
 
-use super::{again, keyboard, kit, list, notice, phase_name, progress};
+use super::{again, keyboard, kit, list, notice, phase_name, progress, proof::LOSS};
 use crate::{
-    app::{App, Dialog, LogInIs, MENU},
+    app::{App, Dialog, LogInIs, MENU, View},
     glyph::plain,
     text,
 };
@@ -22,6 +22,7 @@ pub(super) fn draw(app: &App, dialog: Dialog, frame: &mut Frame) {
         Dialog::Details => ("Details", 72, details(app, frame.area().height)),
         Dialog::GiveUp if app.asks_before_giving_up() => return super::proof::give_up(app, frame),
         Dialog::GiveUp => ("Give up?", 66, give_up()),
+        Dialog::LoseWork => ("Lose your work?", 66, lose_work(app)),
         Dialog::Pressed => ("The power button was pressed", 66, pressed(app)),
         Dialog::LogIn => return again::draw(app, frame),
         Dialog::Keyboard(at) => return keyboard::draw(app, at, frame),
@@ -127,6 +128,19 @@ fn menu(app: &App, at: usize) -> Vec<Line<'static>> {
 fn give_up() -> Vec<Line<'static>> {
     let loss = "Nothing is lost: your computer stays as it was last suspended, and this kiosk is wiped.";
     vec![Line::raw(loss), Line::raw(""), choice("Y", "Yes, give up"), choice("N", "No, continue")]
+}
+
+fn lose_work(app: &App) -> Vec<Line<'static>> {
+    let logs_in = app.view() == View::Progress && app.wants_log_in();
+    let saves = if logs_in { " To save your work instead, press N, then L to log in." } else { "" };
+    vec![
+        Line::styled(LOSS, kit::BAD),
+        Line::raw(""),
+        Line::raw(format!("Your password was right. Nothing is lost before you press Y.{saves}")),
+        Line::raw(""),
+        choice("Y", "Yes, lose it and give up"),
+        choice("N", "No, keep my work"),
+    ]
 }
 
 /// Why the power button ends nothing now. What is waited for comes first: it is what the user can do something about.

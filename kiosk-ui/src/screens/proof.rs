@@ -5,13 +5,14 @@ use crate::{app::App, glyph::plain, text};
 use ratatui::{Frame, layout::Rect, text::Line, widgets::Clear};
 
 /// What was typed does not open the parcel.
-pub const WRONG: &str = "That is not the password that this computer was opened with. Try again.";
+pub const WRONG: &str = "That is not the password that opens this computer now.";
 /// The recovery key has a mistake in it.
 pub const SLIP: &str = "One character of the recovery key is wrong. Compare it with the paper and try again.";
 
 pub(super) const KEYS: &[Hint] = &[("Enter", "Unlock"), ("Esc", "Clear"), ("F9", "Suspend")];
 
-const LOSS: &str = "Everything since your computer was last suspended is lost. It stays as it was then, and this kiosk is wiped.";
+/// What it costs to give work up.
+pub(super) const LOSS: &str = "Everything since your computer was last suspended is lost. It stays as it was then, and this kiosk is wiped.";
 
 /// The locked screen. Nothing of the guest is in it.
 pub(super) fn locked(app: &App, frame: &mut Frame, area: Rect) {
@@ -36,11 +37,12 @@ pub(super) fn locked(app: &App, frame: &mut Frame, area: Rect) {
 
 /// The window that gives work up.
 pub(super) fn give_up(app: &App, frame: &mut Frame) {
-    let mut lines = message(app);
-    if lines.is_empty() {
-        lines =
-            vec![Line::raw("Type your password to give your work up. Esc goes back, and nothing is lost.")];
+    let mut lines =
+        vec![Line::raw("Type your password to give your work up. Esc goes back, and nothing is lost.")];
+    if app.guard.trouble.is_some() {
+        lines.push(Line::raw("Your work was not given up."));
     }
+    lines.extend(message(app));
     let width = frame.area().width.min(66);
     let rows = kit::rows(&lines, width.saturating_sub(6));
     let at = kit::centred(frame.area(), width, rows.saturating_add(10).max(16));

@@ -1,8 +1,8 @@
 //! A session that nobody sits at, and who may end one.
 
-use crate::{desk::*, screens::check};
+use crate::{again::restarted, desk::*, screens::check};
 use kiosk_ui::{
-    app::View,
+    app::{Dialog, View},
     event::{Event, OpenError},
 };
 use parcel::wire::{
@@ -244,17 +244,96 @@ fn giving_work_up_asks_for_the_password() {
         desk.keys("yes\r");
         answer(&mut desk, Err(OpenError::Wrong));
         assert_eq!(desk.did(), [command(Command::WrongPassword)], "{phase:?}");
+        let text = desk.text();
+        assert!(text.contains("Type your password to give your work up."), "{text}");
+        assert!(text.contains("Your work was not given up."), "{text}");
+        if phase == Phase::Save {
+            check("give-up-wrong", &desk);
+        }
         desk.wait(2);
         desk.keys("\x1b\x1b");
         assert_eq!(desk.app.dialog, None);
         desk.keys(if phase == Phase::Run { "\x1dg" } else { "c" });
         desk.keys(&format!("{PASSWORD}\r"));
         answer(&mut desk, Ok(()));
-        let did = desk.did();
-        assert_eq!(did.last(), Some(&command(Command::GiveUp)), "{phase:?}");
         // `init` takes it from nobody while the screen is locked.
-        assert_eq!(did.contains(&command(Command::Unlocked)), phase == Phase::Commit, "{phase:?}");
+        let unlocks = (phase == Phase::Commit).then(|| command(Command::Unlocked));
+        assert_eq!(desk.did(), unlocks.into_iter().collect::<Vec<_>>(), "{phase:?}");
+        // Neither the end of a password nor another Enter gives anything up.
+        desk.keys("\rTr0ub4dor&3\r ");
+        assert_eq!((desk.did(), desk.app.dialog), (vec![], Some(Dialog::LoseWork)), "{phase:?}");
+        desk.keys("y");
+        assert_eq!((desk.did(), desk.app.dialog), (vec![command(Command::GiveUp)], None), "{phase:?}");
     }
+}
+
+/// "Press L and type your password, and it is saved", and the user forgets the L: letters are commands, and one of them opens
+/// the window that gives work up.
+#[test]
+fn whoever_types_the_password_to_save_work_does_not_give_it_up() {
+    let sure = || {
+        let mut desk = Desk::new();
+        desk.state(restarted());
+        desk.keys("correct\r");
+        answer(&mut desk, Err(OpenError::Wrong));
+        desk.wait(2);
+        desk.keys("correct\r");
+        answer(&mut desk, Ok(()));
+        desk
+    };
+    let mut desk = sure();
+    check("give-up-sure", &desk);
+    for key in ["n", "\x1b"] {
+        let mut desk = sure();
+        desk.keys(key);
+        assert_eq!((desk.did(), desk.app.dialog), (vec![], None));
+        // The next one is asked for the password as the first one was.
+        desk.keys("cy");
+        assert_eq!((desk.did(), desk.app.asks_before_giving_up()), (vec![], true));
+    }
+    // Whoever comes by later did not type it, and the session may have ended.
+    desk.wait(120);
+    desk.keys("y");
+    assert_eq!((desk.did(), desk.app.dialog), (vec![], None));
+    let mut desk = sure();
+    desk.state(state(Phase::Unlock));
+    desk.keys("y");
+    assert_eq!((desk.did(), desk.app.dialog), (vec![], None));
+    let mut desk = Desk::sized(60, 18);
+    desk.state(restarted());
+    desk.keys("cx\r");
+    answer(&mut desk, Err(OpenError::Slip));
+    check("small-give-up-wrong", &desk);
+    desk.wait(2);
+    desk.keys("x\r");
+    answer(&mut desk, Ok(()));
+    check("small-give-up-sure", &desk);
+}
+
+/// A window that asks for a password closes by itself while somebody types: the rest of it is no command.
+#[test]
+fn what_is_typed_ahead_for_a_window_that_closed_is_no_command() {
+    for presses in [0, 1] {
+        let mut desk = Desk::at_run();
+        desk.keys("\x1dltrou");
+        // The session ends in a phase in which nobody can log in any more.
+        desk.state(State { presses, ..state(Phase::Unlock) });
+        desk.keys("bled");
+        assert_eq!(desk.app.dialog, (presses > 0).then_some(Dialog::Pressed));
+        desk.wait(2);
+        desk.keys("\x1b");
+        desk.keys("d");
+        assert_eq!(desk.app.dialog, Some(Dialog::Details));
+    }
+    let mut desk = Desk::at_run();
+    desk.keys("\x1dg");
+    desk.keys("doc");
+    desk.state(State { presses: 1, ..state(Phase::Save) });
+    desk.keys("c\r");
+    assert_eq!(desk.app.dialog, Some(Dialog::Pressed));
+    desk.wait(2);
+    desk.keys("c");
+    assert!(desk.app.asks_before_giving_up());
 }
 
 #[test]

@@ -75,6 +75,7 @@ fn each_press_is_answered_and_what_is_offered_is_there() {
     let attempt = desk.last_attempt();
     desk.did();
     desk.event(Event::Proved { attempt, result: Ok(()) });
+    desk.keys("y");
     assert_eq!(desk.did(), [command(Command::GiveUp)]);
 }
 
@@ -95,6 +96,7 @@ fn a_press_does_not_take_a_form_away_and_is_answered_after_it() {
     desk.keys(&format!("{PASSWORD}\r"));
     let attempt = desk.last_attempt();
     desk.event(Event::Proved { attempt, result: Ok(()) });
+    desk.keys("y");
     desk.state(pressed(1, State { timeline: timeline(&[Phase::Run]), ..state(Phase::Unlock) }));
     assert_eq!(desk.app.dialog, None);
     // Nor is anybody by screens that have just started, or in the next session.
