@@ -35,6 +35,8 @@ pub enum OpenError {
     Wrong,
     /// What was typed is a recovery key with a mistake in it.
     Slip,
+    /// What was typed opens a key that is not the one in use.
+    OtherKey,
     /// Something else.
     Trouble(Trouble),
 }

@@ -87,6 +87,14 @@ impl Kiosk<'_> {
 
     /// Puts an event aside until a phase can handle it, unless it only needs to be shown.
     pub(super) fn put_aside(&mut self, event: Event) {
+        // It was nobody's who is here: the last session is over, and the next user did neither.
+        let phase = self.state.phase;
+        if let (Phase::Boot | Phase::Wipe | Phase::Verify, Event::Sign(sign @ (Sign::Button | Sign::Lid))) =
+            (phase, &event)
+        {
+            self.sys.log(&format!("{} in phase {}: ignored", noticed(*sign), super::name(phase)));
+            return;
+        }
         let event = self.show(event);
         self.held.extend(event);
     }
@@ -215,8 +223,13 @@ impl Kiosk<'_> {
                 }
             }
             Command::Opened(proof) if (Phase::Choose..=Phase::Rescue).contains(&phase) => {
-                self.state.proof = Some(proof);
-                self.publish();
+                let kept = self.state.proof.as_ref().filter(|_| phase > Phase::Choose);
+                if kept.is_some_and(|kept| !kept.same_key(&proof)) {
+                    self.sys.log("what was opened has another key than the session: ignored");
+                } else {
+                    self.state.proof = Some(proof);
+                    self.publish();
+                }
             }
             // Kept here, so that screens that start again come back locked.
             Command::Lock if phase == Phase::Run => {

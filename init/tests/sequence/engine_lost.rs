@@ -7,9 +7,9 @@ use crate::{
     two,
 };
 use parcel::{
-    id::Version,
+    id::{ParcelId, Version},
     secret::ParcelKey,
-    slot::{Proof, Slots},
+    slot::{Proof, RecoveryKey, Slots},
     wire::{
         Code,
         session::{Command, Phase, State},
@@ -66,6 +66,13 @@ fn a_dead_engine_costs_memory_only() {
     }
 }
 
+/// What shows that a password that was changed in the session opens this key.
+fn changed(key: [u8; 32]) -> Proof {
+    let (key, mut slots) = (ParcelKey::from_bytes(key), Slots::default());
+    slots.set_recovery(&RecoveryKey::from_bytes([3; 20]), &key, &ParcelId([7; 16]));
+    Proof::new(slots, &key)
+}
+
 /// What proves a password is kept from the choice to the wipe, so that work can be given up without the engine and the server,
 /// also by screens that have started again.
 #[test]
@@ -85,13 +92,16 @@ fn the_user_can_give_up_with_nothing_but_the_screens() {
         fake.states[wipe..].iter().any(kept)
     };
     assert!(!left(&fake), "nothing of it is left for the next user");
-    // A password that was changed meanwhile proves itself by a new one.
-    let other = Proof::new(Slots::default(), &ParcelKey::from_bytes([8; 32]));
+    // A password that was changed meanwhile proves itself by a new one, but not with another key.
+    let other = changed([9; 32]);
     let mut fake = loses(Phase::Run);
+    fake.patience.push_back(Event::Command(Command::Opened(changed([8; 32]))));
     fake.patience.push_back(Event::Command(Command::Opened(other.clone())));
+    fake.patience.push_back(Event::Command(Command::Opened(changed([7; 32]))));
     logs_in(&mut fake);
     two(&mut fake);
     assert_eq!(fake.states.iter().rfind(|state| kept(state)).expect("it was kept").proof, Some(other));
+    assert_eq!(fake.log.iter().filter(|line| line.contains("another key than the session")).count(), 2);
     assert!(!left(&fake), "nor after work that was saved");
     // Nobody gets into a session that nobody could give up, and nothing is kept of a choice that was left.
     let mut fake = Fake::with_user();

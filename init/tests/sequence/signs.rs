@@ -198,6 +198,18 @@ fn a_press_on_the_way_out_is_answered_and_ends_nothing() {
     assert_eq!(presses(&fake, Phase::Unlock), 1);
 }
 
+/// The kiosk that was wiped waits for the next user, who reads what the wipe found.
+#[test]
+fn a_press_while_the_kiosk_starts_anew_does_not_power_it_off() {
+    let mut fake = Fake::with_user();
+    fake.on(Phase::Boot, vec![]);
+    fake.on(Phase::Boot, [Sign::Button, Sign::Lid].map(Event::Sign).into());
+    let login = two(&mut fake);
+    assert_eq!(login.report.and_then(|report| report.committed), Some(Version(3)));
+    assert!(fake.patience.is_empty(), "it is on until somebody powers it off at the login screen");
+    assert!(fake.log.iter().any(|line| line == "The power button was pressed in phase boot: ignored"));
+}
+
 /// Somebody suspends the session, and presses the button or closes the lid while it is saved.
 #[test]
 fn whoever_leaves_during_a_save_that_fails_leaves_a_locked_screen() {

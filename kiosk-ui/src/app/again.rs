@@ -129,6 +129,8 @@ impl App {
         if let Some(unlocking) = &mut self.again.unlocking {
             return match key.code {
                 KeyCode::Esc if blank && unlocking.asks() => self.close_again(),
+                // What comes of it is not heard any more; a key that comes all the same harms nothing.
+                KeyCode::Esc if unlocking.works() => self.again = Again::default(),
                 KeyCode::Esc => unlocking.clear(),
                 _ => unlocking.key(key, &mut self.attempts, effects),
             };
@@ -204,7 +206,8 @@ impl App {
             return self.again.fail(trouble);
         }
         if let (Some(parcel), Some(login)) = (self.key_is_missing(), self.again.opens.take()) {
-            let unlocking = Unlocking::start(parcel, Some(login), &mut self.attempts, effects);
+            let proof = self.state.as_ref().and_then(|state| state.proof.clone());
+            let unlocking = Unlocking::start(parcel, Some(login), proof, &mut self.attempts, effects);
             self.again.busy = Busy::No;
             return self.again.unlocking = Some(unlocking);
         }

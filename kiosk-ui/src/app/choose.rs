@@ -148,7 +148,7 @@ impl App {
         let Some(parcel) = self.list.current() else { return };
         let (id, name) = (parcel.id, parcel.name.clone());
         let login = self.kept.as_ref().map(Password::duplicate);
-        let unlocking = Unlocking::start(id, login, &mut self.attempts, effects);
+        let unlocking = Unlocking::start(id, login, None, &mut self.attempts, effects);
         self.opening = Some(Opening { name, cold_boot, break_lock, unlocking });
     }
 

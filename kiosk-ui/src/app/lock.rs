@@ -4,6 +4,7 @@
 use super::{
     App, Dialog, View,
     keys::{is_backspace, is_enter},
+    unlocking::other_key,
 };
 use crate::{
     effects::Effects,
@@ -78,11 +79,12 @@ impl Guard {
         };
     }
 
-    fn failed(&mut self, error: OpenError) {
+    fn failed(&mut self, error: OpenError, runs: bool) {
         self.asking = None;
         self.trouble = Some(match error {
             OpenError::Wrong => Trouble::new(WRONG, Code::WrongPassword),
             OpenError::Slip => Trouble::new(SLIP, Code::WrongPassword),
+            OpenError::OtherKey => other_key(runs),
             OpenError::Trouble(trouble) => trouble,
         });
     }
@@ -184,11 +186,11 @@ impl App {
             return;
         }
         if let Err(error) = result {
-            if !matches!(error, OpenError::Trouble(_)) {
+            if matches!(error, OpenError::Wrong | OpenError::Slip) {
                 self.guard.after(self.guard.failures.saturating_add(1));
                 effects.command(Command::WrongPassword);
             }
-            return self.guard.failed(error);
+            return self.guard.failed(error, self.phase() == Phase::Run);
         }
         let gives_up = self.guard.gives_up && self.asks_before_giving_up();
         let locked = self.is_locked();

@@ -55,7 +55,10 @@ impl App {
     /// Answers a press of the power button as soon as no window is in the way in which somebody types.
     pub(super) fn answer_press(&mut self) {
         let free = matches!(self.dialog, None | Some(Dialog::Details | Dialog::Kiosk(_)));
-        if self.pressed && free && self.view() == View::Progress {
+        if self.dialog == Some(Dialog::Pressed) {
+            // It is being answered: Esc closes the window, however often the button was pressed.
+            self.pressed = false;
+        } else if self.pressed && free && self.view() == View::Progress {
             self.pressed = false;
             self.page = 0;
             self.dialog = Some(Dialog::Pressed);

@@ -42,6 +42,10 @@ impl App {
             self.told = None;
         }
         self.pressed |= self.state.as_ref().is_some_and(|state| state.presses > presses);
+        if phase <= Phase::Run {
+            // Too late for an answer: the next way out is another one.
+            self.pressed = false;
+        }
         match phase {
             Phase::Boot | Phase::Login => {
                 if old != Some(phase) {
@@ -84,7 +88,6 @@ impl App {
         self.again = Again::default();
         self.guard = Guard::default();
         self.guest.clear();
-        self.pressed = false;
     }
 }
 

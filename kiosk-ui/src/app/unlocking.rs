@@ -9,10 +9,20 @@ use crate::{
     trouble::Trouble,
 };
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use parcel::{id::ParcelId, slot::Proof};
+use parcel::{id::ParcelId, slot::Proof, wire::Code};
 
 const WRONG: &str = "That does not open it. Try again.";
 const SLIP: &str = "One character of the recovery key is wrong. Compare it with the paper and try again.";
+
+/// What was typed opens a key that is not the one in use.
+pub(super) fn other_key(runs: bool) -> Trouble {
+    let words = if runs {
+        "What you typed does not open the computer that runs here, but another key. Suspend it: nothing is lost by that."
+    } else {
+        "What you typed does not open your computer, but another key. Your work is kept on this kiosk. Tell your IT desk."
+    };
+    Trouble::new(words, Code::OtherKey)
+}
 
 /// How far the key is.
 #[derive(Debug)]
@@ -46,6 +56,8 @@ pub struct Unlocking {
     pub step: Step,
     /// The log-in password, if it is known here.
     login: Option<Password>,
+    /// What the session under way has opened.
+    proof: Option<Proof>,
 }
 
 impl Unlocking {
@@ -53,11 +65,12 @@ impl Unlocking {
     pub(super) fn start(
         parcel: ParcelId,
         login: Option<Password>,
+        proof: Option<Proof>,
         attempts: &mut u64,
         effects: &mut dyn Effects,
     ) -> Self {
         let step = Step::Ask { typed: Password::new(), wrong: None };
-        let mut unlocking = Self { parcel, step, login };
+        let mut unlocking = Self { parcel, step, login, proof };
         if unlocking.knows_login() {
             unlocking.ask(None, attempts, effects);
         }
@@ -69,7 +82,7 @@ impl Unlocking {
         let attempt = *attempts;
         self.step = Step::Working { attempt, typed: typed.is_some() };
         let login = self.login.as_ref().map(Password::duplicate);
-        effects.open(Unlock { attempt, parcel: self.parcel, login, typed });
+        effects.open(Unlock { attempt, parcel: self.parcel, login, typed, proof: self.proof.clone() });
     }
 
     /// `true` when the log-in password was tried first.
@@ -80,6 +93,11 @@ impl Unlocking {
     /// `true` while the user is asked.
     pub fn asks(&self) -> bool {
         matches!(self.step, Step::Ask { .. })
+    }
+
+    /// `true` while a key slot is tried.
+    pub fn works(&self) -> bool {
+        matches!(self.step, Step::Working { .. })
     }
 
     /// `true` when Esc has nothing to take back.
@@ -128,6 +146,7 @@ impl Unlocking {
             }
             Err(OpenError::Wrong) => Step::Ask { typed: Password::new(), wrong: tried.then_some(WRONG) },
             Err(OpenError::Slip) => Step::Ask { typed: Password::new(), wrong: Some(SLIP) },
+            Err(OpenError::OtherKey) => Step::Failed(other_key(false)),
             Err(OpenError::Trouble(trouble)) => Step::Failed(trouble),
         };
         None

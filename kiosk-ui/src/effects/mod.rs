@@ -20,6 +20,8 @@ pub struct Unlock {
     pub login: Option<Password>,
     /// An older password or the recovery key.
     pub typed: Option<Password>,
+    /// What the session under way has opened: its slots are tried first, and no key but its key is taken.
+    pub proof: Option<Proof>,
 }
 
 /// Everything the screens do to the world. Nothing waits: answers are [`crate::event::Event`]s.

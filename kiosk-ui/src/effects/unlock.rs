@@ -14,48 +14,91 @@ use parcel::{
         daemon::{Reply, Request},
     },
 };
-use std::{path::Path, str::FromStr};
+use std::{path::Path, str::FromStr, sync::Arc};
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
 /// Argon2 takes much memory: whatever the screens ask for, one key is derived at a time.
 static ONE: Semaphore = Semaphore::const_new(1);
 
-/// Opens a slot with the log-in password, else with what was typed; gives the key to `cached`; and when it was not the
+/// Opens a slot with the log-in password, else with what was typed: one of the session under way, if there is one, else one
+/// on the server. Gives the key to `cached`; and when it was not the
 /// log-in password that opened, rewrites the password slot for it, so that next time it does. Answers what proves the
 /// password from now on.
 pub async fn open(cached: &Path, unlock: Unlock) -> Result<Proof, OpenError> {
-    let Unlock { parcel, login, typed, .. } = unlock;
-    let slots = match ask(cached, Request::Slots { parcel }).await {
-        Ok(Reply::Slots { slots }) => slots,
-        Ok(_) => return Err(OpenError::Trouble(unexpected())),
-        Err(error) => return Err(OpenError::Trouble((&error).into())),
+    let parcel = unlock.parcel;
+    let unlock = Arc::new(unlock);
+    let opened = match &unlock.proof {
+        None => opened_by(fetch(cached, parcel).await?, &unlock).await?,
+        Some(proof) => match opened_by(proof.slots().clone(), &unlock).await {
+            Ok(opened) => rebased(opened, cached, &unlock).await,
+            // Written anew at another place, they may open by what was typed here; or somebody made them up.
+            Err(first) => match fetch(cached, parcel).await {
+                Ok(slots) if slots != *proof.slots() => match opened_by(slots, &unlock).await {
+                    Err(OpenError::OtherKey) => return Err(OpenError::OtherKey),
+                    other => other.map_err(|_| first)?,
+                },
+                _ => return Err(first),
+            },
+        },
     };
-    let opened = alone(&ONE, move || unwrap(&slots, &parcel, login.as_ref(), typed.as_ref())).await?;
     let request = Request::Key { parcel, key: opened.key.to_hex().into() };
     match ask(cached, request).await {
         Ok(Reply::Ok) => {}
         Ok(_) => return Err(OpenError::Trouble(unexpected())),
         Err(error) => return Err(OpenError::Trouble((&error).into())),
     }
-    if opened.rewritten {
+    if let Some(slots) = &opened.rewritten {
         // The machine opens all the same; next time the old password is asked for again.
-        if let Err(error) = ask(cached, Request::PutSlots { parcel, slots: opened.slots.to_json() }).await {
+        if let Err(error) = ask(cached, Request::PutSlots { parcel, slots: slots.to_json() }).await {
             tracing::warn!(%error, "the password slot could not be rewritten");
         }
     }
     Ok(Proof::new(opened.slots, &opened.key))
 }
 
+/// The slots on the server.
+async fn fetch(cached: &Path, parcel: ParcelId) -> Result<Slots, OpenError> {
+    match ask(cached, Request::Slots { parcel }).await {
+        Ok(Reply::Slots { slots }) => Slots::from_json(slots.as_bytes()).map_err(trouble),
+        Ok(_) => Err(OpenError::Trouble(unexpected())),
+        Err(error) => Err(OpenError::Trouble((&error).into())),
+    }
+}
+
+async fn opened_by(slots: Slots, unlock: &Arc<Unlock>) -> Result<Opened, OpenError> {
+    let unlock = Arc::clone(unlock);
+    alone(&ONE, move || unwrap(slots, &unlock)).await
+}
+
+/// What is rewritten is what the server has now: its other slots may be newer than the session's.
+async fn rebased(mut opened: Opened, cached: &Path, unlock: &Arc<Unlock>) -> Opened {
+    if opened.rewritten.is_none() {
+        return opened;
+    }
+    let theirs = fetch(cached, unlock.parcel).await.ok();
+    let known = unlock.proof.as_ref().map(Proof::slots);
+    if theirs.as_ref() == known {
+        return opened;
+    }
+    opened.rewritten = None;
+    if let Some(mut theirs) = theirs {
+        let (unlock, key) = (Arc::clone(unlock), opened.key.clone());
+        let done = alone(&ONE, move || {
+            if let Some(login) = &unlock.login {
+                rewrite(&mut theirs, login, &key, &unlock.parcel)?;
+            }
+            Ok(theirs)
+        });
+        opened.rewritten = done.await.ok();
+    }
+    opened
+}
+
 /// Checks that `typed` opens a slot of the parcel that is in use, and that what is in it is the key in use. Asks nobody: it
 /// works when the server is away, and when the client engine is dead.
 pub async fn prove(parcel: ParcelId, proof: Proof, typed: Password) -> Result<(), OpenError> {
     let checking = alone(&ONE, move || Ok(proof.is_of(&open_with(proof.slots(), &typed, &parcel)?)));
-    checking.await?.then_some(()).ok_or_else(|| {
-        OpenError::Trouble(Trouble::new(
-            "What you typed does not open the computer that runs here, but another key. Suspend it: nothing is lost by that.",
-            Code::OtherKey,
-        ))
-    })
+    checking.await?.then_some(()).ok_or(OpenError::OtherKey)
 }
 
 /// Does what takes about a second off the thread that draws, after what was asked for before. It cannot be stopped, so it
@@ -77,28 +120,32 @@ struct Opened {
     key: ParcelKey,
     /// With the password slot as it is from now on.
     slots: Slots,
-    rewritten: bool,
+    /// The same for the server, if the log-in password did not open them.
+    rewritten: Option<Slots>,
 }
 
-fn unwrap(
-    json: &str,
-    parcel: &ParcelId,
-    login: Option<&Password>,
-    typed: Option<&Password>,
-) -> Result<Opened, OpenError> {
-    let mut slots = Slots::from_json(json.as_bytes()).map_err(trouble)?;
+fn unwrap(mut slots: Slots, unlock: &Unlock) -> Result<Opened, OpenError> {
+    let Unlock { parcel, login, typed, proof, .. } = unlock;
+    let in_use = |key: &ParcelKey| proof.as_ref().is_none_or(|proof| proof.is_of(key));
     if let Some(login) = login {
         match slots.open_password(login.as_bytes(), parcel) {
-            Ok(key) => return Ok(Opened { key, slots, rewritten: false }),
+            Ok(key) if in_use(&key) => return Ok(Opened { key, slots, rewritten: None }),
+            // What opens the key in use may still be typed.
+            Ok(_) => tracing::warn!("the log-in password opens another key than the one in use"),
             Err(error) if does_not_open(&error) => {}
             Err(error) => return Err(trouble(error)),
         }
     }
-    let key = open_with(&slots, typed.ok_or(OpenError::Wrong)?, parcel)?;
+    let key = open_with(&slots, typed.as_ref().ok_or(OpenError::Wrong)?, parcel)?;
+    if !in_use(&key) {
+        return Err(OpenError::OtherKey);
+    }
+    let mut rewritten = None;
     if let Some(login) = login {
         rewrite(&mut slots, login, &key, parcel)?;
+        rewritten = Some(slots.clone());
     }
-    Ok(Opened { key, slots, rewritten: login.is_some() })
+    Ok(Opened { key, slots, rewritten })
 }
 
 /// Tries what was typed as an older password, then as the recovery key.
@@ -169,6 +216,17 @@ mod tests {
         password
     }
 
+    fn unwrap(
+        json: &str,
+        parcel: &ParcelId,
+        login: Option<&Password>,
+        typed: Option<&Password>,
+    ) -> Result<Opened, OpenError> {
+        let [login, typed] = [login, typed].map(|password| password.map(Password::duplicate));
+        let slots = Slots::from_json(json.as_bytes()).map_err(trouble)?;
+        super::unwrap(slots, &Unlock { attempt: 1, parcel: *parcel, login, typed, proof: None })
+    }
+
     fn slots() -> (String, ParcelId, ParcelKey, String) {
         let (parcel, key) = (ParcelId([7; 16]), ParcelKey::from_bytes([9; 32]));
         let recovery = RecoveryKey::from_bytes([3; 20]);
@@ -183,7 +241,7 @@ mod tests {
         let (json, parcel, key, _) = slots();
         let opened = unwrap(&json, &parcel, Some(&typed("old")), None).unwrap();
         assert_eq!(opened.key, key);
-        assert!(!opened.rewritten);
+        assert!(opened.rewritten.is_none());
     }
 
     #[test]
@@ -195,8 +253,7 @@ mod tests {
         for answer in ["old", &recovery, &recovery.to_lowercase().replace('-', " ")] {
             let opened = unwrap(&json, &parcel, Some(&new), Some(&typed(answer))).unwrap();
             assert_eq!(opened.key, key);
-            assert!(opened.rewritten);
-            let rewritten = opened.slots.to_json();
+            let rewritten = opened.rewritten.expect("it is rewritten").to_json();
             let cost =
                 Slots::from_json(rewritten.as_bytes()).unwrap().slots.into_iter().find_map(
                     |slot| match slot {

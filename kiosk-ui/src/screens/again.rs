@@ -35,6 +35,7 @@ pub(super) fn draw(app: &App, frame: &mut Frame) {
         let hints: &[Hint] = match (unlocking.asks(), unlocking.is_blank()) {
             (true, true) => &[("Enter", "Open"), ("Esc", "Back")],
             (true, false) => &[("Enter", "Open"), ("Esc", "Clear")],
+            _ if unlocking.works() => &[("Esc", "Cancel")],
             _ => &[],
         };
         return kit::line(frame, keys, 0, kit::hints(hints));

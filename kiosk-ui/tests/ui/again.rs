@@ -188,7 +188,7 @@ fn logs_in_and_opens(desk: &mut Desk) -> u64 {
     desk.keys(&format!("{PASSWORD}\r"));
     accept(desk);
     let (attempt, parcel) = (desk.last_attempt(), parcels()[0].id);
-    let open = Did::Open { attempt, parcel, login: Some(PASSWORD.into()), typed: None };
+    let open = Did::Open { attempt, parcel, login: Some(PASSWORD.into()), typed: None, proof: true };
     let did = desk.did();
     assert_eq!(did.last(), Some(&open), "{did:?}");
     assert!(!did.contains(&command(Command::LoggedIn(renewed()))), "the key is not there yet");
@@ -227,6 +227,27 @@ fn after_a_restart_of_the_engine_the_password_opens_the_computer_too() {
     assert!(!desk.did().iter().any(|did| matches!(did, Did::Open { .. })));
 }
 
+/// A key that is slow to come, or never comes, holds nobody in the window.
+#[test]
+fn escape_stops_waiting_for_the_key() {
+    let mut desk = Desk::new();
+    desk.state(restarted());
+    desk.keys("l");
+    desk.did();
+    let attempt = logs_in_and_opens(&mut desk);
+    check("again-restarted-opening", &desk);
+    desk.keys("\x1b");
+    assert!(desk.app.again.unlocking.is_none() && desk.app.dialog == Some(Dialog::LogIn));
+    opens(&mut desk, attempt, Ok(proof()));
+    assert_eq!(desk.did(), [], "a late answer");
+    desk.keys("\x1b");
+    assert_eq!(desk.app.dialog, None);
+    desk.keys("l");
+    let attempt = logs_in_and_opens(&mut desk);
+    opens(&mut desk, attempt, Ok(proof()));
+    assert!(desk.did().contains(&command(Command::Opened(proof()))));
+}
+
 /// The slot opens by the password from before: it is asked for as at any log-in.
 #[test]
 fn after_a_restart_of_the_engine_a_password_that_was_changed_meanwhile_costs_one_question() {
@@ -247,8 +268,8 @@ fn after_a_restart_of_the_engine_a_password_that_was_changed_meanwhile_costs_one
         desk.keys(&format!("{answer}\r"));
         let (attempt, parcel) = (desk.last_attempt(), parcels()[0].id);
         let (login, typed) = (Some(PASSWORD.to_owned()), Some(answer.to_owned()));
-        assert_eq!(desk.did(), [Did::Open { attempt, parcel, login, typed }]);
-        desk.keys("typed meanwhile\r\x1b");
+        assert_eq!(desk.did(), [Did::Open { attempt, parcel, login, typed, proof: true }]);
+        desk.keys("typed meanwhile\r");
         assert_eq!(desk.did(), []);
         opens(&mut desk, attempt, result);
         let told = [Command::Opened(proof()), Command::LoggedIn(renewed())].map(command);

@@ -43,7 +43,7 @@ pub enum Did {
     Login { attempt: u64, user: String, password: String },
     Adopt(u64, String),
     Parcels,
-    Open { attempt: u64, parcel: ParcelId, login: Option<String>, typed: Option<String> },
+    Open { attempt: u64, parcel: ParcelId, login: Option<String>, typed: Option<String>, proof: bool },
     Prove(u64, ParcelId, String),
     Console(bool),
     Typed(Vec<u8>),
@@ -80,6 +80,7 @@ impl Effects for Fake {
             parcel: unlock.parcel,
             login: text(unlock.login),
             typed: text(unlock.typed),
+            proof: unlock.proof == Some(proof()),
         });
     }
     fn prove(&mut self, attempt: u64, parcel: ParcelId, _: Proof, typed: Password) {

@@ -27,9 +27,13 @@ const KEY: [u8; 32] = [0x5a; 32];
 const CHEAP: Argon2Cost = Argon2Cost { memory_kib: 8, passes: 1, lanes: 1 };
 
 fn slots(parcel: &ParcelId) -> Slots {
+    slots_of(parcel, PASSWORD, KEY)
+}
+
+fn slots_of(parcel: &ParcelId, password: &str, key: [u8; 32]) -> Slots {
     let mut slots = Slots::default();
     slots
-        .set_password(PASSWORD.as_bytes(), &ParcelKey::from_bytes(KEY), parcel, [3; 16], CHEAP)
+        .set_password(password.as_bytes(), &ParcelKey::from_bytes(key), parcel, [3; 16], CHEAP)
         .expect("a slot");
     slots
 }
@@ -183,5 +187,70 @@ fn a_password_that_was_changed_in_the_session_opens_what_the_engine_left_with_th
     assert!(stored.open_password(PASSWORD.as_bytes(), &parcel).is_err());
     assert_eq!(proof, Proof::new(stored, &key));
     assert!(![PASSWORD, NEW].iter().any(|typed| kiosk.everything().contains(typed)));
+    engine.shutdown_background();
+}
+
+/// Somebody has the server, and a KDC that takes a password of their choice: the key in use stays, and so does what proves its
+/// password. What the session was opened with opens it, whatever the server says of it now.
+#[test]
+fn a_server_against_the_user_cannot_have_the_key_replaced() {
+    const NEW: &str = "c0rrect-H0rse";
+    let dir = tempfile::tempdir().expect("a folder");
+    let realm = Realm::start(&dir.path().join("kdc"));
+    realm.admin(&format!("addprinc +requires_preauth -pw {PASSWORD} shanta"));
+    let port = free_port();
+    let server = Server::start(&dir.path().join("server"), port, &realm.keytab());
+    let ca = fs::read_to_string(server.ca()).expect("the CA");
+    let (engine, api, socket) = engine(dir.path(), port, &server.ca());
+    let init = Init::listen(dir.path());
+    let world = World { kdc: realm.port, server: port, ca: Some(&ca) };
+    let kiosk = Kiosk::start(dir.path(), world, Some((80, 25)));
+    init.say(state(Phase::Login));
+    kiosk.wait_for("Log in");
+    kiosk.keys(&format!("shanta\t{PASSWORD}\r"));
+    let login = logged_in(&init);
+    let parcel = parcels()[0].id;
+    let hold = engine.block_on(create(&api, parcel, &login));
+    let theirs = slots_of(&parcel, NEW, [0xa5; 32]).to_json();
+    engine.block_on(api.put_slots(&parcel, Some(&hold), theirs.into())).expect("slots");
+    realm.admin(&format!("cpw -pw {NEW} shanta"));
+
+    let proof = Proof::new(slots(&parcel), &ParcelKey::from_bytes(KEY));
+    init.say(State { login: Some(login), proof: Some(proof.clone()), ..restarted() });
+    let mut client = Client::connect(&socket).expect("cached listens");
+    let mut recover = || match client.ask(&Request::Recover { parcel }) {
+        Err(ControlError::Refused(error)) => error.code,
+        other => panic!("there are no changes: {other:?}"),
+    };
+    kiosk.wait_for_words("Press L and type your password");
+    kiosk.keys("l");
+    kiosk.wait_for("opens what this kiosk keeps");
+    kiosk.keys(&format!("{NEW}\r"));
+    kiosk.wait_for_words("Your log-in password does not open this computer.");
+    kiosk.keys(&format!("{NEW}\r"));
+    kiosk.wait_for("Code for IT: other-key");
+    assert_eq!(recover(), Code::NoKey, "the engine was given none");
+    kiosk.keys(&format!("{NEW}\r"));
+    kiosk.wait_for_words("Your log-in password does not open this computer.");
+    kiosk.keys(&format!("{PASSWORD}\r"));
+    let Command::Opened(now) = told(&init) else { panic!("it is open") };
+    assert!(now.same_key(&proof));
+    assert_eq!(recover(), Code::NoChanges);
+    let key = ParcelKey::from_bytes(KEY);
+    let stored = Slots::from_json(&engine.block_on(api.slots(&parcel)).expect("slots")).expect("slots");
+    assert_eq!(stored.open_password(NEW.as_bytes(), &parcel).as_ref(), Ok(&key), "it is the user's again");
+    assert!(matches!(told(&init), Command::LoggedIn(_)));
+
+    // The slot of the server is another one once more: the log-in password opens what the session holds.
+    let theirs = slots_of(&parcel, "something", [0xa5; 32]).to_json();
+    engine.block_on(api.put_slots(&parcel, Some(&hold), theirs.into())).expect("slots");
+    init.say(State { proof: Some(now.clone()), ..restarted() });
+    kiosk.wait_for_words("Press L and type your password");
+    // So long the screen says that the user is logged in again, and asks for nothing.
+    thread::sleep(Duration::from_secs(6));
+    kiosk.keys("l");
+    kiosk.wait_for("opens what this kiosk keeps");
+    kiosk.keys(&format!("{NEW}\r"));
+    assert_eq!(told(&init), Command::Opened(now));
     engine.shutdown_background();
 }

@@ -38,7 +38,7 @@ fn the_whole_path() {
     desk.keys("\r");
     let parcel = parcels()[0].id;
     let login = Some(PASSWORD.to_owned());
-    assert_eq!(desk.world.0, [Did::Open { attempt: 3, parcel, login, typed: None }]);
+    assert_eq!(desk.world.0, [Did::Open { attempt: 3, parcel, login, typed: None, proof: false }]);
     desk.opened(parcel, Ok(()));
     assert_eq!(desk.did(), resume(parcel, "desk", false, false));
 
@@ -157,8 +157,13 @@ fn a_changed_password_costs_one_question() {
     desk.opened(parcel, Err(OpenError::Wrong));
     assert!(desk.text().contains("recovery key"));
     desk.keys("the old one\r");
-    let open =
-        Did::Open { attempt: 4, parcel, login: Some(PASSWORD.into()), typed: Some("the old one".into()) };
+    let open = Did::Open {
+        attempt: 4,
+        parcel,
+        login: Some(PASSWORD.into()),
+        typed: Some("the old one".into()),
+        proof: false,
+    };
     assert_eq!(desk.world.0, [open]);
     desk.opened(parcel, Err(OpenError::Wrong));
     assert!(desk.text().contains("That does not open it"));

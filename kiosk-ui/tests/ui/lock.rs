@@ -310,6 +310,27 @@ fn whoever_types_the_password_to_save_work_does_not_give_it_up() {
     check("small-give-up-sure", &desk);
 }
 
+#[test]
+fn another_key_is_told_with_what_helps_then() {
+    for (phase, keys, says) in [
+        (Phase::Run, "", "Suspend it: nothing is lost by that."),
+        (Phase::Save, "c", "Your work is kept on this kiosk."),
+        (Phase::Commit, "c", "Your work is kept on this kiosk."),
+    ] {
+        let mut desk = Desk::new();
+        desk.state(State { locked: phase == Phase::Run, ..long(state(phase)) });
+        desk.keys(keys);
+        desk.keys("x\r");
+        answer(&mut desk, Err(OpenError::OtherKey));
+        assert_eq!(desk.did(), [], "it is no guess");
+        let text = desk.text();
+        let text: String = text.replace('│', " ");
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(text.contains(says) && text.contains("Code for IT: other-key"), "{text}");
+        assert_eq!(text.contains("Suspend it"), phase == Phase::Run, "{text}");
+    }
+}
+
 /// A window that asks for a password closes by itself while somebody types: the rest of it is no command.
 #[test]
 fn what_is_typed_ahead_for_a_window_that_closed_is_no_command() {

@@ -80,6 +80,28 @@ fn each_press_is_answered_and_what_is_offered_is_there() {
 }
 
 #[test]
+fn escape_closes_the_window_however_often_the_button_was_pressed() {
+    let mut desk = Desk::new();
+    desk.state(sending());
+    for presses in 1..=3 {
+        desk.state(pressed(presses, sending()));
+    }
+    desk.keys("\x1b");
+    assert_eq!(desk.app.dialog, None);
+}
+
+#[test]
+fn a_press_of_a_save_that_failed_is_not_answered_in_the_next_one() {
+    let mut desk = Desk::new();
+    desk.state(restarted());
+    desk.keys("c");
+    desk.state(pressed(1, restarted()));
+    desk.state(pressed(1, running()));
+    desk.state(pressed(1, restarted()));
+    assert_eq!(desk.app.dialog, None);
+}
+
+#[test]
 fn a_press_does_not_take_a_form_away_and_is_answered_after_it() {
     let mut desk = Desk::new();
     desk.state(restarted());

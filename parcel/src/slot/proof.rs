@@ -35,6 +35,11 @@ impl Proof {
     pub fn is_of(&self, key: &ParcelKey) -> bool {
         self.mark.0.ct_eq(mark(key).as_slice()).into()
     }
+
+    /// `true` when the other one is of the same key.
+    pub fn same_key(&self, other: &Self) -> bool {
+        self.mark.0.ct_eq(other.mark.0.as_slice()).into()
+    }
 }
 
 fn mark(key: &ParcelKey) -> Zeroizing<[u8; 32]> {
@@ -79,6 +84,8 @@ mod tests {
         assert!(!json.contains(&*key.to_hex()) && !json.contains("a password"), "{json}");
         let read: Proof = serde_json::from_str(&json).unwrap();
         assert!(read == proof && read.is_of(&key) && !read.is_of(&ParcelKey::from_bytes([8; 32])));
+        assert!(read.same_key(&Proof::new(Slots::default(), &key)));
+        assert!(!read.same_key(&Proof::new(read.slots().clone(), &ParcelKey::from_bytes([8; 32]))));
         assert_eq!(read.slots().open_password(b"a password", &parcel), Ok(key));
     }
 }
