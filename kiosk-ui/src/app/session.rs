@@ -67,6 +67,8 @@ impl App {
 
     pub(super) fn run_key(&mut self, key: KeyEvent, effects: &mut dyn Effects) {
         if is_hot(key) {
+            // Nobody types that as a part of a password: what follows is meant.
+            self.stray = 0;
             self.dialog = Some(Dialog::Menu(0));
         } else if self.told.is_none() && self.stray == 0 {
             self.type_key(key, effects);

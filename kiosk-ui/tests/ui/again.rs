@@ -28,11 +28,11 @@ fn expired() -> Waiting {
     }
 }
 
-fn stuck(state: State) -> State {
+pub fn stuck(state: State) -> State {
     State { waiting: Some(expired()), ..state }
 }
 
-fn suspending() -> State {
+pub fn suspending() -> State {
     State {
         parcel: Some("desk".into()),
         doing: "Sending your changes home".into(),

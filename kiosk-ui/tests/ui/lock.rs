@@ -1,6 +1,10 @@
 //! A session that nobody sits at, and who may end one.
 
-use crate::{again::restarted, desk::*, screens::check};
+use crate::{
+    again::{restarted, stuck, suspending},
+    desk::*,
+    screens::check,
+};
 use kiosk_ui::{
     app::{Dialog, View},
     event::{Event, OpenError},
@@ -355,6 +359,20 @@ fn what_is_typed_ahead_for_a_window_that_closed_is_no_command() {
     desk.wait(2);
     desk.keys("c");
     assert!(desk.app.asks_before_giving_up());
+}
+
+/// Whoever unlocks and suspends at once, with a log-in that has run out, need not wait before L.
+#[test]
+fn what_follows_the_menu_key_is_meant() {
+    let mut desk = Desk::at_run();
+    desk.state(locked(running()));
+    desk.keys(&format!("{PASSWORD}\r"));
+    answer(&mut desk, Ok(()));
+    desk.state(running());
+    desk.keys("\x1ds");
+    desk.state(stuck(suspending()));
+    desk.keys("l");
+    assert_eq!(desk.app.dialog, Some(Dialog::LogIn));
 }
 
 #[test]
