@@ -316,7 +316,7 @@ codes! {
         "Use the right key; or the record is damaged.";
     OtherKey "other-key" Work
         "What opens the parcel's key slot is not the key of the session under way."
-        "Suspend: nothing is lost by it. Then see who changed the server's store.";
+        "Suspend if the computer runs: nothing is lost by it. On the way out, type the password that the session was opened with. Then see who changed the server's store.";
     NotLocked "not-locked" Never
         "The step needs the parcel's lock."
         "Lock it first.";
