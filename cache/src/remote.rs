@@ -20,6 +20,7 @@ pub const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::
 
 /// How long an attempt may take before the board says that it is waited for.
 const SLOW: Duration = Duration::from_secs(10);
+const SERVER_SLOW: &str = "the parcel server takes long to answer; it is still waited for";
 
 /// Makes one attempt. When it takes long, counted from when it is `wanted`, the board says so, unless it says more already.
 pub(crate) async fn watched<T>(
@@ -31,13 +32,16 @@ pub(crate) async fn watched<T>(
         wanted.await;
         tokio::time::sleep(SLOW).await;
     };
-    told_after(long, wait, attempt).await
+    told_after(long, wait, attempt, Code::ServerSlow, SERVER_SLOW).await
 }
 
-async fn told_after<T>(
+/// The same for whatever is waited for, with what the board then says.
+pub(crate) async fn told_after<T>(
     long: impl Future<Output = ()>,
     wait: &mut WaitGuard,
     attempt: impl Future<Output = T>,
+    code: Code,
+    reason: &str,
 ) -> T {
     let mut attempt = pin!(attempt);
     tokio::select! {
@@ -46,7 +50,7 @@ async fn told_after<T>(
         () = long => {}
     }
     if !wait.told() {
-        wait.set(Code::ServerSlow, "the parcel server takes long to answer; it is still waited for");
+        wait.set(code, reason);
     }
     attempt.await
 }
@@ -153,7 +157,7 @@ pub trait Sink: Send + Sync + 'static {
 /// A version that was made under a lock that is still held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Made {
-    /// Its record.
+    /// Hash under which its record is known.
     pub record: RecordHash,
     /// It has a disk as after a power cut, and no memory.
     pub memory_lost: bool,
@@ -226,12 +230,20 @@ mod tests {
     use futures::future::{pending, ready};
     use tokio::sync::oneshot;
 
+    async fn after<T>(
+        long: impl Future<Output = ()>,
+        wait: &mut WaitGuard,
+        attempt: impl Future<Output = T>,
+    ) -> T {
+        told_after(long, wait, attempt, Code::ServerSlow, "it takes long").await
+    }
+
     #[tokio::test]
     async fn what_takes_long_is_told_unless_more_is_told_already() {
         let board = Board::new(Arc::default());
         let shown = || board.status().waiting.map(|waiting| waiting.code);
         let mut wait = board.waiter();
-        assert_eq!(told_after(pending(), &mut wait, ready(1)).await, 1);
+        assert_eq!(after(pending(), &mut wait, ready(1)).await, 1);
         assert_eq!(shown(), None);
         let (go_on, going) = oneshot::channel();
         let looking = async {
@@ -240,11 +252,11 @@ mod tests {
             }
             go_on.send(2).unwrap();
         };
-        assert_eq!(tokio::join!(told_after(ready(()), &mut wait, going), looking).0, Ok(2));
+        assert_eq!(tokio::join!(after(ready(()), &mut wait, going), looking).0, Ok(2));
         drop(wait);
         let mut wait = board.waiter();
         wait.set(Code::ServerUnreachable, "no route");
-        assert_eq!(told_after(ready(()), &mut wait, tokio::task::yield_now()).await, ());
+        assert_eq!(after(ready(()), &mut wait, tokio::task::yield_now()).await, ());
         assert_eq!(shown(), Some(Code::ServerUnreachable));
     }
 }

@@ -43,6 +43,15 @@ struct State {
     perhaps_more: bool,
 }
 
+impl State {
+    /// A commit that is asked for again is the same one.
+    fn note_sent(&mut self, sent: (Version, RecordHash)) {
+        if !self.sent.contains(&sent) {
+            self.sent.push(sent);
+        }
+    }
+}
+
 impl Tenure {
     /// The lock that `ask` was answered with.
     pub fn new(parcel: ParcelId, ask: LockRequest, reply: &LockReply) -> Self {
@@ -78,7 +87,14 @@ impl Tenure {
 
     /// This record is being sent to be the next version.
     pub fn sends(&self, version: Version, record: &[u8]) {
-        lock(&self.state).sent.push((version, RecordHash::of(record)));
+        lock(&self.state).note_sent((version, RecordHash::of(record)));
+    }
+
+    /// This version was made under the lock, and what follows is based on it.
+    pub fn came_home(&self, version: Version, record: RecordHash) {
+        let mut state = lock(&self.state);
+        state.note_sent((version, record));
+        state.base = Some((version, record));
     }
 
     /// An engine that was killed sent these, and perhaps more that it could not note.

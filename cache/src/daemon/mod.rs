@@ -355,7 +355,7 @@ impl Daemon {
                 done
             }
         };
-        tenure.based_on(done.version, done.record);
+        tenure.came_home(done.version, done.record);
         // What is opened next under this lock is what was committed last.
         if let Some(given) = work.held.as_mut().and_then(|held| held.given.as_mut()) {
             given.reply.version = done.version;

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     budget::Budget,
     fetch::{Engine, Plain},
-    remote::PAUSES,
+    remote::{PAUSES, told_after},
     status::lock,
     store::Store,
 };
@@ -28,11 +28,13 @@ use parcel::{
 use std::{
     io,
     path::Path,
-    pin::pin,
     sync::{Arc, Mutex},
     time::Duration,
 };
-use tokio::sync::{Mutex as AsyncMutex, Notify};
+use tokio::{
+    sync::{Mutex as AsyncMutex, Notify},
+    time::sleep,
+};
 use zeroize::Zeroizing;
 
 /// Bytes of spilled chunks that were read lately and are kept, so that a reader of small pieces does not open a chunk for each.
@@ -209,15 +211,10 @@ impl Changes {
                 return None;
             }
             let spill = self.spill.clone();
-            let mut reading = pin!(self.engine.on_medium(move || spill.read(chunk, at)));
-            let read = match tokio::time::timeout(PATIENCE, &mut reading).await {
-                Ok(read) => read,
-                Err(_) => {
-                    wait.set(Code::CacheMedium, &not_back("it does not answer"));
-                    reading.await
-                }
-            };
-            let error = match read {
+            let reading = self.engine.on_medium(move || spill.read(chunk, at));
+            let silent = not_back("it does not answer");
+            let read = told_after(sleep(PATIENCE), &mut wait, reading, Code::CacheMedium, &silent);
+            let error = match read.await {
                 Ok(plain) => {
                     let plain = Arc::new(plain);
                     lock(&self.book).copies.put(at.nonce, plain.clone(), COPIES);
@@ -229,7 +226,7 @@ impl Changes {
                 tracing::warn!(%error, "the cache medium does not give a changed chunk back");
             }
             wait.set(Code::CacheMedium, &not_back(&error.to_string()));
-            tokio::time::sleep(pause).await;
+            sleep(pause).await;
             pause = (pause * 2).min(PAUSES.1);
         }
     }
@@ -250,7 +247,7 @@ impl Changes {
                     if !std::mem::replace(&mut full, true) {
                         tracing::warn!(%error, "changed chunks stay in memory: the cache medium takes no more");
                     }
-                    tokio::time::sleep(pause).await;
+                    sleep(pause).await;
                     pause = (pause * 2).min(PAUSES.1);
                 }
             }
@@ -299,22 +296,17 @@ impl Changes {
         let chunks: Vec<u64> = lock(&self.book).unkept.iter().copied().collect();
         let mut wait = self.engine.board().waiter();
         let mut pause = PAUSES.0;
+        let silent = not_taken("it does not answer");
         for chunk in chunks {
             loop {
-                let mut keeping = pin!(self.keep(chunk));
-                let kept = match tokio::time::timeout(PATIENCE, &mut keeping).await {
-                    Ok(kept) => kept,
-                    Err(_) => {
-                        wait.set(Code::CacheMedium, &not_taken("it does not answer"));
-                        keeping.await
-                    }
-                };
-                let Err(error) = kept else { break };
+                let kept =
+                    told_after(sleep(PATIENCE), &mut wait, self.keep(chunk), Code::CacheMedium, &silent);
+                let Err(error) = kept.await else { break };
                 if !wait.told() {
                     tracing::warn!(%error, "the cache medium does not take what the guest wants kept");
                 }
                 wait.set(Code::CacheMedium, &not_taken(&error.to_string()));
-                tokio::time::sleep(pause).await;
+                sleep(pause).await;
                 pause = (pause * 2).min(PAUSES.1);
             }
         }
@@ -324,7 +316,7 @@ impl Changes {
     /// that does not take it: then the lock tells whose the next version is.
     pub async fn sends(self: &Arc<Self>, version: Version, record: RecordHash) {
         let changes = self.clone();
-        let mut writing = tokio::spawn(async move {
+        let writing = tokio::spawn(async move {
             let _alone = changes.keeping.lock().await;
             let (journal, store) = (changes.journal.clone(), changes.engine.store().clone());
             let writing = tokio::task::spawn_blocking(move || {
@@ -333,15 +325,9 @@ impl Changes {
             writing.await.unwrap_or_else(|panic| Err(io::Error::other(panic)))
         });
         let mut wait = self.engine.board().waiter();
-        let mut written = tokio::time::timeout(PATIENCE / 4, &mut writing).await;
-        if written.is_err() {
-            wait.set(
-                Code::CacheMedium,
-                "This kiosk's disk does not answer. Your computer is saved without it.",
-            );
-            written = tokio::time::timeout(PATIENCE / 4 * 3, &mut writing).await;
-        }
-        let written = match written {
+        let silent = "This kiosk's disk does not answer. Your computer is saved without it.";
+        let written = told_after(sleep(PATIENCE / 4), &mut wait, writing, Code::CacheMedium, silent);
+        let written = match tokio::time::timeout(PATIENCE, written).await {
             Ok(written) => written.unwrap_or_else(|panic| Err(io::Error::other(panic))),
             Err(late) => Err(late.into()),
         };

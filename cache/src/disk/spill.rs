@@ -44,7 +44,7 @@ pub struct Place {
 /// A free place, and whether nothing is in those before and after it either: then the pages that it shares with them go, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Around {
-    /// Which place.
+    /// Number of the place, counted from the start of the file.
     pub place: u64,
     /// Nothing is before it.
     pub before: bool,

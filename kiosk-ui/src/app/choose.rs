@@ -72,7 +72,7 @@ pub struct Opening {
     pub cold_boot: bool,
     /// Take the lock from its holder.
     pub break_lock: bool,
-    /// Its key.
+    /// How far its key is.
     pub unlocking: Unlocking,
 }
 

@@ -62,7 +62,7 @@ fn denied() -> Trouble {
     Trouble::new("The user name or the password is not right.", Code::LoginDenied)
 }
 
-/// The pictures.
+/// Each state of the window, as a person has looked at it.
 #[test]
 pub fn again() {
     let mut desk = Desk::at_run();

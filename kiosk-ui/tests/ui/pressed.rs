@@ -25,7 +25,7 @@ fn sending() -> State {
     }
 }
 
-/// The pictures.
+/// Each state of the window, as a person has looked at it.
 #[test]
 pub fn answers() {
     let mut desk = Desk::new();

@@ -288,6 +288,11 @@ async fn a_commit_that_lands_after_its_engine_was_killed_is_home() {
     assert_eq!(late.commit().await, Version(2));
     let record = client.show(id).await.unwrap().record;
     assert_eq!(engine.commit().await, Version(2));
+    // Should that answer be lost, this one is right, too.
+    match engine.ask(&Request::Learn).await.unwrap() {
+        Reply::Learned { held, committed } => assert_eq!((held, committed), (true, Some(true))),
+        other => panic!("{other:?}"),
+    }
     engine.ask(&Request::Unlock).await.unwrap();
     let seen = client.show(id).await.unwrap();
     assert_eq!((seen.version, seen.record, seen.lock), (Version(2), record, None));
