@@ -503,8 +503,13 @@ impl Api {
 
     fn refusal(&self, status: StatusCode, body: &[u8]) -> ApiError {
         let told = serde_json::from_slice::<WireError>(body).ok();
-        // Whatever a 401 is called, a log-in is what it wants.
-        let told = told.filter(|error| status != StatusCode::UNAUTHORIZED || error.code.needs_login());
+        // Whatever a 401 is called, a log-in is what it wants. And what only a part of a kiosk can say, no server says: it would
+        // end a session with work.
+        let told = told.filter(|WireError { code, .. }| match code {
+            _ if status == StatusCode::UNAUTHORIZED => code.needs_login(),
+            Code::Unknown(_) => true,
+            known => known.status() == Some(status.as_u16()),
+        });
         let error = told.unwrap_or_else(|| {
             let text = format!("{} answered {status}; look at its log, or at a proxy before it", self.server);
             match status.as_u16() {

@@ -8,9 +8,10 @@ use std::{
     process::Command,
 };
 
-/// Kernel command line with which the guest boots: console on virtio, root on the parcel's disk.
+/// Kernel command line with which the guest boots: console on virtio, root on the parcel's disk. What is freed is cleared, so that a
+/// test does not leave its data in the memory that every later test sends and fetches.
 pub const CMDLINE: &str =
-    "console=hvc0 root=/dev/vda rw rootflags=noatime quiet reboot=t panic=-1 mitigations=off";
+    "console=hvc0 root=/dev/vda rw rootflags=noatime quiet reboot=t panic=-1 mitigations=off init_on_free=1";
 /// Memory of the guest in MiB.
 pub const MEMORY_MIB: u64 = 256;
 /// The shell's prompt in the guest.
@@ -49,18 +50,21 @@ impl Guest {
     }
 }
 
-/// A name for the contents of files and folders: 16 hexadecimal digits.
+/// A name for the contents of files and folders, wherever they lie: 16 hexadecimal digits.
 pub fn fingerprint(paths: &[&Path]) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
-    let mut left: Vec<PathBuf> = paths.iter().rev().map(|path| path.to_path_buf()).collect();
-    while let Some(path) = left.pop() {
-        hasher.update(path.as_os_str().as_encoded_bytes());
+    // With the root of each, which its name is told below.
+    let mut left: Vec<(&Path, PathBuf)> =
+        paths.iter().rev().map(|root| (*root, root.to_path_buf())).collect();
+    while let Some((root, path)) = left.pop() {
+        let name = path.strip_prefix(root)?.as_os_str().as_encoded_bytes();
+        hasher.update(&(name.len() as u64).to_le_bytes()).update(name);
         if path.is_dir() {
             let mut inside: Vec<PathBuf> = fs::read_dir(&path)?
                 .map(|entry| entry.map(|entry| entry.path()))
                 .collect::<Result<_, _>>()?;
             inside.sort();
-            left.extend(inside.into_iter().rev());
+            left.extend(inside.into_iter().rev().map(|path| (root, path)));
         } else {
             hasher.update_reader(
                 fs::File::open(&path).with_context(|| format!("cannot read {}", path.display()))?,

@@ -3,17 +3,34 @@
 use crate::paths;
 use anyhow::Result;
 use std::{
+    fmt,
     io::{self, BufRead, BufReader, Read, Write as _},
     process::{Command, ExitCode, Stdio},
     sync::{Mutex, PoisonError},
     time::Instant,
 };
 
-/// Sums over the checks so far.
+/// What of a failure is repeated at the end: so many lines, each of so many characters.
+const REPEATED: (usize, usize) = (4, 160);
+
+/// What the checks so far came to.
 #[derive(Debug, Default)]
 pub struct Suite {
-    /// Passed, failed.
-    sums: Mutex<(u64, u64)>,
+    sums: Mutex<Sums>,
+}
+
+#[derive(Debug, Default)]
+struct Sums {
+    passed: u64,
+    failed: u64,
+    failures: Vec<Failure>,
+}
+
+/// What failed, and the start of what was said of it.
+#[derive(Debug, PartialEq, Eq)]
+struct Failure {
+    name: String,
+    said: Vec<String>,
 }
 
 impl Suite {
@@ -27,16 +44,20 @@ impl Suite {
         Lane { suite: self, live: false }
     }
 
-    /// The closing line, and what `make` is told.
+    /// Repeats what failed, prints the closing line, and gives what `make` is told.
     pub fn close(self) -> ExitCode {
-        let (passed, failed) = self.sums.into_inner().unwrap_or_else(PoisonError::into_inner);
-        println!("\n{passed} passed, {failed} failed");
-        if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        let sums = self.sums.into_inner().unwrap_or_else(PoisonError::into_inner);
+        println!();
+        sums.failures.iter().for_each(|failure| print!("{failure}"));
+        println!("{} passed, {} failed", sums.passed, sums.failed);
+        if sums.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 
-    fn add(&self, passed: u64, failed: u64) {
+    fn add(&self, passed: u64, failed: u64, failures: Vec<Failure>) {
         let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
-        *sums = (sums.0 + passed, sums.1 + failed);
+        sums.passed += passed;
+        sums.failed += failed;
+        sums.failures.extend(failures);
     }
 }
 
@@ -51,16 +72,24 @@ impl Lane<'_> {
     /// A command that passes when it exits with 0.
     pub fn check(&self, name: &str, command: &[&str], environment: &[(&str, &str)]) {
         let mut shown = self.begin(name);
-        let ran = run(prepared(command, environment), |line| shown.line(line));
-        self.end(shown, name, ran.is_ok_and(|ok| ok));
+        let mut errors = Failure::new(name);
+        let ran = run(prepared(command, environment), |line| {
+            shown.line(line);
+            errors.hear_error(line);
+        });
+        self.end(shown, ran.is_ok_and(|ok| ok), errors);
     }
 
     /// A check in this process: what it finds wrong, as text; nothing when all is well.
     pub fn part(&self, name: &str, check: impl FnOnce() -> Result<String>) {
         let mut shown = self.begin(name);
         let wrong = check().unwrap_or_else(|error| format!("{error:#}"));
-        wrong.lines().for_each(|line| shown.line(line));
-        self.end(shown, name, wrong.is_empty());
+        let mut errors = Failure::new(name);
+        for line in wrong.lines() {
+            shown.line(line);
+            errors.hear(line);
+        }
+        self.end(shown, wrong.is_empty(), errors);
     }
 
     /// A command that runs tests and closes each group with cargo's `test result:` line, which are added up. A command
@@ -68,15 +97,19 @@ impl Lane<'_> {
     pub fn tests(&self, name: &str, command: &[&str], environment: &[(&str, &str)]) {
         let mut shown = self.begin(name);
         let (mut passed, mut failed) = (0, 0);
+        let mut heard = Heard::default();
+        let mut errors = Failure::new(name);
         let ran = run(prepared(command, environment), |line| {
             shown.line(line);
+            heard.line(line);
+            errors.hear_error(line);
             if let Some((p, f)) = result_line(line) {
                 passed += p;
                 failed += f;
             }
         });
-        self.suite.add(passed, failed);
-        self.end(shown, name, ran.is_ok_and(|ok| ok) || failed > 0);
+        self.suite.add(passed, failed, heard.failures);
+        self.end(shown, ran.is_ok_and(|ok| ok) || failed > 0, errors);
     }
 
     fn begin(&self, name: &str) -> Shown {
@@ -88,8 +121,9 @@ impl Lane<'_> {
         Shown { kept: (!self.live).then(Vec::new), start: Instant::now() }
     }
 
-    fn end(&self, shown: Shown, name: &str, ok: bool) {
-        self.suite.add(u64::from(ok), u64::from(!ok));
+    fn end(&self, shown: Shown, ok: bool, errors: Failure) {
+        let name = errors.name.clone();
+        self.suite.add(u64::from(ok), u64::from(!ok), if ok { vec![] } else { vec![errors] });
         let (word, seconds) = (if ok { "done" } else { "FAILED" }, shown.start.elapsed().as_secs_f64());
         let mut out = io::stdout().lock();
         if let Some(kept) = shown.kept {
@@ -97,6 +131,64 @@ impl Lane<'_> {
             let _ = writeln!(out, "\n== {name}").and_then(|()| out.write_all(&kept));
         }
         let _ = writeln!(out, "== {name}: {word} in {seconds:.0} s");
+    }
+}
+
+impl Failure {
+    fn new(name: &str) -> Self {
+        Self { name: name.to_owned(), said: vec![] }
+    }
+
+    fn hear(&mut self, line: &str) {
+        if self.said.len() < REPEATED.0 && !line.trim().is_empty() {
+            self.said.push(line.trim_end().chars().take(REPEATED.1).collect());
+        }
+    }
+
+    /// Keeps a line that cargo or make begins with "error".
+    fn hear_error(&mut self, line: &str) {
+        if line.trim_start().starts_with("error") {
+            self.hear(line);
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "FAILED: {}", self.name)?;
+        self.said.iter().try_for_each(|line| writeln!(f, "    {line}"))
+    }
+}
+
+/// Tests that failed, as their output tells: what was said of a test follows its line, or comes later below its name.
+#[derive(Debug, Default)]
+struct Heard {
+    failures: Vec<Failure>,
+    /// Whose text the next lines are.
+    of: Option<usize>,
+}
+
+impl Heard {
+    fn line(&mut self, line: &str) {
+        if let Some(rest) = line.strip_prefix("test ") {
+            self.of = rest.split_once(" ... FAILED").map(|(name, _)| self.failed(name));
+        } else if let Some(name) =
+            line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" stdout ----"))
+        {
+            self.of = Some(self.failed(name));
+        } else if line == "failures:" {
+            self.of = None;
+        } else if let Some(at) = self.of {
+            self.failures[at].hear(line);
+        }
+    }
+
+    /// The place of a failed test.
+    fn failed(&mut self, name: &str) -> usize {
+        self.failures.iter().position(|failure| failure.name == name).unwrap_or_else(|| {
+            self.failures.push(Failure::new(name));
+            self.failures.len() - 1
+        })
     }
 }
 
@@ -159,7 +251,43 @@ mod tests {
     use super::*;
 
     fn sums(suite: &Suite) -> (u64, u64) {
-        *suite.sums.lock().unwrap()
+        let sums = suite.sums.lock().unwrap();
+        (sums.passed, sums.failed)
+    }
+
+    fn repeated(suite: Suite) -> String {
+        suite.sums.into_inner().unwrap().failures.iter().map(Failure::to_string).collect()
+    }
+
+    #[test]
+    fn failed_tests_are_repeated_with_what_was_said_of_them() {
+        let suite = Suite::default();
+        let cargo = "test a::good ... ok\ntest a::bad ... FAILED\ntest a::last ... ok\n\nfailures:\n\n---- a::bad stdout ----\n\n\
+            thread 'a::bad' panicked at a.rs:1:2:\nnot so\n\nfailures:\n    a::bad\n\n\
+            test result: FAILED. 2 passed; 1 failed;\nerror: 1 target failed:";
+        suite.live().tests("unit tests", &["sh", "-c", "printf '%s\\n' \"$0\"; exit 1", cargo], &[]);
+        let whole = "test one ... FAILED (3 s)\none starved: [88, 40]\ntest two ... ok (1 s)\nnothing of one\n\
+            test result: FAILED. 1 passed; 1 failed;";
+        suite.beside().tests("e2e", &["sh", "-c", "printf '%s\\n' \"$0\"; exit 1", whole], &[]);
+        assert_eq!(sums(&suite), (5, 2));
+        assert_eq!(
+            repeated(suite),
+            "FAILED: a::bad\n    thread 'a::bad' panicked at a.rs:1:2:\n    not so\nFAILED: one\n    one starved: [88, 40]\n"
+        );
+    }
+
+    #[test]
+    fn a_check_that_failed_is_repeated_with_its_errors() {
+        let suite = Suite::default();
+        suite.live().check("lints", &["sh", "-c", "echo Checking a; echo 'error: unused'; exit 1"], &[]);
+        suite.live().tests("tests", &["sh", "-c", "echo 'error[E0001]: no'; exit 101"], &[]);
+        suite.live().part("licences", || Ok("x has none\n".to_owned()));
+        suite.live().part("broken", || anyhow::bail!("no file"));
+        assert_eq!(
+            repeated(suite),
+            "FAILED: lints\n    error: unused\nFAILED: tests\n    error[E0001]: no\nFAILED: licences\n    x has none\n\
+             FAILED: broken\n    no file\n"
+        );
     }
 
     #[test]

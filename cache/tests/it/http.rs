@@ -12,7 +12,7 @@ use parcel::{
     id::{BootId, ChunkName, Epoch, Generation, ParcelId, StoreId, Version},
     tag::Inventory,
     wire::{
-        Code,
+        Code, Fate, Stake,
         daemon::Request,
         hold::{Claim, Hold, StoreIdentity},
         http::LockReply,
@@ -153,6 +153,20 @@ async fn refusals_are_told_apart() {
         assert_eq!(error.code(), code);
         let found = [error.transient(), error.session_ended(), error.not_found(), error.conflict()];
         assert_eq!(found, kinds, "{code}");
+    }
+}
+
+/// Whatever a server says that is wrong, or broken into: work ends by the proof that its owner broke the lock, and by nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_answer_of_a_server_ends_work_but_the_proof_that_the_lock_was_broken() {
+    let refusal = |code: &Code| format!("{{\"code\":\"{code}\",\"message\":\"m\"}}").into_bytes();
+    for status in ["409 Conflict", "404 Not Found", "400 Bad Request"] {
+        let (api, _) = ask(Code::ALL.iter().map(|code| whole(status, &refusal(code))).collect()).await;
+        for code in Code::ALL {
+            let told = api.have(&PARCEL, &hold(), &[NAME]).await.unwrap_err().code();
+            let proof = *code == Code::StaleEpoch && status.starts_with("409");
+            assert_eq!(told.fate(Stake::Work) == Fate::Final, proof, "{status}, {code}: {told}");
+        }
     }
 }
 

@@ -128,9 +128,15 @@ impl App {
         let blank = self.again.is_blank();
         if let Some(unlocking) = &mut self.again.unlocking {
             return match key.code {
-                KeyCode::Esc if blank && unlocking.asks() => self.close_again(),
+                KeyCode::Esc if blank && unlocking.asks() => {
+                    self.tell_renewed(effects);
+                    self.close_again();
+                }
                 // What comes of it is not heard any more; a key that comes all the same harms nothing.
-                KeyCode::Esc if unlocking.works() => self.again = Again::default(),
+                KeyCode::Esc if unlocking.works() => {
+                    self.tell_renewed(effects);
+                    self.again = Again::default();
+                }
                 KeyCode::Esc => unlocking.clear(),
                 _ => unlocking.key(key, &mut self.attempts, effects),
             };
@@ -235,12 +241,16 @@ impl App {
     }
 
     fn is_logged_in_again(&mut self, effects: &mut dyn Effects) {
-        let given = self.again.given.take();
+        self.tell_renewed(effects);
         self.close_again();
         // Keys that were on their way are not the guest's.
         self.stray = 2;
         self.again.word = WORD;
-        if let Some(login) = given {
+    }
+
+    /// Tells `init` until when the log-in lasts that `cached` was given, also when the key of the computer is not there.
+    fn tell_renewed(&mut self, effects: &mut dyn Effects) {
+        if let Some(login) = self.again.given.take() {
             effects.command(Command::LoggedIn(login.clone()));
             if let Some(state) = &mut self.state {
                 // Not waiting for `init` to say so.
@@ -250,7 +260,7 @@ impl App {
     }
 
     /// A second passed.
-    pub(super) fn again_tick(&mut self, idle: bool) {
+    pub(super) fn again_tick(&mut self, idle: bool, effects: &mut dyn Effects) {
         self.again.word = self.again.word.saturating_sub(1);
         if idle && self.again.busy == Busy::No {
             self.again.password.clear();
@@ -258,6 +268,7 @@ impl App {
         if let Some(unlocking) = self.again.unlocking.as_mut().filter(|unlocking| idle && unlocking.asks()) {
             unlocking.clear();
             if self.idle >= ABANDONED {
+                self.tell_renewed(effects);
                 self.close_again();
             }
         }

@@ -340,7 +340,7 @@ impl App {
             self.idle = 0;
             self.tell(Command::LogOut, effects);
         }
-        self.again_tick(self.idle >= IDLE_FORM);
+        self.again_tick(self.idle >= IDLE_FORM, effects);
         self.guard_tick(self.idle >= IDLE_FORM, effects);
         self.diagnosis_tick(self.idle >= IDLE_FORM, effects);
         if matches!(self.view(), View::Login | View::Diagnosis)

@@ -4,6 +4,7 @@
 //! release binaries alone, and mostly wait for one thread of one emulated PC; so everything else is built and run beside them.
 
 use rig::{
+    guest::Guest,
     licences,
     suite::{Lane, Suite},
 };
@@ -16,9 +17,12 @@ fn main() -> ExitCode {
     let suite = Suite::default();
     let live = suite.live();
     live.check("formatting", &["cargo", "fmt", "--all", "--check"], &[]);
-    live.check("release binaries", &["cargo", "build", "--locked", "--release", "--workspace"], &[]);
+    let beside = suite.beside();
     thread::scope(|scope| {
-        let beside = suite.beside();
+        scope.spawn(move || beside.part("golden guest", || Guest::build().map(|_| String::new())));
+        live.check("release binaries", &["cargo", "build", "--locked", "--release", "--workspace"], &[]);
+    });
+    thread::scope(|scope| {
         scope.spawn(move || everything_else(beside));
         live.tests("end-to-end tests", &["cargo", "run", "--locked", "--release", "--bin", "e2e"], &[]);
     });
