@@ -123,6 +123,10 @@ async fn attempts(
                 {
                     return Ok(Committed::before(target.version, made));
                 }
+                if error.code == Code::BadMemoryImage {
+                    // What is asked for next is the disk alone.
+                    open.forget_saved();
+                }
                 patience.pause(&mut board.waiter(), error).await?;
             }
         }

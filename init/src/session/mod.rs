@@ -116,6 +116,8 @@ pub struct Kiosk<'a> {
     memory_lost: Option<WireError>,
     /// An engine was killed in a commit, and the server may have heard it.
     perhaps_heard: bool,
+    /// A commit has found the machine's memory of no use.
+    without_memory: bool,
     /// `cached` was started again in this session, and does not know of the lock yet.
     forgotten: bool,
     /// Undos are being run on the way to login, not back to the running machine.
@@ -176,6 +178,7 @@ impl<'a> Kiosk<'a> {
             sign: None,
             memory_lost: None,
             perhaps_heard: false,
+            without_memory: false,
             forgotten: false,
             walking: false,
             clock_awaited: false,
@@ -231,7 +234,7 @@ impl<'a> Kiosk<'a> {
             if let Err(Stop::GoOn(error)) = went {
                 match self.back_to(Phase::Run, &mut entered) {
                     Ok(run) => {
-                        self.state.notice = Some(error);
+                        self.state.notice = Some(words::extend(error, words::SHUT_DOWN));
                         at = run;
                         continue;
                     }
@@ -263,12 +266,12 @@ impl<'a> Kiosk<'a> {
     /// Where the machine's memory is lost, sees to it that its disk can be committed; every other stop stays.
     fn keep_disk(&mut self, mut stop: Stop) -> Result<(), Stop> {
         loop {
+            self.perhaps_heard |= self.state.phase == Phase::Commit && matches!(stop, Stop::EngineLost(_));
             let (why, step) = match stop {
                 Stop::MemoryLost(why) => (why, &DISK_ONLY),
                 Stop::EngineLost(why) => (why, &RECOVER),
                 other => return Err(other),
             };
-            self.perhaps_heard |= self.state.phase == Phase::Commit;
             // The first reason is the user's: what follows, follows from it.
             self.memory_lost.get_or_insert(why);
             match self.enter(step) {
@@ -307,6 +310,7 @@ impl<'a> Kiosk<'a> {
         self.sign = None;
         self.memory_lost = None;
         self.perhaps_heard = false;
+        self.without_memory = false;
         self.forgotten = false;
         self.state.phase = Phase::Boot;
         self.show_nobody();

@@ -14,6 +14,9 @@ use parcel::wire::{
 };
 use std::time::Duration;
 
+/// What is said of a machine whose memory cannot be committed: what the VMM saved is not there, or is of no use. Its disk is there.
+const MEMORY_IS_OF_NO_USE: [Code; 2] = [Code::NothingSaved, Code::BadMemoryImage];
+
 /// A phase of a session.
 pub struct Step {
     /// The phase that this step runs.
@@ -375,7 +378,7 @@ fn disk_only(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
     kiosk.state.console = false;
     kiosk.publish();
     kiosk.end_vmm();
-    match send_home(kiosk, daemon::Request::MemoryLost)? {
+    match keep(kiosk, daemon::Request::MemoryLost)? {
         daemon::Reply::Ok => changed(kiosk),
         // The VMM did that before it died.
         daemon::Reply::Kept => {
@@ -423,7 +426,17 @@ fn go_on(kiosk: &mut Kiosk<'_>) -> Result<(), WireError> {
 fn commit(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
     kiosk.live.changes = Changes::InDoubt;
     kiosk.sys.remember(Some(&kiosk.live));
-    match send_home(kiosk, daemon::Request::Commit) {
+    let answer = match kiosk.try_cached(daemon::Request::Commit) {
+        // The proof that the owner broke the lock.
+        Ok(Err(error)) if error.code == Code::StaleEpoch => {
+            kiosk.live.changes = Changes::Unsaved;
+            kiosk.sys.remember(Some(&kiosk.live));
+            return Err(Stop::Broken(error));
+        }
+        Ok(answer) => is_home(kiosk, answer),
+        Err(stop) => Err(stop),
+    };
+    match answer {
         Ok(daemon::Reply::Committed { version, bytes, memory_lost }) => {
             kiosk.sys.log(&format!("version {version} committed, {bytes} bytes sent"));
             kiosk.came_home(memory_lost);
@@ -435,15 +448,10 @@ fn commit(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
             Ok(())
         }
         Ok(_) => Err(unexpected("the commit")),
-        Err(Stop::Failed(error)) if error.code == Code::StaleEpoch => {
-            kiosk.live.changes = Changes::Unsaved;
-            kiosk.sys.remember(Some(&kiosk.live));
-            Err(Stop::Broken(error))
-        }
         Err(stop) => {
-            // An engine that died may have been heard.
-            let refused = matches!(&stop, Stop::Failed(error)
-                if error.code.fate(Stake::Work) == Fate::Final && error.code != Code::CachedDied);
+            // Nothing was sent.
+            let refused =
+                kiosk.stuck.as_ref().is_some_and(|stuck| stuck.code.fate(Stake::Work) == Fate::Final);
             // Pieces go first: while some are missing, the record that makes them a version has not been sent.
             let sending = |status: &daemon::Status| status.progress.is_some_and(|p| p.done < p.total);
             let unsent = refused || kiosk.ask_status().is_some_and(sending);
@@ -456,7 +464,7 @@ fn commit(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
 }
 
 fn rescue(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
-    match send_home(kiosk, daemon::Request::Rescue)? {
+    match keep(kiosk, daemon::Request::Rescue)? {
         daemon::Reply::Rescued { name, bytes, memory_lost, .. } => {
             kiosk.came_home(memory_lost);
             kiosk.sys.log(&format!("the changes are home as a parcel of their own, {bytes} bytes sent"));
@@ -496,12 +504,21 @@ fn unlock(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
     Ok(())
 }
 
-/// Has `cached` send a user's work home. It asks the server until that is done, so what it answers is its last word. An
-/// error that does not prove that it never can be done is a fault of the kiosk; even then only the user ends the session.
-fn send_home(kiosk: &mut Kiosk<'_>, request: daemon::Request) -> Result<daemon::Reply, Stop> {
-    let error = match kiosk.try_cached(request)? {
+/// Has `cached` see to a user's work.
+fn keep(kiosk: &mut Kiosk<'_>, request: daemon::Request) -> Result<daemon::Reply, Stop> {
+    let answer = kiosk.try_cached(request)?;
+    is_home(kiosk, answer)
+}
+
+/// `cached` asks the server until the work is home, so what it answers is its last word. An error is a fault of the kiosk; even
+/// then only the user ends the session.
+fn is_home(kiosk: &mut Kiosk<'_>, answer: Result<daemon::Reply, WireError>) -> Result<daemon::Reply, Stop> {
+    let error = match answer {
         Ok(reply) => return Ok(reply),
-        Err(error) if error.code.fate(Stake::Work) == Fate::Final => return Err(Stop::Failed(error)),
+        Err(error) if MEMORY_IS_OF_NO_USE.contains(&error.code) && !kiosk.without_memory => {
+            kiosk.without_memory = true;
+            return Err(Stop::MemoryLost(error));
+        }
         Err(error) => error,
     };
     kiosk.sys.log(&format!("waiting for the user to give up [{}]", error.code));

@@ -43,6 +43,9 @@ pub(super) fn losses(live: &Live, committed: Option<Version>) -> String {
 pub(super) const MEMORY_LOST: &str = " Your computer's disk is saved as it was then, as after a power cut. What was open and \
                                       not saved is lost. It starts from its disk the next time.";
 
+/// What helps where the machine cannot be saved: a machine that is off needs no memory.
+pub(super) const SHUT_DOWN: &str = " Try again. If it fails again, save what is open and shut your computer down in its own window: then its disk is kept.";
+
 /// What the screens show of a sentence, in characters.
 const SENTENCE: usize = 400;
 /// And of a word.

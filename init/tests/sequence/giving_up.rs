@@ -1,6 +1,7 @@
 //! What is given up, and what nobody answers: it ends soon, and the user is told what is known of it.
 
 use crate::{
+    died,
     fake::{Fake, Go, Learned, waiting, wrong},
     two,
 };
@@ -132,8 +133,9 @@ fn when_all_is_home_the_kiosk_does_not_wait_for_the_unlock_for_ever() {
 #[test]
 fn a_long_error_does_not_crowd_out_what_was_lost() {
     let mut fake = Fake::with_user();
-    fake.goes("commit", Go::Wrong(WireError::new(Code::NothingSaved, "x".repeat(1 << 20))));
-    fake.goes("unlock", wrong(Code::ServerUnreachable));
+    fake.only(Phase::Run, vec![died(Role::Vmm)]);
+    fake.dirty_chunks = 0;
+    fake.goes("unlock", Go::Wrong(WireError::new(Code::ServerUnreachable, "x".repeat(1 << 20))));
     let notice = two(&mut fake).notice.expect("the user is told");
     // The screens show 400 characters of a sentence.
     assert!(notice.message.chars().count() <= 400, "{}", notice.message.len());

@@ -152,6 +152,36 @@ fn what_the_engine_says_does_not_give_the_disk_up() {
     }
 }
 
+/// The guest powered off and `cached` did not hear of it, or the saved memory does not fit together.
+#[test]
+fn a_commit_that_has_no_use_for_the_memory_leaves_the_disk() {
+    for code in [Code::NothingSaved, Code::BadMemoryImage] {
+        let mut fake = Fake::with_user();
+        fake.goes("commit", wrong(code));
+        let login = two(&mut fake);
+        assert_eq!(login.report.and_then(|report| report.committed), Some(Version(3)), "{code}");
+        let notice = login.notice.expect("the user is told");
+        assert!(notice.code == code && notice.message.ends_with(TOLD), "{notice}");
+        assert_eq!((fake.asked("memory lost"), fake.asked("commit")), (1, 2));
+    }
+}
+
+#[test]
+fn a_rescue_that_fails_for_good_waits_for_its_owner() {
+    for code in Code::ALL.iter().filter(|code| **code != Code::CachedDied) {
+        let mut fake = Fake::with_user();
+        fake.goes("commit", wrong(Code::StaleEpoch));
+        fake.goes("commit", wrong(Code::StaleEpoch));
+        fake.goes("rescue", wrong(*code));
+        fake.goes("rescue", wrong(*code));
+        fake.patience.push_back(Event::Command(Command::GiveUp));
+        let login = two(&mut fake);
+        assert_eq!(login.notice.map(|notice| notice.code), Some(Code::GaveUp), "{code}");
+        let shown = |state: &State| state.waiting.as_ref().is_some_and(|waiting| waiting.code == *code);
+        assert!(fake.states.iter().any(shown), "{code}");
+    }
+}
+
 #[test]
 fn a_broken_lock_sends_the_disk_home_as_a_computer_of_its_own() {
     let mut fake = Fake::with_user();
