@@ -6,13 +6,14 @@
 use super::{Daemon, Given, Work, author, not_locked, not_open};
 use crate::{
     commit::{self, Committed},
-    remote::{Made, Patience, again},
+    remote::{Made, Patience, ServerSink, Sink, again},
     tenure::Tenure,
 };
+use bytes::Bytes;
 use client::api::ApiError;
 use futures::{FutureExt as _, future::BoxFuture};
 use parcel::{
-    id::{ParcelId, Version},
+    id::{ChunkName, ParcelId, Version},
     slot::Slots,
     wire::{
         Code, Stake, WireError,
@@ -22,6 +23,7 @@ use parcel::{
     },
 };
 use std::{sync::Arc, time::Duration};
+use tokio::sync::watch;
 
 /// Longest name of a parcel, in characters.
 const LONGEST_NAME: usize = 64;
@@ -29,6 +31,9 @@ const LONGEST_NAME: usize = 64;
 const NAMES: u32 = 1000;
 /// How long taking an unfinished parcel away is tried.
 const GIVING_UP: Duration = Duration::from_secs(5);
+
+const TAKEN_AWAY: &str = "the parcel that takes your work was taken over elsewhere before it was finished; it is made again once it is \
+                          discarded there";
 
 /// A parcel that takes the work, as far as it is made.
 pub(super) struct Rescue {
@@ -48,10 +53,16 @@ impl Daemon {
         let mut work = self.working()?;
         let mut patience = Patience::new(Stake::Work, self.api.token_renewals());
         loop {
-            match self.rescue_once(&mut work).await {
+            let mut error = match self.rescue_once(&mut work).await {
                 Ok(reply) => return Ok(reply),
-                Err(error) => patience.pause(&mut self.board.waiter(), error).await?,
+                Err(error) => error,
+            };
+            // The first lock was broken, which led here; a second break ends nothing.
+            if let Some(rescue) = work.rescue.as_mut().filter(|_| error.code == Code::StaleEpoch) {
+                rescue.made = None;
+                error = WireError::new(Code::Exists, TAKEN_AWAY);
             }
+            patience.pause(&mut self.board.waiter(), error).await?;
         }
     }
 
@@ -73,7 +84,7 @@ impl Daemon {
             Some(done) => done,
             None => {
                 self.share_slots(&old, &new).await?;
-                let sink = self.sink(new.clone());
+                let sink = Arc::new(Unfinished(self.sink(new.clone())));
                 let level = self.settings.zstd_level;
                 let done = commit::rescue(&running.parcel, &author(&held), level, sink, new.parcel).await?;
                 tracing::info!(parcel = %new.parcel, bytes = done.bytes, "rescued");
@@ -159,11 +170,12 @@ impl Daemon {
         let slots =
             Slots::from_json(&slots).map_err(|e| WireError::new(Code::SlotsUnreadable, e.to_string()))?;
         let slots = slots.shared_from(&old.parcel).to_json();
-        let put = || async {
-            let hold = new.hold();
-            self.api.put_slots(&new.parcel, Some(&hold), slots.clone().into()).await
+        let attempt = || -> BoxFuture<'_, Result<(), WireError>> {
+            let (hold, slots) = (new.hold(), slots.clone());
+            let asking = async move { self.api.put_slots(&new.parcel, Some(&hold), slots.into()).await };
+            asking.map(|answer| answer.map_err(|e| taken_away(e.to_wire()))).boxed()
         };
-        self.patiently(put).await
+        again(&self.board, self.api.token_renewals(), Stake::Work, attempt).await
     }
 
     /// Takes a parcel away that was made for a rescue and did not come to its version.
@@ -187,6 +199,49 @@ impl Daemon {
             async move { asking.await.map_err(|e| e.to_wire()) }.boxed()
         };
         again(&self.board, self.api.token_renewals(), Stake::Work, attempt).await
+    }
+}
+
+/// A parcel that its owner may take away, since it has no version yet. Then nothing can be sent there any more.
+struct Unfinished(Arc<ServerSink>);
+
+impl Unfinished {
+    fn asked<'a, T: 'a>(asking: BoxFuture<'a, Result<T, WireError>>) -> BoxFuture<'a, Result<T, WireError>> {
+        asking.map(|answer| answer.map_err(taken_away)).boxed()
+    }
+}
+
+/// What says that an unfinished parcel is not this kiosk's any more.
+fn taken_away(error: WireError) -> WireError {
+    match error.code {
+        Code::NoSuchParcel | Code::UnknownClaim => WireError { code: Code::StaleEpoch, ..error },
+        _ => error,
+    }
+}
+
+impl Sink for Unfinished {
+    fn have<'a>(&'a self, names: &'a [ChunkName]) -> BoxFuture<'a, Result<Vec<bool>, WireError>> {
+        Self::asked(self.0.have(names))
+    }
+
+    fn put<'a>(&'a self, name: &'a ChunkName, bytes: Bytes) -> BoxFuture<'a, Result<(), WireError>> {
+        Self::asked(self.0.put(name, bytes))
+    }
+
+    fn commit<'a>(&'a self, version: Version, record: Bytes) -> BoxFuture<'a, Result<(), WireError>> {
+        Self::asked(self.0.commit(version, record))
+    }
+
+    fn record<'a>(&'a self, version: Version) -> BoxFuture<'a, Result<Bytes, WireError>> {
+        Self::asked(self.0.record(version))
+    }
+
+    fn made<'a>(&'a self, version: Version) -> BoxFuture<'a, Result<Option<Made>, WireError>> {
+        Self::asked(self.0.made(version))
+    }
+
+    fn hints(&self) -> watch::Receiver<u64> {
+        self.0.hints()
     }
 }
 

@@ -16,7 +16,10 @@ use client::{api::Api, traffic::Traffic};
 use parcel::{
     chunk::CHUNK_SIZE,
     id::{BootId, Version},
-    wire::daemon::{Policy, Reply, Request},
+    wire::{
+        Code,
+        daemon::{Policy, Reply, Request},
+    },
 };
 use std::{
     env, fs,
@@ -337,6 +340,50 @@ async fn a_rescue_ends_though_its_engine_is_killed_after_it() {
 }
 
 /// The store was restored, and then the lock was broken: the server gives nothing under the old lock any more.
+/// Whoever tidies up sees an unfinished parcel, and takes it away while the work is on its way there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rescue_whose_parcel_is_taken_away_begins_anew() {
+    let site = Site::new().await;
+    let (id, client) = (site.machine.id, site.client().await);
+    let mut engine = Engine::new(&site).await;
+    engine.open(&site).await;
+    let mut guest = Guest::attach(&engine.run("disk.sock"));
+    assert_eq!(guest.ask(OUT, sector(3), filled(7), 0).await.0, 0);
+    assert_eq!(guest.ask(FLUSH, 0, Vec::new(), 0).await.0, 0);
+    engine.kill();
+    client.break_lock(id, "elsewhere").await.unwrap();
+    engine.recover(&site, 1).await;
+    assert_eq!(engine.code(&Request::Commit).await, "stale-epoch");
+    // Nothing can be sent for a while.
+    let (chunks, aside) = (site.setup.path("store/chunks"), site.setup.path("store/aside"));
+    fs::rename(&chunks, &aside).unwrap();
+    fs::write(&chunks, "").unwrap();
+    let waiting = async |code: Code| {
+        loop {
+            let Reply::Status(status) = engine.ask(&Request::Status).await.unwrap() else {
+                panic!("a status")
+            };
+            if status.waiting.is_some_and(|waiting| waiting.code == code) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let tidied = async {
+        waiting(Code::Store).await;
+        let unfinished = client.list().await.into_iter().find(|parcel| parcel.version == Version(0)).unwrap();
+        let taken = client.break_lock(unfinished.id, "elsewhere").await.unwrap();
+        fs::remove_file(&chunks).unwrap();
+        fs::rename(&aside, &chunks).unwrap();
+        waiting(Code::Exists).await;
+        client.discard(unfinished.id, taken.epoch).await.unwrap();
+    };
+    let (rescued, ()) = tokio::join!(engine.ask(&Request::Rescue), tidied);
+    let Ok(Reply::Rescued { parcel, .. }) = rescued else { panic!("{rescued:?}") };
+    let home = client.show(parcel).await.unwrap();
+    assert_eq!((home.version, home.lock), (Version(1), None));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_killed_engine_left_is_rescued_from_a_restored_store_too() {
     let mut site = Site::new().await;
