@@ -53,7 +53,26 @@ pub async fn open(cached: &Path, unlock: Unlock) -> Result<Proof, OpenError> {
             tracing::warn!(%error, "the password slot could not be rewritten");
         }
     }
-    Ok(Proof::new(opened.slots, &opened.key))
+    let slots = cheap(opened.slots, &opened.key, &unlock).await;
+    Ok(Proof::new(slots, &opened.key))
+}
+
+/// What proves the password in the session: guest and engine share the memory by then, so whoever tries a password at a locked
+/// screen must not take much more of it than a usual slot does, whatever the slot on the server asks for.
+async fn cheap(slots: Slots, key: &ParcelKey, unlock: &Arc<Unlock>) -> Slots {
+    let usual = Argon2Cost::default();
+    let dear = password_cost(&slots).is_some_and(|cost| cost.memory_kib > usual.memory_kib);
+    if !dear || unlock.login.is_none() {
+        return slots;
+    }
+    let (mut made, unlock, key) = (slots.clone(), Arc::clone(unlock), key.clone());
+    let making = alone(&ONE, move || {
+        if let Some(login) = &unlock.login {
+            put_password(&mut made, login, &key, &unlock.parcel, usual)?;
+        }
+        Ok(made)
+    });
+    making.await.unwrap_or(slots)
 }
 
 /// The slots on the server.
@@ -169,16 +188,29 @@ fn open_with(slots: &Slots, typed: &Password, parcel: &ParcelId) -> Result<Parce
 /// Puts the key under the log-in password, at the cost that the slot had, but no less than the usual one: a slot that
 /// somebody made to look cheap must not make guessing this password cheap.
 fn rewrite(slots: &mut Slots, login: &Password, key: &ParcelKey, parcel: &ParcelId) -> Result<(), OpenError> {
-    let cost = slots.slots.iter().find_map(|slot| match slot {
-        Slot::Password { cost, .. } => Some(*cost),
-        Slot::Recovery { .. } => None,
-    });
     let least = Argon2Cost::default();
-    let cost = cost.map_or(least, |had| Argon2Cost {
+    let cost = password_cost(slots).map_or(least, |had| Argon2Cost {
         memory_kib: had.memory_kib.max(least.memory_kib),
         passes: had.passes.max(least.passes),
         lanes: had.lanes,
     });
+    put_password(slots, login, key, parcel, cost)
+}
+
+fn password_cost(slots: &Slots) -> Option<Argon2Cost> {
+    slots.slots.iter().find_map(|slot| match slot {
+        Slot::Password { cost, .. } => Some(*cost),
+        Slot::Recovery { .. } => None,
+    })
+}
+
+fn put_password(
+    slots: &mut Slots,
+    login: &Password,
+    key: &ParcelKey,
+    parcel: &ParcelId,
+    cost: Argon2Cost,
+) -> Result<(), OpenError> {
     let mut salt = [0; 16];
     getrandom::fill(&mut salt).map_err(|_| OpenError::Trouble(broken()))?;
     slots.set_password(login.as_bytes(), key, parcel, salt, cost).map_err(trouble)
@@ -254,18 +286,30 @@ mod tests {
             let opened = unwrap(&json, &parcel, Some(&new), Some(&typed(answer))).unwrap();
             assert_eq!(opened.key, key);
             let rewritten = opened.rewritten.expect("it is rewritten").to_json();
-            let cost =
-                Slots::from_json(rewritten.as_bytes()).unwrap().slots.into_iter().find_map(
-                    |slot| match slot {
-                        Slot::Password { cost, .. } => Some(cost),
-                        Slot::Recovery { .. } => None,
-                    },
-                );
+            let cost = password_cost(&Slots::from_json(rewritten.as_bytes()).unwrap());
             assert_eq!(cost, Some(Argon2Cost::default()), "a cheap slot is not rewritten as cheaply");
             assert_eq!(unwrap(&rewritten, &parcel, Some(&new), None).unwrap().key, key);
             // The recovery key goes on opening; the old password does not.
             assert!(unwrap(&rewritten, &parcel, None, Some(&typed(&recovery))).is_ok());
             assert_eq!(unwrap(&rewritten, &parcel, None, Some(&typed("old"))).err(), Some(OpenError::Wrong));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_session_keeps_no_slot_that_takes_much_memory_to_try() {
+        let (_, parcel, key, _) = slots();
+        let usual = Argon2Cost::default();
+        for (cost, kept) in [
+            (Argon2Cost { memory_kib: 256 << 10, passes: 1, lanes: 1 }, usual),
+            (CHEAP, CHEAP),
+            (usual, usual),
+        ] {
+            let mut slots = Slots::default();
+            slots.set_password(b"old", &key, &parcel, [1; 16], cost).unwrap();
+            let unlock = Unlock { attempt: 1, parcel, login: Some(typed("old")), typed: None, proof: None };
+            let made = cheap(slots, &key, &Arc::new(unlock)).await;
+            assert_eq!(password_cost(&made), Some(kept));
+            assert_eq!(made.open_password(b"old", &parcel), Ok(key.clone()));
         }
     }
 
