@@ -82,7 +82,7 @@ pub fn run() -> anyhow::Result<i32> {
     }
     let ports = Ports::new(&log);
     let last_hardware = follow_hardware(&log, &ports);
-    modules::coldplug(&log);
+    modules::coldplug(&log, |path, alias| ports.alias(path, alias));
     lockdown::devices();
     ports.close_later()?;
     // The machine's network cards are part of its name, and DHCP is told that name.
@@ -216,7 +216,7 @@ fn follow_hardware(log: &Log, ports: &Ports) -> Arc<AtomicU64> {
                 Ok(event) if event.action == "add" => {
                     seen.store(millis(), Ordering::Release);
                     if let Some(alias) = &event.modalias {
-                        modules::load([alias.as_str()], &log);
+                        modules::load([ports.alias(Path::new(&event.devpath), alias).as_str()], &log);
                     }
                     if event.devname.is_some() {
                         lockdown::devices();
@@ -226,7 +226,7 @@ fn follow_hardware(log: &Log, ports: &Ports) -> Arc<AtomicU64> {
                 Ok(event) if event.action == "remove" => ports.unplugged(&event),
                 Ok(_) => {}
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
-                    modules::coldplug(&log);
+                    modules::coldplug(&log, |path, alias| ports.alias(path, alias));
                     lockdown::devices();
                     ports.look_again();
                 }

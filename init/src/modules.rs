@@ -21,8 +21,8 @@ pub fn modalias(text: &str) -> Option<&str> {
     fits.then_some(alias)
 }
 
-/// Every modalias below `folder` (`/sys/devices`), each once.
-pub fn modaliases(folder: &Path) -> BTreeSet<String> {
+/// Every modalias below `folder` (`/sys/devices`), each once, as `known` gives that of a device at its path.
+pub fn modaliases(folder: &Path, known: impl Fn(&Path, &str) -> String) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -32,7 +32,7 @@ pub fn modaliases(folder: &Path) -> BTreeSet<String> {
                 Ok(kind) if kind.is_dir() => folders.push(entry.path()),
                 Ok(kind) if kind.is_file() && entry.file_name() == "modalias" => {
                     let text = fs::read_to_string(entry.path()).unwrap_or_default();
-                    found.extend(modalias(&text).map(str::to_owned));
+                    found.extend(modalias(&text).map(|alias| known(&folder, alias)));
                 }
                 _ => {}
             }
@@ -77,11 +77,12 @@ pub fn load<'a>(names: impl IntoIterator<Item = &'a str>, log: &Log) {
 }
 
 /// Loads modules for the hardware present, until no new hardware shows up behind what was loaded, and the list's.
-pub fn coldplug(log: &Log) {
+pub fn coldplug(log: &Log, known: impl Fn(&Path, &str) -> String) {
     let mut tried = BTreeSet::new();
     // A bus's module brings up devices that need modules themselves: controller, disk, partition.
     for _ in 0..4 {
-        let new: Vec<String> = modaliases(Path::new("/sys/devices")).difference(&tried).cloned().collect();
+        let found = modaliases(Path::new("/sys/devices"), &known);
+        let new: Vec<String> = found.difference(&tried).cloned().collect();
         if new.is_empty() {
             break;
         }
@@ -116,8 +117,15 @@ mod tests {
         }
         fs::write(sys.path().join("c/modalias"), "acpi:PNP0C0A:\n").unwrap();
         std::os::unix::fs::symlink(sys.path(), sys.path().join("a/loop")).unwrap();
-        let found: Vec<_> = modaliases(sys.path()).into_iter().collect();
+        let as_it_is = |_: &Path, alias: &str| alias.to_owned();
+        let found: Vec<_> = modaliases(sys.path(), as_it_is).into_iter().collect();
         assert_eq!(found, ["acpi:PNP0C0A:", "pci:v00008086d"]);
+        let by_path = |path: &Path, alias: &str| match path.ends_with("c") {
+            true => "another".to_owned(),
+            false => as_it_is(path, alias),
+        };
+        let found: Vec<_> = modaliases(sys.path(), by_path).into_iter().collect();
+        assert_eq!(found, ["another", "pci:v00008086d"]);
     }
 
     proptest! {

@@ -28,6 +28,10 @@ const KEPT: &str = "/run/init/usb.json";
 /// Devices that are noted, and refusals that are shown: somebody may plug in as many as he likes.
 const MOST: usize = 64;
 const MOST_SHOWN: usize = 8;
+/// Devices that are taken for their kind and noted; USB has fewer places. With more, every late device is a stranger.
+const STRANGERS: usize = 1024;
+/// `0BDAp8153` in a device's alias: vendor and product.
+const NUMBERS: usize = 9;
 
 /// The kiosk's USB ports. Cheap to clone.
 #[derive(Clone)]
@@ -46,6 +50,8 @@ struct Inner {
     known: BTreeMap<String, Device>,
     /// Ports that something was unplugged from.
     left: BTreeSet<String>,
+    /// Ports where what is there now is taken for its kind alone.
+    strangers: BTreeSet<String>,
     /// Sentences on what is refused now, by port.
     refused: BTreeMap<String, String>,
     tell: Option<Box<dyn Fn(Vec<String>) -> bool + Send>>,
@@ -58,15 +64,29 @@ impl Ports {
     }
 
     fn at(bus: &Path, kept: &Path, log: &Log) -> Self {
-        let known =
-            fs::read(kept).ok().and_then(|json| serde_json::from_slice(&json).ok()).unwrap_or_default();
-        let inner = Inner { known, ..Inner::default() };
-        Self(Arc::new(Shared {
+        let known = fs::read(kept).ok().and_then(|json| serde_json::from_slice(&json).ok());
+        let restarted = known.is_some() && clock::since_boot() >= STARTED;
+        let inner = Inner { known: known.unwrap_or_default(), ..Inner::default() };
+        let ports = Self(Arc::new(Shared {
             bus: bus.into(),
             kept: kept.into(),
             log: log.clone(),
             inner: Mutex::new(inner),
-        }))
+        }));
+        if restarted {
+            ports.find_strangers();
+        }
+        ports
+    }
+
+    /// A crashed manager has taken what is in use and was not there at the start.
+    fn find_strangers(&self) {
+        for entry in folder::entries(&self.0.bus).into_iter().flatten() {
+            let Some(port) = port_of(&entry.path()) else { continue };
+            let Ok(Some(device)) = Device::in_use(&entry.path()) else { continue };
+            let there = self.lock().known.get(&port).is_some_and(|then| device.is(then, false));
+            self.note_stranger(&port, !there && device.is_welcome());
+        }
     }
 
     /// Says from now on what is refused.
@@ -165,6 +185,7 @@ impl Ports {
             if inner.known.contains_key(&port) {
                 inner.left.insert(port.clone());
             }
+            inner.strangers.remove(&port);
             drop(inner);
             self.forgive(&port);
         }
@@ -219,9 +240,33 @@ impl Ports {
             }
             self.0.log.line("lockdown", &format!("a USB device is back: {}", device.words()));
         }
+        self.note_stranger(&port, device.is_welcome());
         fs::write(path.join("authorized"), "1")?;
         self.forgive(&port);
         Ok(None)
+    }
+
+    fn note_stranger(&self, port: &str, stranger: bool) {
+        let mut inner = self.lock();
+        if !stranger {
+            inner.strangers.remove(port);
+        } else if inner.strangers.len() < STRANGERS {
+            inner.strangers.insert(port.to_owned());
+        }
+    }
+
+    /// By what a module is chosen for the device or interface at `path`. One that is taken for its kind gets a driver of that kind:
+    /// it could name any vendor and product, and so have the driver of its choice loaded.
+    pub fn alias(&self, path: &Path, alias: &str) -> String {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let port = name.split(':').next().unwrap_or_default();
+        let inner = self.lock();
+        match alias.strip_prefix("usb:v").and_then(|rest| rest.get(NUMBERS..)) {
+            Some(kind) if inner.strangers.contains(port) || inner.strangers.len() >= STRANGERS => {
+                format!("usb:v0000p0000{kind}")
+            }
+            _ => alias.to_owned(),
+        }
     }
 
     /// Only one of two devices that say the same of themselves is the one that was there.

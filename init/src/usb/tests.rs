@@ -112,6 +112,35 @@ fn keyboards_and_disks_are_taken_and_network_cards_are_not() {
     assert_eq!(desk.told(), Vec::<String>::new());
 }
 
+/// It could have the driver of its choice loaded.
+#[test]
+fn a_late_device_gets_a_driver_of_its_kind_and_not_by_its_numbers() {
+    let desk = Desk::new();
+    let alias = "usb:v0BDAp8153d3000dc00dsc00dp00ic03isc01ip01in00";
+    let at = |port: &str| desk.at(port).join(format!("{port}:1.0"));
+    let by_kind = "usb:v0000p0000d3000dc00dsc00dp00ic03isc01ip01in00";
+    assert_eq!(desk.ports.alias(&at("1-2"), alias), alias, "it was there at the start");
+    assert!(desk.plug("1-2", &[3], "8153", ""));
+    assert_eq!(desk.ports.alias(&at("1-2"), alias), by_kind);
+    assert_eq!(desk.ports.alias(&desk.at("1-2"), alias), by_kind);
+    assert_eq!(desk.ports.alias(&at("1-21"), alias), alias);
+    // Other buses have aliases of their own.
+    for other in ["hid:b0003g0001v0000046Dp0000C52B", "usb:v", "usb:v0BDA"] {
+        assert_eq!(desk.ports.alias(&at("1-2"), other), other);
+    }
+    // What was there at the start keeps its driver.
+    desk.unplug("1-2");
+    desk.put("2-1", CARD, "8153", "", "1");
+    desk.link("2-1", MAC);
+    desk.ports.note();
+    assert!(desk.plug("1-2", &[3], "8153", ""));
+    let restarted = Desk::ports(&desk.folder);
+    assert_eq!([at("1-2"), at("2-1")].map(|path| restarted.alias(&path, alias)), [by_kind, alias]);
+    desk.unplug("2-1");
+    assert!(desk.plug("2-1", CARD, "8153", ""));
+    assert_eq!(desk.ports.alias(&at("2-1"), alias), alias);
+}
+
 #[test]
 fn the_card_of_a_dock_comes_back_and_a_stranger_does_not() {
     let desk = Desk::new();
