@@ -25,6 +25,11 @@ const DATED: [Code; 5] = [
     Code::CertificateNotYetValid,
 ];
 
+/// A clock that is moved by so many seconds may have been why.
+const FAR: u64 = 60;
+/// Said after that.
+const CLOCK_IS_SET: &str = "The clock of this kiosk was wrong and has been set. Log in again.";
+
 /// The two fields.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Field {
@@ -100,6 +105,15 @@ impl LoginForm {
         self.stop();
         self.focus = Field::Password;
         self.trouble = Some(trouble);
+    }
+
+    /// The kiosk's clock was moved by so many seconds.
+    pub(super) fn clock_moved(&mut self, by: u64) {
+        if let Some(trouble) =
+            self.trouble.as_mut().filter(|trouble| by >= FAR && DATED.contains(&trouble.code))
+        {
+            *trouble = Trouble::new(CLOCK_IS_SET, trouble.code);
+        }
     }
 
     fn typed(&mut self, c: char) {

@@ -18,8 +18,11 @@ impl App {
             // Whoever made these screens start again has no try more than before.
             self.guard.after(new.failures);
         }
+        let clock = |state: &State| state.health.clock.moved;
+        let moved = self.state.as_ref().map_or(0, |state| clock(&new).abs_diff(clock(state)));
         self.state = Some(new);
         self.connected = true;
+        self.login.clock_moved(moved);
         if old != Some(phase) {
             let stays = match self.dialog {
                 Some(Dialog::LogIn) => self.may_log_in_again().is_some(),

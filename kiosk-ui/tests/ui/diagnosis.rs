@@ -124,6 +124,13 @@ fn a_log_in_that_a_wrong_clock_explains_has_the_time_asked_for() {
         let asked = desk.world.0.iter().filter(|did| **did == command(Command::Diagnose)).count();
         assert_eq!(asked, asks, "{code}");
         assert!(desk.text().contains("No."), "the screen stays: {}", desk.text());
+        // Whoever reads "ask your IT desk" reads soon that it is done.
+        for (moved, set) in [(-3, false), (-604_800, asks == 1)] {
+            let mut later = state(Phase::Login);
+            later.health.clock.moved = moved;
+            desk.state(later);
+            assert_eq!(desk.text().contains("has been set."), set, "{code} {moved}");
+        }
     }
 }
 
