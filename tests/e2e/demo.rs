@@ -1,6 +1,5 @@
 //! `make demo` as a person at a terminal has it: the walk, the offer to leave it running, a try, and its end.
 
-use crate::scene::Scene;
 use anyhow::{Context, Result, ensure};
 use rig::{
     kiosk::{limits, words},
@@ -17,16 +16,16 @@ const WALK: Duration = Duration::from_secs(1200);
 const DOWN: Duration = Duration::from_secs(30);
 
 /// Runs it on a pseudo-terminal, takes the offer, logs in at the kiosk that was left, and ends everything.
-pub fn on_a_terminal(scene: &mut Scene) -> Result<()> {
+pub fn on_a_terminal(dir: &Path) -> Result<()> {
     let demo = paths::binary("demo")?;
     let out = paths::target().join("demo");
-    let socket = scene.world.dir.join("demo.sock");
+    let socket = dir.join("demo.sock");
     let mut terminal = Command::new("socat");
     terminal.arg(format!("UNIX-LISTEN:{}", socket.display()));
     terminal.arg(format!("EXEC:{} run,pty,setsid,ctty,stderr", demo.display()));
-    let mut terminal = Daemon::spawn(terminal, &scene.world.dir.join("demo.log"))?;
+    let mut terminal = Daemon::spawn(terminal, &dir.join("demo.log"))?;
     terminal.until(limits::SCREEN, || socket.exists())?;
-    let mut screen = Screen::attach(&socket, &scene.world.dir.join("demo-terminal.log"))?;
+    let mut screen = Screen::attach(&socket, &dir.join("demo-terminal.log"))?;
     screen.expect("[y/N]", WALK)?;
     let timeline = fs::read_to_string(out.join("timeline.jsonl"))?;
     check_timeline(&timeline).with_context(|| format!("the timeline is\n{timeline}"))?;
@@ -37,7 +36,7 @@ pub fn on_a_terminal(scene: &mut Scene) -> Result<()> {
 
     // The terminal is gone; the kiosk is not.
     let line = out.join("world/kiosk-A/ttyS0.sock");
-    let mut kiosk = Screen::attach(&line, &scene.world.dir.join("demo-kiosk.log"))?;
+    let mut kiosk = Screen::attach(&line, &dir.join("demo-kiosk.log"))?;
     kiosk.send("\x0c")?;
     kiosk.expect(words::LOGIN, limits::SCREEN)?;
     kiosk.send(&format!("ravi\r{}\r", password_of("ravi")?))?;

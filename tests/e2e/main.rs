@@ -1,7 +1,8 @@
 //! End-to-end tests: one after the other, on one world, since most stand on what a first session left: a suspended parcel on the server and
-//! a kiosk at its login screen. The whole walk, over two kiosks and back, is the demo's, at a terminal.
+//! a kiosk at its login screen. The whole walk, over two kiosks and back, is the demo's, at a terminal, in a world of its own.
 //!
-//! `cargo run --release --bin e2e -- WORD…` runs those whose names hold one of the words (and the first session).
+//! `cargo run --release --bin e2e -- WORD…` runs those whose names hold one of the words (and the first session, if they need it).
+//! `--shared` leaves those out that have a world of their own, `--own` runs nothing else; so both can run beside each other.
 
 mod button;
 mod clock;
@@ -15,13 +16,16 @@ mod screen;
 mod trouble;
 mod wipe;
 
+use anyhow::Result;
 use rig::{paths, world::World};
 use scene::Scene;
-use std::{process::ExitCode, time::Instant};
+use std::{fs, path::Path, process::ExitCode, time::Instant};
 
-type Test = fn(&mut Scene) -> anyhow::Result<()>;
+type Shared = fn(&mut Scene) -> Result<()>;
+type Own = fn(&Path) -> Result<()>;
 
-const TESTS: &[(&str, Test)] = &[
+/// Tests on one world, in this order.
+const SHARED: &[(&str, Shared)] = &[
     ("wipe_leaves_nothing", wipe::leaves_nothing),
     ("trouble_is_waited_out", trouble::is_waited_out),
     ("trouble_in_a_resume", trouble::in_a_resume),
@@ -40,58 +44,103 @@ const TESTS: &[(&str, Test)] = &[
     ("login_after_the_clock_was_lost", login::after_the_clock_was_lost),
     ("screen_on_a_virtual_console", screen::on_a_virtual_console),
     ("screen_german_keyboard", screen::german_keyboard),
-    ("demo_on_a_terminal", demo::on_a_terminal),
 ];
 
+/// Tests that have a world of their own; what they write goes to a folder.
+const OWN: &[(&str, Own)] = &[("demo_on_a_terminal", demo::on_a_terminal)];
+
 fn main() -> ExitCode {
-    let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
-    let wanted = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word.as_str()));
-    if let Some(word) = words.iter().find(|word| !TESTS.iter().any(|(name, _)| name.contains(word.as_str())))
-    {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let (flags, words): (Vec<_>, Vec<_>) = args.iter().partition(|arg| arg.starts_with('-'));
+    let names = || SHARED.iter().map(|(name, _)| *name).chain(OWN.iter().map(|(name, _)| *name));
+    let unknown = flags.iter().find(|flag| !["--shared", "--own"].contains(&flag.as_str()));
+    let unknown = unknown.or(words.iter().find(|word| !names().any(|name| name.contains(word.as_str()))));
+    if let Some(word) = unknown {
         println!("no end-to-end test is called {word:?}; there are");
-        TESTS.iter().for_each(|(name, _)| println!("  {name}"));
+        names().for_each(|name| println!("  {name}"));
         println!("test result: FAILED. 0 passed; 1 failed");
         return ExitCode::FAILURE;
     }
-    let start = Instant::now();
-    let mut say = |step: &str| println!("[{:6.1} s] {step}", start.elapsed().as_secs_f64());
-    let (mut passed, mut failed) = (0, 0);
-    let made =
-        World::start(&paths::target().join("e2e"), &mut say).and_then(|world| Scene::open(world, &mut say));
-    let mut scene = match made {
-        Ok(scene) => {
-            println!("test first_session ... ok ({:.0} s)", start.elapsed().as_secs_f64());
-            passed += 1;
-            scene
+    let without = |flag: &str| !flags.iter().any(|given| *given == flag);
+    let wanted = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word.as_str()));
+    let mut run = Run { start: Instant::now(), passed: 0, failed: 0 };
+    if without("--own") {
+        run.shared(&wanted);
+    }
+    if without("--shared") {
+        run.own(&wanted);
+    }
+    run.close()
+}
+
+/// What the tests so far came to.
+struct Run {
+    start: Instant,
+    passed: u64,
+    failed: u64,
+}
+
+impl Run {
+    fn shared(&mut self, wanted: &dyn Fn(&str) -> bool) {
+        let tests: Vec<_> = SHARED.iter().filter(|(name, _)| wanted(name)).collect();
+        if tests.is_empty() {
+            return;
         }
-        Err(error) => {
-            println!("test first_session ... FAILED\n{error:#}");
-            println!("test result: FAILED. 0 passed; {} failed", 1 + TESTS.len());
-            return ExitCode::FAILURE;
-        }
-    };
-    for (name, test) in TESTS.iter().filter(|(name, _)| wanted(name)) {
-        let begin = Instant::now();
-        let result = test(&mut scene);
-        let seconds = begin.elapsed().as_secs_f64();
-        match result {
-            Ok(()) => {
-                println!("test {name} ... ok ({seconds:.0} s)");
-                passed += 1;
-            }
-            Err(error) => {
-                println!("test {name} ... FAILED ({seconds:.0} s)\n{error:#}");
-                failed += 1;
-                if let Err(error) = scene.mend() {
-                    println!("what it left cannot be mended: {error:#}");
-                }
+        let (start, mut made) = (self.start, None);
+        self.test("first_session", || {
+            let mut say = |step: &str| println!("[{:6.1} s] {step}", start.elapsed().as_secs_f64());
+            let world = World::start(&paths::target().join("e2e"), &mut say)?;
+            made = Some(Scene::open(world, &mut say)?);
+            Ok(())
+        });
+        let Some(mut scene) = made else {
+            println!("the others need it");
+            self.failed += tests.len() as u64;
+            return;
+        };
+        for (name, test) in tests {
+            if !self.test(name, || test(&mut scene))
+                && let Err(error) = scene.mend()
+            {
+                println!("what it left cannot be mended: {error:#}");
             }
         }
     }
-    let word = if failed == 0 { "ok" } else { "FAILED" };
-    println!(
-        "test result: {word}. {passed} passed; {failed} failed; finished in {:.0}s",
-        start.elapsed().as_secs_f64()
-    );
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+
+    fn own(&mut self, wanted: &dyn Fn(&str) -> bool) {
+        for (name, test) in OWN.iter().filter(|(name, _)| wanted(name)) {
+            let dir = paths::target().join("e2e-own").join(name);
+            self.test(name, || {
+                let _ = fs::remove_dir_all(&dir);
+                fs::create_dir_all(&dir)?;
+                test(&dir)
+            });
+        }
+    }
+
+    /// Runs one, and says how it ended, as cargo's tests do; `true`: well.
+    fn test(&mut self, name: &str, test: impl FnOnce() -> Result<()>) -> bool {
+        let begin = Instant::now();
+        let result = test();
+        let seconds = begin.elapsed().as_secs_f64();
+        match &result {
+            Ok(()) => {
+                println!("test {name} ... ok ({seconds:.0} s)");
+                self.passed += 1;
+            }
+            Err(error) => {
+                println!("test {name} ... FAILED ({seconds:.0} s)\n{error:#}");
+                self.failed += 1;
+            }
+        }
+        result.is_ok()
+    }
+
+    fn close(self) -> ExitCode {
+        let Self { start, passed, failed } = self;
+        let word = if failed == 0 { "ok" } else { "FAILED" };
+        let seconds = start.elapsed().as_secs_f64();
+        println!("test result: {word}. {passed} passed; {failed} failed; finished in {seconds:.0}s");
+        if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
 }

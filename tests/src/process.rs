@@ -10,9 +10,11 @@ use std::{
     fs::{self, File, OpenOptions},
     io::ErrorKind,
     net::{TcpListener, UdpSocket},
+    ops::Range,
     os::unix::{net::UnixStream, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -176,12 +178,21 @@ pub fn set_ahead(command: &mut Command, days: i64) {
     }
 }
 
-/// A loopback port that is free for TCP and UDP now.
+/// Ports that the kernel gives to no connection by itself: Linux gives those from 32768.
+const PORTS: Range<u16> = 20_000..32_000;
+
+/// A loopback port that is free for TCP and UDP now, and that only another rig might take.
 pub fn free_port() -> Result<u16> {
-    for _ in 0..100 {
-        let tcp = TcpListener::bind("127.0.0.1:0")?;
-        let port = tcp.local_addr()?.port();
-        if UdpSocket::bind(("127.0.0.1", port)).is_ok() {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let count = PORTS.end - PORTS.start;
+    // Two rigs that run beside each other begin at different places.
+    let begin = (std::process::id() % u32::from(count)) as u16;
+    for _ in 0..count {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = PORTS.start + (begin + step % count) % count;
+        let free =
+            TcpListener::bind(("127.0.0.1", port)).is_ok() && UdpSocket::bind(("127.0.0.1", port)).is_ok();
+        if free {
             return Ok(port);
         }
     }

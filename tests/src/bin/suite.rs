@@ -13,6 +13,8 @@ use std::{process::ExitCode, thread};
 /// The emulated PCs come first: what they show depends on time.
 const NICE: &[&str] = &["nice", "-n", "10"];
 
+const E2E: &[&str] = &["cargo", "run", "--locked", "--release", "--bin", "e2e", "--"];
+
 fn main() -> ExitCode {
     let suite = Suite::default();
     let live = suite.live();
@@ -24,7 +26,7 @@ fn main() -> ExitCode {
     });
     thread::scope(|scope| {
         scope.spawn(move || everything_else(beside));
-        live.tests("end-to-end tests", &["cargo", "run", "--locked", "--release", "--bin", "e2e"], &[]);
+        live.tests("end-to-end tests", &[E2E, &["--shared"]].concat(), &[]);
     });
     suite.close()
 }
@@ -54,4 +56,6 @@ fn everything_else(lane: Lane<'_>) {
         &[("CARGO_TARGET_DIR", "target")],
     );
     lane.part("licences and sources", || licences::violations().map(|found| found.join("\n")));
+    // By now there is a core for another emulated PC.
+    lane.tests("end-to-end tests in worlds of their own", &[E2E, &["--own"]].concat(), &[]);
 }
