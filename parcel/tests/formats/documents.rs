@@ -60,6 +60,6 @@ fn the_record_on_the_page_is_one() {
 #[test]
 fn the_recovery_key_on_the_page_has_the_bytes_that_it_says() {
     let text = recovery().to_text();
-    assert!(PAGE.contains(&format!("26, … 247 are\n`{}`", *text)), "{}", *text);
+    assert!(PAGE.contains(&format!("`{}`", *text)), "{}", *text);
     assert_eq!(*text.parse::<RecoveryKey>().unwrap().to_text(), *text);
 }
