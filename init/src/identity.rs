@@ -1,5 +1,5 @@
-//! Which machine this is: the kiosk's name with something unique to the machine at its end. A lock is taken over without a
-//! question only by the kiosk that holds it, so two machines must never have one name.
+//! Which machine this is: the kiosk's name with something unique to the machine at its end. A lock names its holder by it,
+//! so two machines must never have one name.
 
 use crate::folder;
 use serde::{Deserialize, Serialize};

@@ -36,7 +36,7 @@ pub fn a_week_away(scene: &mut Scene) -> Result<()> {
     later.log_in(USER)?;
     later.resume(PROMPT)?;
     let found = Found::of(&mut later)?;
-    found.check(WEEK_DAYS * DAY)?;
+    found.check(WEEK_DAYS * DAY).with_context(|| all_noted(&mut later))?;
     ensure!(found.behind.abs_diff(WEEK_DAYS * DAY) < SAME as u64, "nobody set its clock, but {found:?}");
     later.expect(WARNING, limits::SCREEN)?;
     superuser(&mut later, "systemctl start waystation-clock")?;
@@ -49,7 +49,7 @@ pub fn a_week_away(scene: &mut Scene) -> Result<()> {
 
     scene.resume_at(&mut a, PROMPT)?;
     let found = Found::of(&mut a)?;
-    found.check(-WEEK_DAYS * DAY)?;
+    found.check(-WEEK_DAYS * DAY).with_context(|| all_noted(&mut a))?;
     ensure!(found.behind.abs() < SAME, "its helper runs, but {found:?}");
     ensure!(!a.machine.screen.text().contains(WARNING), "its helper runs");
     let complaints = a.shell("dmesg | grep -ciE 'soft lockup|rcu.*stall|blocked for more'")?;
@@ -124,6 +124,13 @@ impl Found {
             (share - 50).abs() <= FAIR + spared
         })
     }
+}
+
+/// All that there is to say of a check that failed, a screen at a time.
+fn all_noted(kiosk: &mut Kiosk) -> String {
+    let part = |from: usize| kiosk.shell(&format!("hogs notes | sed -n {from},{}p", from + 19));
+    let parts: Result<Vec<String>> = (0..6).map(|part| 20 * part + 1).map(part).collect();
+    parts.map_or_else(|error| format!("{error:#}"), |parts| parts.join("\n"))
 }
 
 /// Runs a command in the guest as its superuser.

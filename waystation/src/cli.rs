@@ -24,8 +24,8 @@ use tokio::task::{JoinError, JoinHandle};
 ///
 /// A command that fails, or that Ctrl-C stops, removes what it began.
 ///
-/// Exit codes: 0 done, 1 failed, 2 wrong usage, 3 input that cannot be used, 4 no valid ticket, 5 server not reachable,
-/// 6 refused by the server (or no space there), 130 interrupted.
+/// Exit codes: 0 done, 1 failed, 2 wrong usage, 3 input that cannot be used, 4 log-in failed, 5 server not reachable,
+/// 6 refused by the server (or no space there, or away behind its proxy), 130 interrupted.
 #[derive(Parser)]
 #[command(
     version,

@@ -14,6 +14,7 @@ use parcel::{
     keyring::ImageKind,
     record::{MAX_CMDLINE, Private},
     slot::Slots,
+    wire::guest::MEMORY_MIB,
 };
 use std::path::PathBuf;
 
@@ -44,8 +45,8 @@ pub(super) struct Arguments {
     /// Kernel command line.
     #[arg(long)]
     cmdline: String,
-    /// Memory in MiB.
-    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(64..=1 << 20))]
+    /// Memory in MiB, 64 to 262144.
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(MEMORY_MIB))]
     memory: u64,
     /// Virtual CPUs.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=32))]

@@ -22,12 +22,12 @@ pub(super) struct Input {
     pub name: String,
 }
 
-/// Opens what was given as `what`. It is read here and there, so it must be a file.
+/// Opens what was given as `what`. It is read at any offset, so it must be a file.
 pub(super) fn open(path: &Path, what: &str) -> Result<Input> {
     let bad = |why: String| AdminError::input(format!("{what} {}: {why}", path.display()));
     if path.as_os_str() == "-" {
         return Err(bad(
-            "the standard input cannot be read here and there; write it to a file and give that".into(),
+            "the standard input cannot be read at any offset; write it to a file and give that".into()
         ));
     }
     // Nobody may ever write to a named pipe.
@@ -48,7 +48,7 @@ pub(super) fn open(path: &Path, what: &str) -> Result<Input> {
     }
     if !kind.is_file() {
         return Err(bad(
-            "it is not a file that can be read here and there; write it to a file and give that".into(),
+            "it is not a file that can be read at any offset; write it to a file and give that".into()
         ));
     }
     if meta.len() == 0 {

@@ -10,10 +10,11 @@ use super::{
 use parcel::{
     record::Public,
     tag::{Tag, baseline_features},
+    wire::guest::MEMORY_MIB,
 };
 
 pub(super) const EXAMPLE: &str = "\
-Settings: memory=MIB, vcpus=N, baseline=x86-64-vN (these only while the machine is off), screen=COLUMNSxROWS, cores=N, \
+Settings: memory=MIB (64 to 262144), vcpus=N, baseline=x86-64-vN (these only while the machine is off), screen=COLUMNSxROWS, cores=N, \
 sound=yes|no, bandwidth=KBIT; an empty value removes a preference. A change is a new version.
 
 Example:
@@ -72,9 +73,9 @@ impl Change {
         };
         let wish = |most| if value.is_empty() { Ok(None) } else { number(most).map(Some) };
         Ok(match what {
-            "memory" => match number(1 << 20)? {
-                mib @ 64.. => Self::Memory(mib),
-                _ => return Err(bad("a machine has at least 64 MiB")),
+            "memory" => match number(*MEMORY_MIB.end())? {
+                mib if MEMORY_MIB.contains(&mib) => Self::Memory(mib),
+                _ => return Err(bad(&format!("a machine has at least {} MiB", MEMORY_MIB.start()))),
             },
             "vcpus" => Self::Vcpus(number(32)? as u32),
             "baseline" => match baseline_features(value) {
@@ -146,6 +147,7 @@ mod tests {
     fn changes_are_parsed_or_refused_with_a_reason() {
         for good in [
             "memory=512",
+            "memory=262144",
             "vcpus=2",
             "baseline=x86-64-v3",
             "screen=80x25",
@@ -160,6 +162,7 @@ mod tests {
             "memory",
             "memory=",
             "memory=63",
+            "memory=262145",
             "vcpus=33",
             "vcpus=0",
             "baseline=486",

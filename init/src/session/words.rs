@@ -29,11 +29,11 @@ pub(super) fn losses(live: &Live, committed: Option<Version>) -> String {
     };
     let lock = match live.lock {
         Lock::None => "",
-        Lock::Asked => " If this kiosk still holds its lock at the next log-in, take the lock over.",
-        Lock::Held => " This kiosk still holds its lock; take the lock over at the next log-in.",
+        Lock::Asked => " If this kiosk still holds its lock at the next log-in, break the lock.",
+        Lock::Held => " This kiosk still holds its lock; break the lock at the next log-in.",
         Lock::Returned => {
             " The server did not confirm the release of its lock. If this kiosk still holds the lock at the next log-in, \
-             take the lock over."
+             break the lock."
         }
     };
     format!("{changes}{lock}")

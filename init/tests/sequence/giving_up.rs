@@ -28,7 +28,7 @@ fn only_the_user_gives_a_commit_up() {
         notice.message,
         "You gave the session up. What changed since version 2 is lost; your computer resumes as it was then. \
          The server did not confirm the release of its lock. If this kiosk still holds the lock at the next log-in, \
-         take the lock over."
+         break the lock."
     );
 }
 
@@ -91,7 +91,7 @@ fn an_engine_that_dies_in_a_commit_leaves_it_in_doubt() {
     let notice = two(&mut fake).notice.expect("the user is told");
     assert_eq!(notice.code, Code::GaveUp);
     assert!(notice.message.contains("may not have reached the server"), "{notice}");
-    assert!(notice.message.contains("take the lock over"), "{notice}");
+    assert!(notice.message.contains("break the lock"), "{notice}");
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn when_all_is_home_the_kiosk_does_not_wait_for_the_unlock_for_ever() {
     let notice = login.notice.expect("the user is told");
     assert_eq!(notice.code, Code::StillLocked);
     assert!(notice.message.contains("Version 3 of your computer is on the server, whole."), "{notice}");
-    assert!(notice.message.contains("take the lock over"), "{notice}");
+    assert!(notice.message.contains("break the lock"), "{notice}");
     assert!(!notice.message.contains("lost"), "{notice}");
     assert_eq!(login.report.and_then(|report| report.committed), Some(Version(3)));
     assert!(fake.states.iter().any(|state| {

@@ -122,6 +122,6 @@ fn a_user_who_does_not_come_back_costs_the_unlock_two_minutes() {
     assert_eq!(notice.code, Code::StillLocked);
     assert!(notice.message.contains("nobody logged in again"), "{notice}");
     assert!(notice.message.contains("Version 3 of your computer is on the server, whole."), "{notice}");
-    assert!(notice.message.contains("take the lock over"), "{notice}");
+    assert!(notice.message.contains("break the lock"), "{notice}");
     assert!(fake.clock < Duration::from_secs(180), "{:?}", fake.clock);
 }

@@ -238,7 +238,7 @@ fn the_engines_death_leaves_the_lock_to_be_taken_over() {
     let notice = two(&mut fake).notice.expect("the user is told");
     assert_eq!(notice.code, Code::GaveUp);
     assert!(
-        notice.message.contains("since version 2 is lost") && notice.message.contains("take the lock over"),
+        notice.message.contains("since version 2 is lost") && notice.message.contains("break the lock"),
         "{notice}"
     );
     assert_eq!(fake.asked("unlock"), 0);
@@ -546,7 +546,7 @@ fn a_manager_after_a_crash_wipes_first_and_tells_what_was_lost() {
     let told = told.expect("the user is told");
     assert_eq!(told.code, Code::KioskRestarted);
     assert!(
-        told.message.contains("since version 4 is lost") && told.message.contains("take the lock over"),
+        told.message.contains("since version 4 is lost") && told.message.contains("break the lock"),
         "{told}"
     );
 }

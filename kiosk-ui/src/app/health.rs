@@ -4,8 +4,8 @@ use super::{App, Dialog, View, keys::is_enter};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 /// Said of a kiosk whose machine has nothing of its own to be known by.
-const PASSING: &str = "Nothing tells this machine from others, so this kiosk has a new name after each start. Should its power fail in a \
-session, it asks before it takes over the lock that it held itself.";
+const PASSING: &str = "Nothing tells this machine from others, so this kiosk has a new name after each start. If its power fails in a \
+session, the lock stays under the old name: break that lock at the next log-in.";
 
 /// And what follows from that.
 const BATTERY: &str = "No session can begin before that.";

@@ -25,9 +25,7 @@ pub enum BadRecoveryKey {
     #[error("a recovery key has 33 characters, this has {0}")]
     Length(usize),
     /// The check character does not fit.
-    #[error(
-        "the recovery key has a slip of the pen in it: compare it with the paper, character by character"
-    )]
+    #[error("the recovery key has a wrong character: compare it with the paper, character by character")]
     Check,
 }
 

@@ -67,12 +67,15 @@ pub enum Start {
     Restore,
 }
 
+/// The least and the most memory that a machine may have, in MiB.
+pub const MEMORY_MIB: std::ops::RangeInclusive<u64> = 64..=262_144;
+
 /// The parts of a machine that never change between suspend and resume.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
     /// Virtual CPUs, 1 to 32.
     pub vcpus: u32,
-    /// Memory in MiB.
+    /// Memory in MiB, one of [`MEMORY_MIB`].
     pub memory_mib: u64,
     /// Named CPU baseline: `x86-64-v1`, `x86-64-v2`, `x86-64-v3`.
     pub cpu_baseline: String,

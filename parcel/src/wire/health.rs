@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
     /// The machine has nothing that tells it from others, so the kiosk has a new name after each start: a lock that it held
-    /// before is never taken over without a question.
+    /// before stands under another name.
     #[serde(default)]
     pub passing_name: bool,
     /// USB devices that are plugged in and not used, one sentence each for the traveller.

@@ -25,7 +25,7 @@ the step that failed is tried again without anybody asking for it:
 | with a lock | While the kiosk holds the lock: somebody can mend it, and the session waits. Before the lock it ends the step. |
 | with work | Only while a user's work is at stake: then nobody but its owner gives up. |
 | after log-in | When the same user has logged in again. |
-| no | It proves that this kiosk can never do it. |
+| no | The error proves that this kiosk can never do the step. |
 
 A code that the program does not know is tried again *with work*.
 ";

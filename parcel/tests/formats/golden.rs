@@ -10,7 +10,7 @@ use crate::{
 };
 use parcel::{
     chunk::{CHUNK_SIZE, open, seal},
-    id::ChunkName,
+    id::{ChunkName, ParcelId},
     keyring::{ImageKind, Leaf, PublicLeaf},
     pages::{PageMap, PageRef, page_of},
     record::{Public, Record},
@@ -94,6 +94,17 @@ fn v1_slots() {
     assert_eq!(read.open_recovery(&recovery(), &sample::parcel_id()).unwrap(), sample::parcel_key());
     let printed: parcel::slot::RecoveryKey = recovery().to_text().parse().unwrap();
     assert_eq!(read.open_recovery(&printed, &sample::parcel_id()).unwrap(), sample::parcel_key());
+    assert_eq!(read, fresh);
+}
+
+#[test]
+fn v2_slots() {
+    let password = "correct horse – battery staple".as_bytes();
+    let fresh = slots(Argon2Cost { memory_kib: 64, passes: 2, lanes: 1 }).shared_from(&sample::parcel_id());
+    let file = golden("v2", "slots.json", fresh.to_json().as_bytes());
+    let (read, other) = (Slots::from_json(&file).unwrap(), ParcelId([0x77; 16]));
+    assert_eq!(read.open_password(password, &other).unwrap(), sample::parcel_key());
+    assert_eq!(read.open_recovery(&recovery(), &other).unwrap(), sample::parcel_key());
     assert_eq!(read, fresh);
 }
 

@@ -2,6 +2,7 @@
 
 mod chunk;
 mod codes;
+mod documents;
 mod entries;
 mod golden;
 mod keyring;

@@ -32,8 +32,8 @@ key = "/etc/waystation/server.key"
 ca = "/etc/waystation/ca.pem"
 
 # Everything below may be left out.
-# Who may own parcels, how many, and whether they may make them; the first that fits counts, and who fits none owns
-# none. Without any [[quota]]: everybody, 16 each.
+# Who may own parcels, how many, and whether they may make them; the first that fits counts; an owner whom none fits
+# may have no parcels. Without any [[quota]]: everybody, 16 each.
 [[quota]]
 owners = ["*@EXAMPLE.ORG"]
 parcels = 16
@@ -44,7 +44,7 @@ create = true
 token_lifetime_s = 36000
 # Largest chunk, keyring leaf or version record.
 max_object_bytes = 1048576
-# A client that sends or takes nothing for so long is given up.
+# A client that sends or takes nothing for this long is disconnected.
 idle_timeout_s = 30
 # How long requests under way may take to end when the server is told to.
 shutdown_s = 10

@@ -201,3 +201,14 @@ fn no_number_overflows() {
     assert_eq!(head.may_write(writer).unwrap_err().code(), Code::UnknownClaim);
     assert_eq!(head.release(writer).unwrap_err().code(), Code::UnknownClaim);
 }
+
+#[test]
+fn the_head_on_the_page_is_one() {
+    let page = include_str!("../../../docs/formats.md");
+    let text = page.split("<!-- json: head -->\n```json\n").nth(1).unwrap().split("```").next().unwrap();
+    let head = Head::decode(text.as_bytes()).unwrap();
+    let shown: serde_json::Value = serde_json::from_str(text).unwrap();
+    assert_eq!(serde_json::from_slice::<serde_json::Value>(&head.encode()).unwrap(), shown);
+    assert_eq!(head.ended.iter().map(|ended| ended.how).collect::<Vec<_>>(), [How::Released, How::Broken]);
+    assert!(page.contains(&format!("the last {REMEMBERED} acquisitions that ended")));
+}

@@ -11,7 +11,7 @@ use nix::{
     fcntl::{FcntlArg, SealFlag, fcntl},
     sys::memfd::{MFdFlags, memfd_create},
 };
-use parcel::wire::guest::Region;
+use parcel::wire::guest::{MEMORY_MIB, Region};
 use std::{fs::File, sync::Arc};
 use vm_memory::{
     FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
@@ -23,8 +23,6 @@ pub type Memory = GuestMemoryMmap<AtomicBitmap>;
 
 /// Bytes of a page, everywhere in this crate.
 pub const PAGE: u64 = 4096;
-/// The least and the most memory that a guest may have, in MiB.
-pub const MEMORY_MIB: std::ops::RangeInclusive<u64> = 64..=262_144;
 
 /// A guest's memory and the file behind it.
 #[derive(Clone)]

@@ -1,6 +1,7 @@
 //! Disk images.
 
 use crate::workshop::Workshop;
+use std::process::Command;
 
 /// The command in a sentence, between two words.
 fn between<'a>(said: &'a str, before: &str, after: &str) -> &'a str {
@@ -229,13 +230,26 @@ fn what_is_no_file_is_named() {
     shop.sh("mkdir folder && mkfifo pipe && : > empty && head -c 1000 /dev/zero > odd");
     for (given, part) in [
         ("folder", "it is a folder, not a file; give"),
-        ("pipe", "it is not a file that can be read here and there; write it to a file"),
-        ("-", "the standard input cannot be read here and there; write it to a file"),
-        ("/dev/stdin", "it is not a file that can be read here and there; write"),
+        ("pipe", "it is not a file that can be read at any offset; write it to a file"),
+        ("-", "the standard input cannot be read at any offset; write it to a file"),
+        ("/dev/stdin", "it is not a file that can be read at any offset; write"),
         ("empty", "it is empty; make it again"),
         ("absent", "No such file or directory (os error 2); check its name"),
         ("odd", "its 1000 bytes are not whole sectors of 512"),
     ] {
         shop.refused(given, "root=/dev/vda", &[part]);
+    }
+}
+
+#[test]
+fn a_machine_has_as_much_memory_as_the_vmm_gives() {
+    for (mib, code) in [("63", 2), ("64", 3), ("262144", 3), ("262145", 2)] {
+        let files = ["--disk", "absent", "--kernel", "absent", "--initrd", "absent"];
+        let ran = Command::new(env!("CARGO_BIN_EXE_waystation"))
+            .args(["import", "--name", "golden", "--cmdline", "root=/dev/vda", "--memory", mib])
+            .args(files)
+            .output()
+            .unwrap();
+        assert_eq!(ran.status.code(), Some(code), "{mib}: {ran:?}");
     }
 }

@@ -99,8 +99,8 @@ codes! {
         "Somebody who is not in `admins` wanted to make a parcel for another."
         "Let an administrator do it.";
     MayNotCreate "may-not-create" (403) Work
-        "The `[[quota]]` that fits the owner does not let the owner make parcels."
-        "Let an administrator make one for the owner, or write `create = true`.";
+        "The `[[quota]]` that fits the owner does not let the owner make parcels, or there are quotas and none fits the owner."
+        "Let an administrator make one for the owner, or write `create = true`. Where none fits, not even an administrator can: add a `[[quota]]` that does.";
     QuotaParcels "quota-parcels" (403) Work
         "The owner has as many parcels as the `[[quota]]` allows. The sentence has both numbers. A quota never stops a session or its commit."
         "Discard one that was never finished, or raise `parcels` in the quota and restart the server.";
@@ -172,9 +172,9 @@ codes! {
         "Use another kiosk. Where only the CPU's vendor or the device model is missing, a cold boot works here.";
     TooLarge "too-large" (413) Work
         "The body is larger than this request may be."
-        "A fault of the client; see `max_object_bytes`.";
+        "A fault of the client; for objects, see `max_object_bytes`.";
     Store "store" (500) Nothing
-        "The store cannot be read or written, or an object in it is damaged."
+        "The store cannot be read or written, or a head or record in it is damaged."
         "The server's log names the object and the reason.";
     Busy "busy" (503) Nothing
         "Too many requests at once, for one object or in all."
@@ -289,7 +289,7 @@ codes! {
         "Log in again (Ctrl-] L in the session, L on the way in or out); what waits continues by itself.";
     PieceDamaged "piece-damaged" Lock
         "A piece arrives damaged. It is asked for again until it is whole."
-        "Repair the server's store from backup.";
+        "Find the damaged chunk, and repair the server's store from backup ([troubleshooting.md](troubleshooting.md#it-is-damaged)).";
     PieceMissing "piece-missing" Lock
         "The server lacks a piece that the version names. It is asked for again."
         "Repair the server's store from backup.";
@@ -399,13 +399,13 @@ codes! {
         "Resume again; the kiosk's log has its last words. If it persists, another kiosk, or boot from the disk.";
     CachedDied "cached-died" Never
         "The client engine ended unexpectedly in a session."
-        "Log in again and take the lock over. Report it with the log.";
+        "Log in again; break the lock if it stayed. Report it with the log.";
     ScreenDied "screen-died" Never
         "`kiosk-ui` ended after log-in, before a parcel was chosen."
         "Log in again.";
     KioskRestarted "kiosk-restarted" Never
         "The session manager ended unexpectedly and was started again; the kiosk was wiped."
-        "Log in again and take the lock over. Report it with the log.";
+        "Log in again; break the lock if it stayed. Report it with the log.";
     GaveUp "gave-up" Never
         "The user gave up; the sentence says what is lost, or may be lost."
         "Nothing.";
