@@ -28,6 +28,8 @@ pub fn a_week_away(scene: &mut Scene) -> Result<()> {
     superuser(&mut a, "systemctl stop waystation-clock")?;
     a.suspend()?;
     a.dismiss()?;
+    // Else it might set its clock by the server's before that comes back.
+    drop(a);
 
     scene.world.go_ahead(WEEK_DAYS)?;
     let mut spec = scene.world.netboot("W");
@@ -47,6 +49,7 @@ pub fn a_week_away(scene: &mut Scene) -> Result<()> {
     drop(later);
     scene.world.go_ahead(0)?;
 
+    let mut a = scene.a()?;
     scene.resume_at(&mut a, PROMPT)?;
     let found = Found::of(&mut a)?;
     found.check(-WEEK_DAYS * DAY).with_context(|| all_noted(&mut a))?;

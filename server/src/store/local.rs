@@ -45,6 +45,11 @@ const RESERVE: u64 = 64 << 20;
 const PARCEL: u64 = 64 << 10;
 /// Files that chunks and new parcels leave for everything else, or a hundredth of what the file system has, if that is less.
 const RESERVE_FILES: u64 = 4096;
+/// The share of what is kept free that records and key slots leave for heads: however many versions somebody commits, locks are taken and
+/// given back.
+const FOR_HEADS: u64 = 4;
+/// What a file takes at least, in bytes, where that is asked.
+const BLOCK: usize = 4096;
 /// Parcels share this many mutexes, so that memory does not grow with parcels; more than threads is enough.
 const STRIPES: usize = 64;
 
@@ -201,11 +206,18 @@ impl Store for LocalStore {
                 if matches!(key, Key::Head(_)) {
                     dir.counter.count(dir)?;
                 }
-                if expected.is_none() {
+                let room = match &key {
                     // What is kept free serves the parcels that are there.
-                    if matches!(key, Key::Head(_)) && (dir.spare()? < PARCEL || dir.few_files()?) {
-                        return Err(ErrorKind::StorageFull.into());
+                    Key::Head(_) if expected.is_none() => dir.has_room(PARCEL, 1)?,
+                    Key::Head(_) => true,
+                    Key::Record(..) | Key::Slots(_) => {
+                        dir.has_room(bytes.len().next_multiple_of(BLOCK) as u64, FOR_HEADS)?
                     }
+                };
+                if !room {
+                    return Err(ErrorKind::StorageFull.into());
+                }
+                if expected.is_none() {
                     dir.make_parcel(&key)?;
                 }
                 dir.write(&path, &bytes).inspect_err(|_| dir.unmake_parcel(key.parcel()))?;
@@ -294,7 +306,7 @@ impl Dir {
             }
         }
         let Some(path) = self.places(shelf, name).next() else { return Ok(false) };
-        if self.spare()? < bytes.len() as u64 || self.few_files()? {
+        if !self.has_room(bytes.len() as u64, 1)? {
             return Err(ErrorKind::StorageFull.into());
         }
         match self.write(&path, bytes) {
@@ -305,23 +317,16 @@ impl Dir {
         }
     }
 
-    /// Bytes that chunks may still take.
-    fn spare(&self) -> io::Result<u64> {
+    /// Is there room for so many bytes in one file, beside one part in `share` of what is kept free?
+    fn has_room(&self, bytes: u64, share: u64) -> io::Result<bool> {
         let disk = statvfs(&self.root)?;
-        // Some file systems over a network do not know their size; they say so when they are full.
-        if disk.blocks() == 0 {
-            return Ok(u64::MAX);
-        }
-        let free = disk.blocks_available().saturating_mul(disk.fragment_size());
-        let all = disk.blocks().saturating_mul(disk.fragment_size());
-        Ok(free.saturating_sub(RESERVE.min(all / 100)))
-    }
-
-    /// Are there no more files than are kept for locks, records and slots? Some file systems do not count them.
-    fn few_files(&self) -> io::Result<bool> {
-        let disk = statvfs(&self.root)?;
-        let all = disk.files();
-        Ok(all > 0 && disk.files_available() <= RESERVE_FILES.min(all / 100))
+        let size = disk.fragment_size();
+        let (free, all) = (disk.blocks_available().saturating_mul(size), disk.blocks().saturating_mul(size));
+        let kept = RESERVE.min(all / 100) / share;
+        // Some file systems over a network do not know their size; they say so when they are full. Some do not count files.
+        let (files, all_files) = (disk.files_available(), disk.files());
+        let kept_files = RESERVE_FILES.min(all_files / 100) / share;
+        Ok((all == 0 || free.saturating_sub(kept) >= bytes) && (all_files == 0 || files > kept_files))
     }
 
     fn chunk(&self, shelf: Shelf, name: &ChunkName) -> io::Result<Option<Bytes>> {

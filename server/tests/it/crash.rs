@@ -198,14 +198,29 @@ async fn a_full_store_refuses_and_what_was_committed_stays() {
     let second = machine.record(2, 1, Vec::new(), wants(1));
     client.commit(id, epoch, Version(2), &second).await.unwrap();
 
-    // Somebody else takes the last page: now not even a record fits.
+    // Versions without end do not take the room of the locks.
+    let mut last = 2;
+    let refused = loop {
+        let next = machine.record(last + 1, last, Vec::new(), wants(1));
+        match client.commit(id, epoch, Version(last + 1), &next).await {
+            Ok(_) => last += 1,
+            Err(refused) => break refused,
+        }
+        assert!(last < 1000);
+    };
+    assert_eq!((refused.status, refused.error.code.text()), (507, "store-full"));
+    client.unlock(id, epoch).await.unwrap();
+    client.lock(id, "b", None).await.unwrap();
+    let epoch = client.break_lock(id, "c").await.unwrap().epoch;
+
+    // Somebody else takes the last page: now not even a head fits.
     let store = server.root().join(setup.path("store").strip_prefix("/").unwrap());
     let mut others = fs::File::create(store.join("others")).unwrap();
     while std::io::Write::write_all(&mut others, &[1; 4096]).is_ok() {}
-    let third = machine.record(3, 2, Vec::new(), wants(1));
-    let refused = client.commit(id, epoch, Version(3), &third).await.unwrap_err();
+    let next = machine.record(last + 1, last, Vec::new(), wants(1));
+    let refused = client.commit(id, epoch, Version(last + 1), &next).await.unwrap_err();
     assert_eq!((refused.status, refused.error.code.text()), (507, "store-full"));
-    assert_eq!(client.show(id).await.unwrap().version, Version(2));
+    assert_eq!(client.show(id).await.unwrap().version, Version(last));
     assert_whole(&client, &machine, Version(2)).await;
     assert_whole(&client, &machine, Version(1)).await;
 }

@@ -17,7 +17,7 @@ use parcel::{
     record::Record,
     slot::{Argon2Cost, Slots},
     wire::{
-        WireError,
+        self, WireError,
         daemon::{Policy, Reply, Request},
         hold::HEADER,
     },
