@@ -8,7 +8,10 @@ use cache::{
     disk::serve::DiskServer,
     open::{OpenParcel, Saved},
 };
-use parcel::{chunk::CHUNK_SIZE, wire::Code};
+use parcel::{
+    chunk::CHUNK_SIZE,
+    wire::{Code, memory::Room},
+};
 use std::{
     os::{fd::AsRawFd as _, unix::fs::FileExt as _},
     sync::{Arc, atomic::Ordering::SeqCst},
@@ -334,6 +337,34 @@ async fn what_waits_holds_up_nothing_that_needs_no_room() {
         let first = if kind == IN { 8 } else { 7 };
         assert!(bytes[..512] == [first; 512] && bytes[4096..8192] == [0; 4096]);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn zeros_wait_for_room_and_a_discard_does_without() {
+    let disk = Rng(5).bytes(DISK);
+    let world = World::new(&disk, 64).await;
+    let open = world.open(1, false).await;
+    let (mut guest, _server) = start(&world, &open);
+    let chunk = CHUNK_SIZE as u64 / 512;
+    let whole = |index: u64| [(index * chunk).to_le_bytes(), chunk.to_le_bytes()].concat();
+    let dirty = || world.board.status().dirty_chunks;
+    world.engine.budget().add_leaves(64 << 20);
+    guest.send(1, &Request { kind: ZEROES, sector: 0, out: whole(2), room: 0 });
+    until("it waits", || world.board.status().room == Room::None).await;
+    guest.overtakes(DISCARD, 0, whole(3)).await;
+    guest.overtakes(FLUSH, 0, vec![]).await;
+    for index in [2, 3] {
+        let was = disk[index * CHUNK_SIZE..][..512].to_vec();
+        assert_eq!(guest.ask(IN, index as u64 * chunk, vec![], 512).await, (0, was));
+    }
+    assert_eq!(dirty(), 0);
+    world.engine.budget().remove_leaves(64 << 20);
+    assert_eq!(guest.answered().await.0, 1);
+    guest.overtakes(DISCARD, 0, whole(3)).await;
+    for index in [2, 3] {
+        assert_eq!(guest.ask(IN, index * chunk, vec![], 512).await, (0, vec![0; 512]));
+    }
+    assert_eq!(dirty(), 2);
 }
 
 /// Requests come and go while the server does; the ring is stopped and started at any time. Each slot works on a chunk
