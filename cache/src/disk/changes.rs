@@ -56,8 +56,6 @@ pub enum Origin<'a> {
 pub struct Changed {
     /// Its index in the disk.
     pub chunk: u64,
-    /// What it is called where it was sent to, if it was not changed since.
-    pub sent: Option<ChunkRef>,
     /// It is on the medium.
     pub spilled: bool,
 }
@@ -128,12 +126,16 @@ impl Changes {
     /// All changed chunks.
     pub fn list(&self) -> Vec<Changed> {
         let book = lock(&self.book);
-        let changed = book.entries.iter().map(|(chunk, entry)| Changed {
-            chunk: *chunk,
-            sent: entry.sent.clone(),
-            spilled: matches!(entry.held, Held::Spilled(_)),
-        });
+        let changed = book
+            .entries
+            .iter()
+            .map(|(chunk, entry)| Changed { chunk: *chunk, spilled: matches!(entry.held, Held::Spilled(_)) });
         changed.collect()
+    }
+
+    /// What a changed chunk is called where it was sent to, if it was not changed since.
+    pub fn sent_as(&self, chunk: u64) -> Option<ChunkRef> {
+        lock(&self.book).entries.get(&chunk).and_then(|entry| entry.sent.clone())
     }
 
     /// Whether a chunk was changed.

@@ -138,6 +138,11 @@ impl Disk {
         self.changes.sends(version, record).await;
     }
 
+    /// What a changed chunk is called where it was sent to, if it was not changed since.
+    pub fn sent_as(&self, chunk: u64) -> Option<ChunkRef> {
+        self.changes.sent_as(chunk)
+    }
+
     /// A changed chunk is home under this name, as it was at `tick`.
     pub fn sent(&self, chunk: u64, tick: u64, name: &ChunkRef) {
         self.changes.sent(chunk, tick, name);
