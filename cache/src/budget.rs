@@ -39,7 +39,7 @@ pub enum To {
 struct Used {
     /// Bytes of changed chunks, on a medium that is memory too.
     changes: u64,
-    /// Chunks that may be put into memory now.
+    /// Bytes that may be put into memory now.
     granted: u64,
     /// Bytes of opened keyring leaves.
     leaves: u64,
@@ -124,16 +124,21 @@ impl Budget {
 
     /// Waits until one more chunk may be put into memory; it counts until the permit is dropped.
     pub async fn chunk(self: &Arc<Self>, to: To) -> Permit {
-        if let Some(permit) = self.try_chunk(|most| most * SLOW / 100) {
+        self.bytes(to, CHUNK).await
+    }
+
+    /// Waits until so many bytes of a chunk, or for it, may be put into memory. Less memory waits for less long.
+    pub async fn bytes(self: &Arc<Self>, to: To, bytes: u64) -> Permit {
+        if let Some(permit) = self.try_bytes(bytes, |most| most * SLOW / 100) {
             return permit;
         }
         let kept = if to == To::New { AGAIN } else { 0 };
         let _turn = self.turns[usize::from(to == To::Again)].lock().await;
-        tokio::time::sleep(self.pause()).await;
+        tokio::time::sleep(self.pause().mul_f64(bytes as f64 / CHUNK as f64)).await;
         loop {
             let mut less = std::pin::pin!(self.less.notified());
             less.as_mut().enable();
-            if let Some(permit) = self.try_chunk(|most| most - kept) {
+            if let Some(permit) = self.try_bytes(bytes, |most| most - kept) {
                 return permit;
             }
             self.full();
@@ -142,18 +147,18 @@ impl Budget {
     }
 
     /// A permit, if with it no more is used than that part of the budget.
-    fn try_chunk(self: &Arc<Self>, part: impl Fn(u64) -> u64) -> Option<Permit> {
+    fn try_bytes(self: &Arc<Self>, bytes: u64, part: impl Fn(u64) -> u64) -> Option<Permit> {
         let mut inner = lock(&self.inner);
-        if inner.used.all() + CHUNK > part(inner.most) {
+        if inner.used.all() + bytes > part(inner.most) {
             return None;
         }
-        inner.used.granted += CHUNK;
+        inner.used.granted += bytes;
         self.tell(&mut inner);
         drop(inner);
-        Some(Permit(self.clone()))
+        Some(Permit(self.clone(), bytes))
     }
 
-    /// Nothing at [`SLOW`], [`SLOWEST`] when all is used.
+    /// How long a chunk waits: nothing at [`SLOW`], [`SLOWEST`] when all is used.
     fn pause(&self) -> Duration {
         let inner = lock(&self.inner);
         let slow = inner.most * SLOW / 100;
@@ -194,13 +199,13 @@ impl Budget {
     }
 }
 
-/// The right to put one chunk into memory.
-pub struct Permit(Arc<Budget>);
+/// The right to put so many bytes into memory.
+pub struct Permit(Arc<Budget>, u64);
 
 impl Drop for Permit {
     fn drop(&mut self) {
         let mut inner = lock(&self.0.inner);
-        inner.used.granted -= CHUNK;
+        inner.used.granted -= self.1;
         self.0.tell(&mut inner);
     }
 }

@@ -14,6 +14,8 @@ use zeroize::Zeroizing;
 const MAGIC: &[u8; 8] = b"wschange";
 /// The longest note, in bytes.
 const MAX_NOTE: usize = 64 << 10;
+/// The longest head, in bytes.
+pub const MAX_HEAD: usize = MAGIC.len() + 20 + 32 + MAX_NOTE + envelope::OVERHEAD;
 
 /// The bytes are no such head, or it does not open with this key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

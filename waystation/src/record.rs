@@ -71,7 +71,7 @@ pub(super) async fn send_file(
         Job::new(index, len, load)
     });
     let sending = async {
-        let changes = uploader.pieces(jobs.collect(), step).await?;
+        let changes = uploader.pieces(jobs, step).await?;
         let (image, leaves) = place.image(kind, input.bytes, changes, None).await?;
         uploader.objects(leaves, |_| {}).await?;
         Ok::<_, WireError>(image)

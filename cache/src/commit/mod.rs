@@ -15,7 +15,7 @@ use crate::{
     status::Step,
 };
 use bytes::Bytes;
-use futures::FutureExt as _;
+use futures::{FutureExt as _, future::BoxFuture};
 use parcel::{
     chunk::CHUNK_SIZE,
     id::{ChunkName, ParcelId, RecordHash, Version},
@@ -272,9 +272,9 @@ impl Writer<'_> {
     async fn disk(&self, changes: Vec<Changed>) -> Result<ImageInfo, WireError> {
         let bytes = self.open.disk.bytes();
         let job = |changed: Changed| {
-            let (index, disk) = (changed.chunk, self.open.disk.clone());
+            let (index, disk) = (changed.chunk, &self.open.disk);
             let (noted, seen) = (disk.clone(), Arc::new(AtomicU64::new(0)));
-            let read = seen.clone();
+            let (disk, sent, read) = (disk.clone(), disk.sent_as(index), seen.clone());
             let load = async move {
                 let (tick, plain) = disk.changed(index).await;
                 read.store(tick, Relaxed);
@@ -284,13 +284,13 @@ impl Writer<'_> {
                 index,
                 bytes: CHUNK_SIZE as u64,
                 load: Load::Waits(load.boxed()),
-                sent: changed.sent,
+                sent,
                 done: Some(Box::new(move |name| noted.sent(index, seen.load(Relaxed), name))),
             }
         };
         let (on_medium, here): (Vec<_>, Vec<_>) = changes.into_iter().partition(|changed| changed.spilled);
-        let mut changes = self.send(here.into_iter().map(job).collect()).await?;
-        changes.extend(self.send(on_medium.into_iter().map(job).collect()).await?);
+        let mut changes = self.send(here.into_iter().map(job)).await?;
+        changes.extend(self.send(on_medium.into_iter().map(job)).await?);
         self.image(ImageKind::Disk, bytes, changes, Some(&self.open.keyring)).await
     }
 
@@ -305,7 +305,7 @@ impl Writer<'_> {
             let load = move || -> io::Result<_> { Ok(Some(memory.pack(&pack.pages))) };
             Job::new(u64::from(pack.index), bytes, load)
         });
-        let mut packs = self.send(jobs.collect()).await?;
+        let mut packs = self.send(jobs).await?;
         packs.extend(plan.freed.iter().map(|index| (u64::from(*index), None)));
         let pack_bytes = u64::from(plan.map.pack_count()) * CHUNK_SIZE as u64;
         let pack_image = self.image(ImageKind::Packs, pack_bytes, packs, old).await?;
@@ -314,7 +314,7 @@ impl Writer<'_> {
             let bytes = plan.map.chunk_bytes(*chunk).map(Zeroizing::new);
             Job::new(*chunk as u64, 0, move || Ok(bytes))
         });
-        let changes = self.send(jobs.collect()).await?;
+        let changes = self.send(jobs).await?;
         let map_image = self.image(ImageKind::PageMap, plan.map.len() * 4, changes, old).await?;
         Ok([pack_image, map_image])
     }
@@ -327,12 +327,15 @@ impl Writer<'_> {
             let load = move || Ok(Some(Zeroizing::new(state[range].to_vec())));
             Job::new(chunk as u64, bytes, load)
         });
-        let changes = self.send(jobs.collect()).await?;
+        let changes = self.send(jobs).await?;
         self.image(ImageKind::State, state.len() as u64, changes, None).await
     }
 
-    async fn send(&self, jobs: Vec<Job>) -> Result<Changes, WireError> {
-        self.uploader.pieces(jobs, self.step).await
+    fn send<'a>(
+        &'a self,
+        jobs: impl Iterator<Item = Job> + Send + 'a,
+    ) -> BoxFuture<'a, Result<Changes, WireError>> {
+        self.uploader.pieces(jobs, self.step)
     }
 
     async fn image(

@@ -3,10 +3,14 @@
 use crate::{
     fetch::Plain,
     remote::{self, Sink},
-    status::{Board, Step},
+    status::{Board, Step, lock},
 };
 use bytes::Bytes;
-use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, future::BoxFuture, stream};
+use futures::{
+    FutureExt as _, StreamExt as _, TryStreamExt as _,
+    future::BoxFuture,
+    stream::{self, BoxStream},
+};
 use parcel::{
     chunk,
     id::ChunkName,
@@ -17,7 +21,7 @@ use parcel::{
 use std::{
     io,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
@@ -102,38 +106,60 @@ impl Uploader {
         &self.sink
     }
 
-    /// Stores every job's piece; answers what each chunk is called now, `None` for a hole.
-    pub async fn pieces(&self, jobs: Vec<Job>, step: &Step) -> Result<Refs, WireError> {
-        let (sent, mut jobs): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| job.sent.is_some());
-        let (mut refs, lost) = self.still_there(sent, step).await?;
-        jobs.extend(lost);
-        let sealed = stream::iter(jobs).map(|job| self.seal(job).boxed()).buffered(2 * self.cores);
+    /// Stores every job's piece; answers what each chunk is called now, `None` for a hole. A job is made when its turn comes: there
+    /// may be very many.
+    pub fn pieces<'a>(
+        &'a self,
+        jobs: impl Iterator<Item = Job> + Send + 'a,
+        step: &'a Step,
+    ) -> BoxFuture<'a, Result<Refs, WireError>> {
+        self.store(stream::iter(jobs).boxed(), step).boxed()
+    }
+
+    async fn store(&self, jobs: BoxStream<'_, Job>, step: &Step) -> Result<Refs, WireError> {
+        let there = Mutex::default();
+        let wanted = self.wanted(jobs, &there, step);
+        let sealed = wanted.map(|job| self.seal(job).boxed()).buffered(2 * self.cores);
         let batches = sealed.chunks(BATCH).map(|batch| self.batch(batch, step).boxed());
         let sent: Vec<Vec<_>> = batches.buffered(2).try_collect().await?;
+        let mut refs = there.into_inner().unwrap_or_else(PoisonError::into_inner);
         refs.extend(sent.into_iter().flatten());
         Ok(refs)
     }
 
-    /// Which jobs that were sent before need not be sent again, and which must.
-    async fn still_there(&self, sent: Vec<Job>, step: &Step) -> Result<(Refs, Vec<Job>), WireError> {
-        let (mut refs, mut lost) = (Vec::new(), Vec::new());
-        let mut sent = sent.into_iter().peekable();
-        while sent.peek().is_some() {
-            let batch: Vec<_> = sent.by_ref().take(BATCH).collect();
-            let names: Vec<_> =
-                batch.iter().filter_map(|job| job.sent.as_ref().map(|one| one.name)).collect();
-            let have = self.again(|| self.sink.have(&names)).await?;
-            for (job, have) in batch.into_iter().zip(have) {
-                match have {
-                    true => {
-                        step.add(job.bytes);
-                        refs.push((job.index, job.sent));
-                    }
-                    false => lost.push(job),
-                }
+    /// The jobs that are to be sent: `there` takes those that were sent before and are still there.
+    fn wanted<'a>(
+        &'a self,
+        jobs: BoxStream<'a, Job>,
+        there: &'a Mutex<Refs>,
+        step: &'a Step,
+    ) -> BoxStream<'a, Result<Job, WireError>> {
+        let batches = jobs.chunks(BATCH).then(move |batch| self.not_there(batch, there, step).boxed());
+        batches.map_ok(|jobs| stream::iter(jobs).map(Ok)).try_flatten().boxed()
+    }
+
+    /// Which jobs of a batch are to be sent.
+    async fn not_there(
+        &self,
+        batch: Vec<Job>,
+        there: &Mutex<Refs>,
+        step: &Step,
+    ) -> Result<Vec<Job>, WireError> {
+        let names: Vec<_> = batch.iter().filter_map(|job| job.sent.as_ref().map(|one| one.name)).collect();
+        if names.is_empty() {
+            return Ok(batch);
+        }
+        let mut have = self.again(|| self.sink.have(&names)).await?.into_iter();
+        let mut wanted = Vec::new();
+        for job in batch {
+            if job.sent.is_some() && have.next() == Some(true) {
+                step.add(job.bytes);
+                lock(there).push((job.index, job.sent));
+            } else {
+                wanted.push(job);
             }
         }
-        Ok((refs, lost))
+        Ok(wanted)
     }
 
     async fn batch(&self, batch: Vec<Result<SealedJob, WireError>>, step: &Step) -> Result<Refs, WireError> {
@@ -158,9 +184,9 @@ impl Uploader {
         Ok(refs)
     }
 
-    async fn seal(&self, job: Job) -> Result<SealedJob, WireError> {
+    async fn seal(&self, job: Result<Job, WireError>) -> Result<SealedJob, WireError> {
         let (secret, level) = (self.secret.clone(), self.level);
-        let Job { index, bytes, load, done, .. } = job;
+        let Job { index, bytes, load, done, .. } = job?;
         let load = match load {
             Load::Here(load) => load,
             Load::Waits(load) => {

@@ -2,7 +2,7 @@
 //! use. It touches no medium itself.
 
 use super::{
-    journal::Left,
+    journal::{self, Left},
     spill::{Around, PAGE, PLACE_IN_MEMORY, Place, SPILLED},
 };
 use crate::{fetch::Plain, ram::RamCache};
@@ -13,7 +13,7 @@ use std::{
 };
 
 /// What the book takes for a chunk beside its bytes, about.
-const ENTRY: u64 = 192;
+pub const ENTRY: u64 = 192;
 /// Where a changed chunk is.
 #[derive(Clone)]
 pub enum Held {
@@ -56,8 +56,8 @@ pub struct Book {
     pub entries: BTreeMap<u64, Entry>,
     /// Chunks in memory, by their ticks.
     pub recent: BTreeMap<u64, u64>,
-    /// Chunks that are not in the journal as they are.
-    pub unkept: BTreeSet<u64>,
+    /// Chunks that are not in the journal as they are, and a tick before which they were.
+    unkept: BTreeMap<u64, u64>,
     /// Chunks that are all zeros, and hold a place until the journal says so.
     pub zeroed: BTreeSet<u64>,
     /// Chunks that are in memory, and hold a place with what they were until the journal says otherwise.
@@ -120,7 +120,7 @@ impl Book {
         if matches!(held, Held::Ram(_)) {
             self.recent.insert(tick, chunk);
         }
-        self.unkept.insert(chunk);
+        self.unkept.entry(chunk).or_insert(tick);
         let kept = self.entries.get(&chunk).and_then(|old| old.kept);
         if let Some(old) = self.entries.insert(chunk, Entry { held, tick, sent: None, kept }) {
             self.recent.remove(&old.tick);
@@ -135,9 +135,32 @@ impl Book {
         let old = entry.kept.replace(kept);
         if entry.tick == kept.tick {
             self.unkept.remove(&chunk);
+        } else {
+            self.unkept.insert(chunk, kept.tick + 1);
         }
         self.note_stale(chunk);
         old.and_then(|old| old.at).map(|at| at.place)
+    }
+
+    /// The first chunk from this one on that the journal has not as it was at `tick`.
+    pub fn unkept(&self, from: u64, tick: u64) -> Option<u64> {
+        self.unkept.range(from..).find(|(_, since)| **since <= tick).map(|(chunk, _)| *chunk)
+    }
+
+    /// Changes a chunk that is in memory; `false` when it is not there.
+    pub fn change(&mut self, chunk: u64, with: impl FnOnce(&mut [u8])) -> bool {
+        let Some(entry) = self.entries.get_mut(&chunk) else { return false };
+        let Held::Ram(plain) = &mut entry.held else { return false };
+        // One that is just leaving for the medium, or is being sent, goes there as it was.
+        let plain: &mut Plain = Arc::make_mut(plain);
+        with(plain);
+        self.recent.remove(&entry.tick);
+        self.tick += 1;
+        (entry.tick, entry.sent) = (self.tick, None);
+        self.recent.insert(self.tick, chunk);
+        self.unkept.entry(chunk).or_insert(self.tick);
+        self.note_stale(chunk);
+        true
     }
 
     /// Notes whether a chunk holds a place with what it was.
@@ -189,8 +212,10 @@ impl Book {
 
     /// What the changed chunks take of the machine's memory; `in_memory`: the medium is memory, too.
     pub fn takes(&self, in_memory: bool) -> u64 {
+        // The journal counts with what it is still to say of them.
+        let journal = self.journal + self.unkept.len() as u64 * journal::ENTRY as u64;
         let filed =
-            (self.places - self.holes.len() as u64) * PLACE_IN_MEMORY + self.journal.next_multiple_of(PAGE);
+            (self.places - self.holes.len() as u64) * PLACE_IN_MEMORY + journal.next_multiple_of(PAGE);
         // What leaves memory for a place there takes no more than before.
         let (filed, chunk) = if in_memory { (filed, PLACE_IN_MEMORY) } else { (0, CHUNK_SIZE as u64) };
         self.recent.len() as u64 * chunk + filed + self.entries.len() as u64 * ENTRY
@@ -208,5 +233,41 @@ impl Book {
         entry.held = Held::Spilled(at);
         self.recent.remove(&tick);
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flush_keeps_what_was_changed_before_it_and_nothing_else() {
+        let mut book = Book::default();
+        let plain = || Held::Ram(Arc::new(Plain::new(vec![0; CHUNK_SIZE])));
+        [1, 2, 4].into_iter().for_each(|chunk| book.put(chunk, plain()));
+        let began = book.tick;
+        // Those come later, and these are changed again.
+        [3, 9].into_iter().for_each(|chunk| book.put(chunk, plain()));
+        assert!(book.change(1, |bytes| bytes[0] = 1));
+        book.put(2, Held::Zero);
+        let of_flush = |book: &Book| {
+            std::iter::successors(book.unkept(0, began), |chunk| book.unkept(chunk + 1, began))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(of_flush(&book), [1, 2, 4]);
+        let keep = |book: &mut Book, chunk, tick| {
+            assert_eq!(book.was_kept(chunk, Kept { tick, at: None }), None);
+        };
+        let last = book.tick;
+        // It was kept as it was when the flush began, and has changed since.
+        keep(&mut book, 1, began);
+        assert_eq!(of_flush(&book), [2, 4]);
+        assert_eq!(book.unkept(0, last), Some(1));
+        // This was on its way to the medium before the flush began.
+        keep(&mut book, 4, began - 1);
+        assert_eq!(of_flush(&book), [2, 4]);
+        keep(&mut book, 4, began);
+        keep(&mut book, 2, last);
+        assert_eq!(of_flush(&book), [0; 0]);
     }
 }

@@ -56,8 +56,6 @@ pub enum Origin<'a> {
 pub struct Changed {
     /// Its index in the disk.
     pub chunk: u64,
-    /// What it is called where it was sent to, if it was not changed since.
-    pub sent: Option<ChunkRef>,
     /// It is on the medium.
     pub spilled: bool,
 }
@@ -128,12 +126,16 @@ impl Changes {
     /// All changed chunks.
     pub fn list(&self) -> Vec<Changed> {
         let book = lock(&self.book);
-        let changed = book.entries.iter().map(|(chunk, entry)| Changed {
-            chunk: *chunk,
-            sent: entry.sent.clone(),
-            spilled: matches!(entry.held, Held::Spilled(_)),
-        });
+        let changed = book
+            .entries
+            .iter()
+            .map(|(chunk, entry)| Changed { chunk: *chunk, spilled: matches!(entry.held, Held::Spilled(_)) });
         changed.collect()
+    }
+
+    /// What a changed chunk is called where it was sent to, if it was not changed since.
+    pub fn sent_as(&self, chunk: u64) -> Option<ChunkRef> {
+        lock(&self.book).entries.get(&chunk).and_then(|entry| entry.sent.clone())
     }
 
     /// Whether a chunk was changed.
@@ -153,20 +155,7 @@ impl Changes {
 
     /// Changes a chunk that is in memory; `false` when it is not there.
     pub fn change(&self, chunk: u64, with: impl FnOnce(&mut [u8])) -> bool {
-        let mut book = lock(&self.book);
-        let book = &mut *book;
-        let Some(entry) = book.entries.get_mut(&chunk) else { return false };
-        let Held::Ram(plain) = &mut entry.held else { return false };
-        // One that is just leaving for the medium, or is being sent, goes there as it was.
-        let plain: &mut Plain = Arc::make_mut(plain);
-        with(plain);
-        book.recent.remove(&entry.tick);
-        book.tick += 1;
-        (entry.tick, entry.sent) = (book.tick, None);
-        book.recent.insert(book.tick, chunk);
-        book.unkept.insert(chunk);
-        book.note_stale(chunk);
-        true
+        lock(&self.book).change(chunk, with)
     }
 
     /// Takes a chunk's new bytes, all of them.
@@ -293,11 +282,14 @@ impl Changes {
     /// Returns when all that was changed before is in the journal and outlives this process. A medium that has no room is asked
     /// until it has: the guest sees a slow flush, and the screen says why.
     pub async fn flush(self: &Arc<Self>) {
-        let chunks: Vec<u64> = lock(&self.book).unkept.iter().copied().collect();
         let mut wait = self.engine.board().waiter();
         let mut pause = PAUSES.0;
         let silent = not_taken("it does not answer");
-        for chunk in chunks {
+        // No list: there may be very many chunks, and as many flushes as the ring has places.
+        let (mut from, began) = (0, lock(&self.book).tick);
+        let next = |from| lock(&self.book).unkept(from, began);
+        while let Some(chunk) = next(from) {
+            from = chunk + 1;
             loop {
                 let kept =
                     told_after(sleep(PATIENCE), &mut wait, self.keep(chunk), Code::CacheMedium, &silent);

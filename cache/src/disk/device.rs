@@ -162,10 +162,7 @@ impl VhostUserBackend for Device {
     fn handle_event(&self, event: u16, _set: EventSet, rings: &[Ring], _thread: usize) -> io::Result<()> {
         let Some(ring) = rings.get(usize::from(event)) else { return Ok(()) };
         lock(&self.ring).get_or_insert_with(|| ring.clone());
-        // An error here would end the thread, and the guest's ring with it; a broken ring is the guest's own affair.
-        if let Err(error) = self.queue.take(ring, &self.memory) {
-            tracing::warn!(%error, "the guest's disk queue cannot be read");
-        }
+        self.queue.take(ring, &self.memory);
         Ok(())
     }
 }

@@ -7,14 +7,14 @@
 
 use super::spill::Place;
 use parcel::{
-    changes::{Head, HeadError},
+    changes::{Head, HeadError, MAX_HEAD},
     id::{ParcelId, RecordHash, Version},
     secret::ParcelKey,
 };
 use std::{
     collections::BTreeMap,
     fs::{self, File, OpenOptions},
-    io,
+    io::{self, BufReader, Read as _, Seek as _, SeekFrom},
     os::unix::fs::{FileExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
@@ -24,8 +24,9 @@ use zeroize::Zeroizing;
 const FOLDER: &str = "changes";
 const JOURNAL: &str = "journal";
 const CHUNKS: &str = "chunks";
-/// Bytes of an entry, and of what its check covers.
-const ENTRY: usize = 80;
+/// Bytes of an entry.
+pub const ENTRY: usize = 80;
+/// Bytes of an entry that its check covers.
 const CHECKED: usize = 64;
 /// A journal of so many entries for each that is of use, and at least so many, is written anew.
 const STALE: u64 = 4;
@@ -245,16 +246,22 @@ impl Journal {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(LeftError::None),
             opened => opened?,
         };
-        let bytes = fs::read(folder.join(JOURNAL))?;
-        let (Head { key: session, note }, len) = Head::open(&bytes, key, parcel)?;
-        let (head, rest) = bytes.split_at(len);
+        // It may be longer than there is memory for.
+        let mut bytes = BufReader::with_capacity(MAX_HEAD, file.try_clone()?);
+        let mut head = Vec::new();
+        bytes.by_ref().take(MAX_HEAD as u64).read_to_end(&mut head)?;
+        let (Head { key: session, note }, len) = Head::open(&head, key, parcel)?;
+        head.truncate(len);
+        bytes.seek(SeekFrom::Start(len as u64))?;
+        let rest = file.metadata()?.len().saturating_sub(len as u64);
         let check_key = check_key(session.expose());
-        let (mut last, mut chunks, mut sent) = (first_check(head), BTreeMap::new(), Vec::new());
+        let (mut last, mut chunks, mut sent) = (first_check(&head), BTreeMap::new(), Vec::new());
         let (mut nonces, mut count) = (0, 0);
-        let whole = rest.len() / ENTRY;
-        let (entries, _) = rest.as_chunks::<ENTRY>();
-        for bytes in entries {
-            let (checked, given) = bytes.split_at(CHECKED);
+        let whole = rest / ENTRY as u64;
+        while count < whole {
+            let mut entry = [0; ENTRY];
+            bytes.read_exact(&mut entry)?;
+            let (checked, given) = entry.split_at(CHECKED);
             let checked: &[u8; CHECKED] = checked.try_into().map_err(io::Error::other)?;
             let check = check(&check_key, &last, checked);
             let entry = Entry::read(checked).filter(|_| check == given);
@@ -266,7 +273,7 @@ impl Journal {
                 Some(Entry::Sent(version, record)) => sent.push((version, record)),
                 Some(Entry::Nonces(above)) => nonces = nonces.max(above),
                 // Nobody was told of the last one.
-                None if count + 1 == whole as u64 && rest.len() == whole * ENTRY => break,
+                None if count + 1 == whole && rest == whole * ENTRY as u64 => break,
                 None => return Err(LeftError::Damaged(count)),
             }
             (last, count) = (check, count + 1);
@@ -275,7 +282,7 @@ impl Journal {
         let journal = Self {
             file,
             folder,
-            head: head.to_vec(),
+            head,
             check_key,
             check: last,
             entries: count,
@@ -376,6 +383,15 @@ mod tests {
             }
         }
         assert!(matches!(Journal::replay(Path::new("/nowhere"), &key(), &PARCEL), Err(LeftError::None)));
+    }
+
+    #[test]
+    fn a_journal_may_be_longer_than_what_is_read_of_it_at_once() {
+        let cache = tempfile::tempdir().unwrap();
+        let many = (2 * MAX_HEAD / ENTRY) as u64;
+        made(cache.path(), &(0..many).map(|chunk| Entry::Chunk(chunk, None)).collect::<Vec<_>>());
+        let left = Journal::replay(cache.path(), &key(), &PARCEL).unwrap();
+        assert!(left.chunks.into_keys().eq(0..many));
     }
 
     #[test]

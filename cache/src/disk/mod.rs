@@ -14,6 +14,7 @@ use crate::{
     keyring::Keyring,
     status::lock,
 };
+use book::ENTRY;
 use changes::{Changed, Changes, Held};
 use parcel::{
     chunk::CHUNK_SIZE,
@@ -43,7 +44,8 @@ const AHEAD: u64 = 3;
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Rest {
     Fetch,
-    /// It stays as it is, and so does one on the medium: it would have to wait for room in memory.
+    /// It stays as it is, and so does one on the medium, and a whole one that was not changed while memory is short: it would
+    /// have to wait for room there.
     Leave,
 }
 
@@ -136,6 +138,11 @@ impl Disk {
         self.changes.sends(version, record).await;
     }
 
+    /// What a changed chunk is called where it was sent to, if it was not changed since.
+    pub fn sent_as(&self, chunk: u64) -> Option<ChunkRef> {
+        self.changes.sent_as(chunk)
+    }
+
     /// A changed chunk is home under this name, as it was at `tick`.
     pub fn sent(&self, chunk: u64, tick: u64, name: &ChunkRef) {
         self.changes.sent(chunk, tick, name);
@@ -219,7 +226,8 @@ impl Disk {
         self.clear(offset, len, Rest::Fetch).await
     }
 
-    /// The guest does not need `len` bytes at `offset` any more: they become zeros where that costs no memory.
+    /// The guest does not need `len` bytes at `offset` any more: they become zeros where that costs little memory, and waits for
+    /// none.
     pub async fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
         self.clear(offset, len, Rest::Leave).await
     }
@@ -248,12 +256,24 @@ impl Disk {
         if !self.changes.has(chunk) && self.keyring.reference(ImageKind::Disk, chunk).await.is_none() {
             return;
         }
-        if whole {
-            self.changes.put(chunk, Held::Zero);
-        } else {
+        if !whole {
             drop(alone);
-            self.change(chunk, from, len, |bytes| bytes.fill(0)).await;
+            return self.change(chunk, from, len, |bytes| bytes.fill(0)).await;
         }
+        // That a chunk is all zeros takes memory, too, if nothing else is known of it yet.
+        if self.changes.has(chunk) {
+            return self.changes.put(chunk, Held::Zero);
+        }
+        if rest == Rest::Leave {
+            if !self.changes.budget().is_tight() {
+                self.changes.put(chunk, Held::Zero);
+            }
+            return;
+        }
+        drop(alone);
+        let _room = self.changes.budget().bytes(To::New, ENTRY).await;
+        let _alone = self.alone(chunk).await;
+        self.changes.put(chunk, Held::Zero);
     }
 
     /// Bytes of a chunk: the last one may be shorter.

@@ -7,7 +7,7 @@
 use super::Disk;
 use crate::{fetch::Plain, status::lock};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{self, Read as _, Write as _},
     sync::{Arc, Condvar, Mutex, PoisonError},
     time::Duration,
@@ -52,13 +52,24 @@ const GRACE: Duration = Duration::from_secs(2);
 
 struct Flight {
     head: u16,
-    task: Option<AbortHandle>,
+    task: AbortHandle,
+}
+
+/// How many requests were under way when one ended.
+#[derive(PartialEq, Eq)]
+enum Ended {
+    /// Fewer than may be.
+    Free,
+    /// As many as may be: more may be on the ring.
+    Full,
 }
 
 #[derive(Default)]
 struct Flights {
     next: u64,
     live: BTreeMap<u64, Flight>,
+    /// No more are taken until one has ended.
+    full: bool,
 }
 
 /// What a request asks.
@@ -90,41 +101,78 @@ impl Queue {
         Arc::new(Self { disk, id, runtime, reads, writes, flights: Mutex::default(), landed: Condvar::new() })
     }
 
-    /// Takes all that is on the ring and starts work on it.
-    pub fn take(self: &Arc<Self>, ring: &Ring, memory: &GuestMemoryAtomic<Memory>) -> io::Result<()> {
-        loop {
-            ring.disable_notification().map_err(io::Error::other)?;
-            loop {
-                // One lock for taking and noting down, so that stopping sees either neither or both.
-                let mut flights = lock(&self.flights);
-                let memory = memory.memory().into_inner();
-                let Some(chain) = ring.get_mut().get_queue_mut().pop_descriptor_chain(memory.clone()) else {
-                    break;
-                };
-                self.disk.requested();
-                flights.next += 1;
-                let number = flights.next;
-                let head = chain.head_index();
-                let work = self.clone().work(number, ring.clone(), memory, chain);
-                flights.live.insert(number, Flight { head, task: None });
-                let task = self.runtime.spawn(work).abort_handle();
-                if let Some(flight) = flights.live.get_mut(&number) {
-                    flight.task = Some(task);
-                }
-            }
-            if !ring.enable_notification().map_err(io::Error::other)? {
-                return Ok(());
-            }
+    /// Takes what is on the ring and starts work on it, as long as no more is under way than the ring has places: a driver that
+    /// waits for its answers never offers more.
+    pub fn take(self: &Arc<Self>, ring: &Ring, memory: &GuestMemoryAtomic<Memory>) {
+        // One lock for taking and noting down, so that stopping sees either neither or both.
+        let mut flights = lock(&self.flights);
+        // A broken ring is the guest's own affair.
+        if let Err(error) = self.try_take(&mut flights, ring, memory) {
+            tracing::warn!(%error, "the guest's disk queue cannot be read");
         }
     }
 
-    async fn work(self: Arc<Self>, number: u64, ring: Ring, memory: Arc<Memory>, chain: Chain) {
+    fn try_take(
+        self: &Arc<Self>,
+        flights: &mut Flights,
+        ring: &Ring,
+        memory: &GuestMemoryAtomic<Memory>,
+    ) -> io::Result<()> {
+        let mut more = false;
+        while let Some(places) = places(ring) {
+            ring.disable_notification().map_err(io::Error::other)?;
+            let before = flights.next;
+            loop {
+                flights.full = flights.live.len() >= places;
+                if flights.full {
+                    return Ok(());
+                }
+                let memory_now = memory.memory().into_inner();
+                let Some(chain) = ring.get_mut().get_queue_mut().pop_descriptor_chain(memory_now) else {
+                    break;
+                };
+                self.start(flights, ring, memory, chain);
+            }
+            let promised =
+                std::mem::replace(&mut more, ring.enable_notification().map_err(io::Error::other)?);
+            if !more {
+                return Ok(());
+            }
+            if promised && flights.next == before {
+                return Err(io::Error::other("there is not what its index says"));
+            }
+        }
+        Ok(())
+    }
+
+    fn start(
+        self: &Arc<Self>,
+        flights: &mut Flights,
+        ring: &Ring,
+        memory: &GuestMemoryAtomic<Memory>,
+        chain: Chain,
+    ) {
+        self.disk.requested();
+        flights.next += 1;
+        let number = flights.next;
+        let head = chain.head_index();
+        let work = self.clone().work(number, ring.clone(), memory.clone(), chain);
+        // It ends only after it was noted down: whoever takes has the lock.
+        let task = self.runtime.spawn(work).abort_handle();
+        flights.live.insert(number, Flight { head, task });
+    }
+
+    async fn work(self: Arc<Self>, number: u64, ring: Ring, memory: GuestMemoryAtomic<Memory>, chain: Chain) {
         let (sent, asked) = data_bytes(&chain);
-        let _asked = room(&self.reads, asked, BESIDE.1).await;
-        let _sent = room(&self.writes, sent, BESIDE.0).await;
-        let ask = parse(&chain, &memory);
-        let (status, data) = self.answer(ask).await;
-        self.finish(number, &ring, &memory, chain, status, &data);
+        let ended = {
+            let _asked = room(&self.reads, asked, BESIDE.1).await;
+            let _sent = room(&self.writes, sent, BESIDE.0).await;
+            let (status, data) = self.answer(parse(&chain)).await;
+            self.finish(number, &ring, chain, status, &data)
+        };
+        if ended == Ended::Full {
+            self.take(&ring, &memory);
+        }
     }
 
     async fn answer(&self, ask: Ask) -> (u32, Plain) {
@@ -167,10 +215,10 @@ impl Queue {
     }
 
     /// Writes the answer into the guest, unless the request was put back meanwhile.
-    fn finish(&self, number: u64, ring: &Ring, memory: &Memory, chain: Chain, status: u32, data: &[u8]) {
+    fn finish(&self, number: u64, ring: &Ring, chain: Chain, status: u32, data: &[u8]) -> Ended {
         let mut flights = lock(&self.flights);
-        let Some(flight) = flights.live.remove(&number) else { return };
-        let written = answer_into(memory, chain, status, data).unwrap_or(0);
+        let Some(flight) = flights.live.remove(&number) else { return Ended::Free };
+        let written = answer_into(chain, status, data).unwrap_or(0);
         let told = ring.add_used(flight.head, written).map_err(io::Error::other).and_then(|()| {
             match ring.needs_notification().map_err(io::Error::other)? {
                 true => ring.signal_used_queue(),
@@ -181,12 +229,16 @@ impl Queue {
             tracing::warn!(%error, "the guest's disk queue is broken");
         }
         self.landed.notify_all();
+        match std::mem::take(&mut flights.full) {
+            true => Ended::Full,
+            false => Ended::Free,
+        }
     }
 
     /// Gives up what is under way: nobody waits for it any more.
     pub fn abandon(&self) {
         let abandoned = std::mem::take(&mut lock(&self.flights).live);
-        abandoned.values().filter_map(|flight| flight.task.as_ref()).for_each(AbortHandle::abort);
+        abandoned.values().for_each(|flight| flight.task.abort());
     }
 
     /// Waits a moment for what is under way, and puts back what is still not done.
@@ -205,11 +257,9 @@ impl Queue {
             requests = stuck.len(),
             "disk requests that wait for pieces are put back on their ring"
         );
-        for task in stuck.iter().filter_map(|flight| flight.task.as_ref()) {
-            task.abort();
-        }
+        stuck.iter().for_each(|flight| flight.task.abort());
         let heads: Vec<u16> = stuck.iter().map(|flight| flight.head).collect();
-        put_back(ring, &memory.memory(), &heads)
+        put_back(ring, &memory.memory(), heads)
     }
 }
 
@@ -223,13 +273,27 @@ async fn room(data: &Semaphore, bytes: usize, beside: usize) -> Option<Semaphore
     data.acquire_many(units).await.ok()
 }
 
-/// Writes `heads` into the avail ring just before the next entry to be read, and steps back to the first of them.
-fn put_back(ring: &Ring, memory: &Memory, heads: &[u16]) -> io::Result<()> {
+/// How many places the ring has; `None`: it is stopped.
+fn places(ring: &Ring) -> Option<usize> {
+    let state = ring.get_ref();
+    let queue = state.get_queue();
+    (queue.ready() && state.is_enabled()).then(|| usize::from(queue.size()))
+}
+
+/// Writes `heads` into the avail ring just before the next entry to be read, and steps back to the first of them. A driver that offers a
+/// request twice, or more than there are places, does not get all of them back: that is no reason not to stop its ring.
+fn put_back(ring: &Ring, memory: &Memory, mut heads: Vec<u16>) -> io::Result<()> {
     let mut state = ring.get_mut();
     let queue = state.get_queue_mut();
     let size = queue.size();
-    if size == 0 || heads.len() > usize::from(size) {
-        return Err(io::Error::other("more requests than the ring has places"));
+    let (all, mut seen) = (heads.len(), BTreeSet::new());
+    heads.retain(|head| seen.insert(*head));
+    heads.truncate(usize::from(size));
+    if heads.len() < all {
+        tracing::warn!(
+            dropped = all - heads.len(),
+            "the guest's disk queue is broken: requests are not put back"
+        );
     }
     let first = queue.next_avail().wrapping_sub(heads.len() as u16);
     for (i, head) in heads.iter().enumerate() {
@@ -255,11 +319,12 @@ fn data_bytes(chain: &Chain) -> (usize, usize) {
     })
 }
 
-fn parse(chain: &Chain, memory: &Memory) -> Ask {
-    try_parse(chain, memory).unwrap_or(Ask::Bad(VIRTIO_BLK_S_IOERR))
+fn parse(chain: &Chain) -> Ask {
+    try_parse(chain).unwrap_or(Ask::Bad(VIRTIO_BLK_S_IOERR))
 }
 
-fn try_parse(chain: &Chain, memory: &Memory) -> io::Result<Ask> {
+fn try_parse(chain: &Chain) -> io::Result<Ask> {
+    let memory = chain.memory();
     let mut reader: Reader<'_, _> = chain.clone().reader(memory).map_err(io::Error::other)?;
     let writer: Writer<'_, _> = chain.clone().writer(memory).map_err(io::Error::other)?;
     let mut header = [0; HEADER];
@@ -308,11 +373,30 @@ fn try_parse(chain: &Chain, memory: &Memory) -> io::Result<Ask> {
 }
 
 /// Writes data and status; returns how many bytes were written.
-fn answer_into(memory: &Memory, chain: Chain, status: u32, data: &[u8]) -> io::Result<u32> {
-    let mut writer: Writer<'_, _> = chain.writer(memory).map_err(io::Error::other)?;
+fn answer_into(chain: Chain, status: u32, data: &[u8]) -> io::Result<u32> {
+    let mut writer: Writer<'_, _> = chain.clone().writer(chain.memory()).map_err(io::Error::other)?;
     let room = writer.available_bytes().checked_sub(1).ok_or(io::ErrorKind::InvalidData)?;
     let mut last = writer.split_at(room).map_err(io::Error::other)?;
     writer.write_all(data)?;
     last.write_all(&[status as u8])?;
     Ok((data.len() + 1) as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vm_memory::GuestAddress;
+
+    #[test]
+    fn what_the_ring_has_no_places_for_is_not_put_back() {
+        let memory = Memory::from_ranges(&[(GuestAddress(0), 0x10000)]).unwrap();
+        let ring = Ring::new(GuestMemoryAtomic::new(memory.clone()), 256).unwrap();
+        ring.set_queue_size(4);
+        ring.set_queue_info(0x1000, 0x2000, 0x3000).unwrap();
+        ring.set_queue_next_avail(6);
+        put_back(&ring, &memory, vec![7, 8, 7, 9, 10, 11]).unwrap();
+        assert_eq!(ring.queue_next_avail(), 2);
+        let place = |place: u64| memory.read_obj::<u16>(GuestAddress(0x2004 + 2 * place)).unwrap();
+        assert_eq!([place(2), place(3), place(0), place(1)], [7, 8, 9, 10]);
+    }
 }

@@ -14,7 +14,11 @@ use parcel::{
     id::{RecordHash, Version},
     wire::{Code, Fate, Stake},
 };
-use std::{os::unix::fs::FileExt as _, sync::atomic::Ordering::SeqCst, time::Duration};
+use std::{
+    os::unix::fs::FileExt as _,
+    sync::{Arc, atomic::Ordering::SeqCst},
+    time::Duration,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_sends_what_changed_and_no_more() {
@@ -38,6 +42,35 @@ async fn a_commit_sends_what_changed_and_no_more() {
     open.save(Saved::PoweredOff);
     world.commit(&open).await.unwrap();
     assert_eq!(world.server.puts.load(SeqCst), 2, "nothing changed, so nothing but a record was sent");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_of_many_chunks_works_on_a_few_at_once() {
+    const CHUNKS: usize = 800;
+    let world = World::new(&vec![7; CHUNKS * CHUNK_SIZE], 64).await;
+    let open = world.open(1, false).await;
+    open.disk.write(0, &[1; 512]).await.unwrap();
+    open.disk.zero(CHUNK_SIZE as u64, ((CHUNKS - 1) * CHUNK_SIZE) as u64).await.unwrap();
+    assert_eq!(open.disk.changes().len(), CHUNKS);
+    open.save(Saved::PoweredOff);
+    world.server.down.store(true, SeqCst);
+    let held = Arc::strong_count(&open.disk);
+    let committing = world.commit(&open);
+    tokio::pin!(committing);
+    tokio::select! {
+        done = &mut committing => panic!("the server is down: {done:?}"),
+        () = until("it waits", || world.board.status().waiting.is_some()) => {}
+    }
+    // Each piece of work holds the disk, to read a chunk and to note its name. They come in batches of 32, and some more for each
+    // core.
+    let holders = Arc::strong_count(&open.disk) - held;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    assert!(holders > 0 && holders <= 2 * (6 * 32 + 2 * cores), "{holders} hold the disk");
+    world.server.down.store(false, SeqCst);
+    assert_eq!(committing.await.unwrap().0, 2);
+    let found = whole(&world.open(2, false).await).await;
+    assert!(found[..512] == [1; 512] && found[512..CHUNK_SIZE].iter().all(|byte| *byte == 7));
+    assert!(found[CHUNK_SIZE..].iter().all(|byte| *byte == 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

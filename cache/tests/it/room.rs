@@ -156,6 +156,34 @@ async fn all_that_is_on_a_medium_in_memory_counts() {
     counts("after all of it went");
 }
 
+/// What is known of a chunk takes memory, too: of a large disk, more than there is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_is_discarded_as_far_as_there_is_room() {
+    const DISK: u64 = 300;
+    const FIT: u64 = 100;
+    let mut world = World::new(&vec![7; DISK as usize * CHUNK], 64).await;
+    world.moves_to(Path::new("/dev/shm"), BUDGET);
+    let open = world.try_open(1, false, 1000).await.unwrap();
+    let dirty = || world.board.status().dirty_chunks;
+    discard(&open, [0]).await;
+    // A chunk's entry, with what the journal is to say of it.
+    let filled = world.engine.budget().pieces() - FIT * (192 + 80);
+    world.engine.budget().add_leaves(filled);
+    discard(&open, 0..DISK).await;
+    assert!((FIT / 2..FIT * 3 / 2).contains(&dirty()), "{} chunks", dirty());
+    let before = used(&world);
+    assert!(world.engine.budget().is_tight() && before < BUDGET * 70 / 100 + 8192, "{before} bytes");
+    flush(&open).await;
+    assert!(used(&world) <= before, "the journal counted: {before} bytes then, {} now", used(&world));
+    let known = dirty() as usize;
+    let found = whole(&open).await;
+    assert!(found[..known * CHUNK].iter().all(|byte| *byte == 0));
+    assert!(found[known * CHUNK..].iter().all(|byte| *byte == 7));
+    world.engine.budget().remove_leaves(filled);
+    discard(&open, 0..DISK).await;
+    assert_eq!(dirty(), DISK);
+}
+
 /// A disk that is scanned has more leaves than there is memory.
 #[tokio::test(flavor = "multi_thread")]
 async fn leaves_go_that_nobody_wanted_lately() {

@@ -338,7 +338,7 @@ impl World {
             let load = move || Ok(Some(Zeroizing::new((leaf + 1).to_le_bytes().repeat(CHUNK_SIZE / 8))));
             Job::new((leaf + 1) * LEAF_REFS as u64 - 1, CHUNK_SIZE as u64, load)
         };
-        let changes = uploader.pieces((0..leaves).map(job).collect(), &step).await.unwrap();
+        let changes = uploader.pieces((0..leaves).map(job), &step).await.unwrap();
         let bytes = leaves * (LEAF_REFS * CHUNK_SIZE) as u64;
         let (info, leaves) = place.image(ImageKind::Disk, bytes, changes, None).await.unwrap();
         uploader.objects(leaves, |_| {}).await.unwrap();
@@ -379,7 +379,7 @@ async fn image(
         let load = move || Ok(part.iter().any(|byte| *byte != 0).then(|| Zeroizing::new(part)));
         Job::new(index, CHUNK_SIZE as u64, load)
     });
-    let changes = uploader.pieces(jobs.collect(), &step).await.unwrap();
+    let changes = uploader.pieces(jobs, &step).await.unwrap();
     let (info, leaves) = place.image(kind, bytes.len() as u64, changes, None).await.unwrap();
     uploader.objects(leaves, |_| {}).await.unwrap();
     info

@@ -8,9 +8,12 @@ use cache::{
     disk::serve::DiskServer,
     open::{OpenParcel, Saved},
 };
-use parcel::{chunk::CHUNK_SIZE, wire::Code};
+use parcel::{
+    chunk::CHUNK_SIZE,
+    wire::{Code, memory::Room},
+};
 use std::{
-    os::unix::fs::FileExt as _,
+    os::{fd::AsRawFd as _, unix::fs::FileExt as _},
     sync::{Arc, atomic::Ordering::SeqCst},
     time::Duration,
 };
@@ -177,6 +180,73 @@ async fn a_stopped_ring_gives_back_what_cannot_be_done_now() {
     assert_eq!(guest.ask(IN, far(4), vec![], 512).await, (0, vec![9; 512]));
 }
 
+/// A request for a piece that is not here, offered as often as the ring has places, and then some more; the guest, and how many
+/// requests were taken.
+async fn offered_again(world: &World, open: &Arc<OpenParcel>, more: u16) -> (Guest, DiskServer) {
+    let (mut guest, server) = start(world, open);
+    assert_eq!(guest.ask(IN, 0, vec![], 512).await.0, 0);
+    world.server.down.store(true, SeqCst);
+    let sector = 2 * CHUNK_SIZE as u64 / 512;
+    guest.send(1, &Request { kind: IN, sector, out: vec![], room: 512 });
+    (1..SIZE).for_each(|_| guest.offer(3));
+    until("they are taken", || open.disk.requests() == 1 + u64::from(SIZE)).await;
+    (0..more).for_each(|_| guest.offer(3));
+    (guest, server)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_is_under_way_than_the_ring_has_places() {
+    let world = World::new(&Rng(5).bytes(DISK), 64).await;
+    let open = world.open(1, false).await;
+    let (mut guest, _server) = offered_again(&world, &open, SIZE).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(open.disk.requests(), 1 + u64::from(SIZE));
+    // As each ends, the next is taken.
+    world.server.down.store(false, SeqCst);
+    for _ in 0..2 * SIZE {
+        assert_eq!(guest.answered().await.0, 1);
+    }
+    assert_eq!(guest.ask(OUT, 3, vec![7; 512], 0).await.0, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ring_with_a_request_many_times_over_is_stopped_all_the_same() {
+    let disk = Rng(5).bytes(DISK);
+    let world = World::new(&disk, 64).await;
+    let open = world.open(1, false).await;
+    let (guest, _server) = offered_again(&world, &open, 4).await;
+    let base = guest.stop();
+    assert_eq!(base, SIZE, "it is given back once");
+    world.server.down.store(false, SeqCst);
+    let mut guest = guest.connect(base);
+    for _ in 0..5 {
+        assert_eq!(guest.answered().await.0, 1);
+    }
+    assert!(guest.get(Guest::place(1) + 0x8_0000, 512) == disk[2 * CHUNK_SIZE..][..512]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ring_that_says_more_than_it_can_have_is_not_read_for_ever() {
+    let world = World::new(&Rng(5).bytes(DISK), 64).await;
+    let open = world.open(1, false).await;
+    let (mut guest, server) = start(&world, &open);
+    assert_eq!(guest.ask(IN, 0, vec![], 512).await.0, 0);
+    guest.put(AVAILABLE + 2, &(guest.available + SIZE + 1).to_le_bytes());
+    guest.kick.write(1).unwrap();
+    let kick = format!("/proc/self/fdinfo/{}", guest.kick.as_raw_fd());
+    let seen = || {
+        let info = std::fs::read_to_string(&kick).unwrap();
+        info.lines().any(|line| line.split_whitespace().eq(["eventfd-count:", "0"]))
+    };
+    until("the kick is seen", seen).await;
+    let (ended, end) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        drop(server);
+        ended.send(())
+    });
+    tokio::time::timeout(Duration::from_secs(60), end).await.expect("the device ends").unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_saved_is_void_when_the_machine_goes_on() {
     let world = World::new(&Rng(5).bytes(DISK), 64).await;
@@ -267,6 +337,34 @@ async fn what_waits_holds_up_nothing_that_needs_no_room() {
         let first = if kind == IN { 8 } else { 7 };
         assert!(bytes[..512] == [first; 512] && bytes[4096..8192] == [0; 4096]);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn zeros_wait_for_room_and_a_discard_does_without() {
+    let disk = Rng(5).bytes(DISK);
+    let world = World::new(&disk, 64).await;
+    let open = world.open(1, false).await;
+    let (mut guest, _server) = start(&world, &open);
+    let chunk = CHUNK_SIZE as u64 / 512;
+    let whole = |index: u64| [(index * chunk).to_le_bytes(), chunk.to_le_bytes()].concat();
+    let dirty = || world.board.status().dirty_chunks;
+    world.engine.budget().add_leaves(64 << 20);
+    guest.send(1, &Request { kind: ZEROES, sector: 0, out: whole(2), room: 0 });
+    until("it waits", || world.board.status().room == Room::None).await;
+    guest.overtakes(DISCARD, 0, whole(3)).await;
+    guest.overtakes(FLUSH, 0, vec![]).await;
+    for index in [2, 3] {
+        let was = disk[index * CHUNK_SIZE..][..512].to_vec();
+        assert_eq!(guest.ask(IN, index as u64 * chunk, vec![], 512).await, (0, was));
+    }
+    assert_eq!(dirty(), 0);
+    world.engine.budget().remove_leaves(64 << 20);
+    assert_eq!(guest.answered().await.0, 1);
+    guest.overtakes(DISCARD, 0, whole(3)).await;
+    for index in [2, 3] {
+        assert_eq!(guest.ask(IN, index * chunk, vec![], 512).await, (0, vec![0; 512]));
+    }
+    assert_eq!(dirty(), 2);
 }
 
 /// Requests come and go while the server does; the ring is stopped and started at any time. Each slot works on a chunk
