@@ -401,6 +401,39 @@ async fn a_machine_without_its_memory_is_committed_and_says_so() {
     assert!(matches!(third.ask(Request::MemoryLost).await.unwrap(), Reply::Ok));
 }
 
+/// Whoever breaks locks of his own has a reason for one more each time.
+#[tokio::test(flavor = "multi_thread")]
+async fn rescues_exceed_a_quota_by_so_many_and_no_more() {
+    let site = Site::new().await;
+    let (id, client) = (site.machine.id, site.client().await);
+    let mut held = Client::ask("a", None);
+    client.lock_as(id, &held, false).await.unwrap();
+    let mut made = 0;
+    let refused = loop {
+        let next = Client::ask("a", None);
+        client.lock_as(id, &next, true).await.unwrap();
+        let ask = parcel::wire::http::CreateParcel {
+            id: random_id(),
+            name: format!("rescued {made}"),
+            owner: principal("shanta"),
+            kiosk: "a".to_owned(),
+            boot: BootId([1; 16]),
+            claim: crate::client::claim(),
+            rescues: Some(parcel::wire::http::Rescue { parcel: id, claim: held.claim.clone() }),
+        };
+        held = next;
+        match client.create_as(&ask).await {
+            Ok(_) => made += 1,
+            refused => break refused,
+        }
+        assert!(made < 100);
+    };
+    // The work waits, and IT can raise the quota.
+    assert_eq!(refused.code(), "403 quota-parcels");
+    assert_eq!(wire::Code::QuotaParcels.fate(wire::Stake::Work), wire::Fate::Retry);
+    assert_eq!(made + 1, 16 + 16, "what everybody may have without a quota, and the rescues");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn only_a_broken_claim_is_rescued_and_once() {
     let site = Site::new().await;
