@@ -4,7 +4,7 @@ use crate::paths;
 use anyhow::Result;
 use std::{
     fmt,
-    io::{self, BufRead, BufReader, Read, Write as _},
+    io::{self, BufRead, BufReader, Read},
     process::{Command, ExitCode, Stdio},
     sync::{Mutex, PoisonError},
     time::Instant,
@@ -125,12 +125,9 @@ impl Lane<'_> {
         let name = errors.name.clone();
         self.suite.add(u64::from(ok), u64::from(!ok), if ok { vec![] } else { vec![errors] });
         let (word, seconds) = (if ok { "done" } else { "FAILED" }, shown.start.elapsed().as_secs_f64());
-        let mut out = io::stdout().lock();
-        if let Some(kept) = shown.kept {
-            // That nobody reads it is no fault of the check.
-            let _ = writeln!(out, "\n== {name}").and_then(|()| out.write_all(&kept));
-        }
-        let _ = writeln!(out, "== {name}: {word} in {seconds:.0} s");
+        let kept = shown.kept.map(|kept| format!("\n== {name}\n{}", String::from_utf8_lossy(&kept)));
+        // In one piece: others print, too.
+        println!("{}== {name}: {word} in {seconds:.0} s", kept.unwrap_or_default());
     }
 }
 
