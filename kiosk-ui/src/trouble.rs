@@ -116,6 +116,12 @@ pub fn of_login(error: &LoginError, about: &Circumstances) -> Trouble {
         LoginError::KdcUnreachable { realm } => {
             format!("No log-in server of {realm} answers. Check the network cable or Wi-Fi, then try again.")
         }
+        LoginError::KdcUnavailable { realm } => {
+            format!("The log-in servers of {realm} are up but cannot answer now. Try again later.")
+        }
+        LoginError::Backslash => {
+            "Write only the name, without the domain before the backslash, or name@domain.".to_owned()
+        }
         LoginError::RealmUnknown { realm } => {
             format!(
                 "This kiosk does not know the realm {realm}. Leave it out of the user name, or ask your IT desk."

@@ -5,6 +5,9 @@ use client::api::ApiError;
 use libgssapi::error::{Error as GssError, MajorFlags};
 use parcel::wire::{Code, WireError};
 
+/// `KDC_ERR_SVC_UNAVAILABLE` (RFC 4120, section 7.5.9): the KDC cannot serve anybody now.
+pub(crate) const SVC_UNAVAILABLE: i64 = 29;
+
 /// Why a log-in did not succeed. An unknown user and a wrong password are the same error on purpose.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum LoginError {
@@ -29,6 +32,17 @@ pub enum LoginError {
         /// The realm.
         realm: String,
     },
+    /// The KDCs answer that they cannot serve anybody now.
+    #[error("the Kerberos servers of the realm {realm} are up but cannot answer now; try again later")]
+    KdcUnavailable {
+        /// The realm.
+        realm: String,
+    },
+    /// The name has a domain before it, as in `DOMAIN\name`.
+    #[error(
+        "the user name has a backslash; write only the name, without the domain before it, or name@domain"
+    )]
+    Backslash,
     /// The network named no DNS server.
     #[error("the network names no DNS server; check its DHCP server")]
     NoDns,
@@ -111,7 +125,7 @@ impl LoginError {
             Self::Locked => Code::AccountLocked,
             Self::AccountExpired => Code::AccountExpired,
             Self::ClockSkew => Code::ClockSkew,
-            Self::KdcUnreachable { .. } => Code::KdcUnreachable,
+            Self::KdcUnreachable { .. } | Self::KdcUnavailable { .. } => Code::KdcUnreachable,
             Self::NoDns => Code::DnsNone,
             Self::DnsSilent { .. } => Code::DnsSilent,
             Self::KdcNotInDns { .. } => Code::KdcNotInDns,
@@ -119,7 +133,7 @@ impl LoginError {
             Self::WeakPreauth { .. } => Code::WeakPreauth,
             Self::WeakEncryption { .. } => Code::WeakEncryption,
             Self::NoArmor { .. } => Code::NoArmor,
-            Self::RealmUnknown { .. } => Code::RealmUnknown,
+            Self::RealmUnknown { .. } | Self::Backslash => Code::RealmUnknown,
             Self::NoTicket => Code::TicketMissing,
             Self::ServiceUnknown { .. } => Code::ServiceUnknown,
             Self::Proxy(ApiError::Unreachable { .. } | ApiError::Protocol { .. }) => Code::KdcProxy,
@@ -175,6 +189,7 @@ impl About {
             18 => LoginError::Locked,
             1 => LoginError::AccountExpired,
             37 | 148 => LoginError::ClockSkew,
+            SVC_UNAVAILABLE => LoginError::KdcUnavailable { realm: realm() },
             156 => LoginError::KdcUnreachable { realm: realm() },
             68 | 154 => LoginError::RealmUnknown { realm: realm() },
             7 => LoginError::ServiceUnknown { service: self.service.clone() },
@@ -210,6 +225,7 @@ mod tests {
             (-1_765_328_347, Code::ClockSkew),
             (-1_765_328_236, Code::ClockSkew),
             (-1_765_328_228, Code::KdcUnreachable),
+            (-1_765_328_355, Code::KdcUnreachable),
             (-1_765_328_230, Code::RealmUnknown),
             (-1_765_328_377, Code::ServiceUnknown),
             (-1_765_328_189, Code::TicketMissing),

@@ -5,7 +5,7 @@
 
 use crate::{
     LoginError, Network,
-    error::About,
+    error::{About, SVC_UNAVAILABLE},
     krb5::{Ask, Cache, Carrier, Library, Stop},
     site,
     spnego::{base64, spnego},
@@ -131,6 +131,9 @@ fn armor(library: &Library, realm: &str, carry: Carrier<'_, LoginError>) -> Resu
     let ask = Ask { name: &name, enterprise: false, canonicalize: false, armor: None, password: None };
     library.first_ticket(&ask, carry).map_err(|stop| match stop {
         Stop::Network(error) => error,
+        Stop::Library(failure) if failure.offset() == SVC_UNAVAILABLE => {
+            LoginError::KdcUnavailable { realm: realm.to_owned() }
+        }
         Stop::Library(failure) => LoginError::NoArmor { realm: realm.to_owned(), cause: failure.message },
     })
 }

@@ -8,6 +8,7 @@ mod error;
 mod kerberos;
 mod krb5;
 mod network;
+mod reply;
 mod site;
 mod spnego;
 mod sys;

@@ -2,11 +2,12 @@
 //!
 //! Several KDCs of which few answer are tried one after the other, a new one each second, and the one that answered is
 //! asked first from then on. Only one of them is sent the message, so that a wrong password counts once; the next gets
-//! it when that one breaks off or is silent.
+//! it when that one breaks off, is silent, or answers that it is not available.
 
 use crate::{
     LoginError,
     dns::{self, Servers, Silence},
+    reply,
 };
 use client::proxy::KdcProxy;
 use futures::{StreamExt as _, stream::FuturesUnordered};
@@ -135,6 +136,7 @@ impl Network {
         let of = waiting.len();
         let mut flights = FuturesUnordered::new();
         let mut nameless = None;
+        let mut unavailable = None;
         loop {
             if flights.is_empty() || !waiting.is_empty() {
                 let Some(kdc) = waiting.pop_front() else { break };
@@ -155,12 +157,20 @@ impl Network {
                 Err(Lost::Connection(error)) => Err(error),
             };
             match answer {
+                // It is up, but cannot serve anybody now; another one may.
+                Ok(answer) if reply::is_unavailable(&answer) => {
+                    tracing::info!(kdc, "a KDC answers that it is not available");
+                    unavailable = Some(answer);
+                }
                 Ok(answer) => {
                     self.answered().insert(realm.to_owned(), kdc);
                     return Ok(answer);
                 }
                 Err(error) => tracing::info!(kdc, %error, "a KDC does not answer"),
             }
+        }
+        if let Some(answer) = unavailable {
+            return Ok(answer);
         }
         let Some(kdc) = nameless else { return Err(LoginError::KdcUnreachable { realm: realm.to_owned() }) };
         let host = host(&kdc);

@@ -26,6 +26,10 @@ pub fn user(site: &Realm, typed: &str) -> Result<User, LoginError> {
     if typed.contains('\0') {
         return Err(LoginError::Denied);
     }
+    // libkrb5 takes a backslash for an escape, and would ask for another user.
+    if typed.contains('\\') {
+        return Err(LoginError::Backslash);
+    }
     let (user, suffix) = match typed.rsplit_once('@') {
         Some(parts) => parts,
         None => (typed, site.name.as_str()),
@@ -103,6 +107,10 @@ mod tests {
         assert_eq!(of("ravi@mail.example"), enterprise);
         let unknown = user(&site, "shanta@ELSEWHERE.TEST").map_err(|error| error.code());
         assert_eq!(unknown.err(), Some(Code::RealmUnknown));
+        for windows in ["CORP\\shanta", "CORP\\shanta@Example.ORG", "\\shanta", "shanta\\"] {
+            let refused = user(&site, windows).expect_err(windows);
+            assert!(matches!(refused, LoginError::Backslash), "{windows}: {refused}");
+        }
         for nobody in ["", "@", "@Example.ORG", "shanta@", "a\0b"] {
             assert_eq!(of(nobody), None, "{nobody:?}");
         }

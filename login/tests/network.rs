@@ -6,23 +6,39 @@ use std::{
     io::{Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicU16, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU16, AtomicUsize, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
 
 const REALM: &str = "WAYSTATION.TEST";
 
+/// `KDC_ERR_SVC_UNAVAILABLE`, as far as it is read here.
+const UNAVAILABLE: &[u8] = b"\x7e\x0c\x30\x0a\xa0\x03\x02\x01\x05\xa6\x03\x02\x01\x1d";
+
 /// Something that answers as a KDC does, as far as the way to it goes; its port.
 fn kdc() -> u16 {
+    answering(b"answer", Arc::default())
+}
+
+/// The same with this answer; it counts how often it was asked.
+fn answering(answer: &'static [u8], asked: Arc<AtomicUsize>) -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
             let mut message = [0; 4 + 7];
-            stream.read_exact(&mut message).unwrap();
+            // Whoever has found another one breaks off.
+            if stream.read_exact(&mut message).is_err() {
+                continue;
+            }
             assert_eq!(&message, b"\0\0\0\x07request");
-            stream.write_all(b"\0\0\0\x06answer").unwrap();
+            asked.fetch_add(1, Ordering::SeqCst);
+            stream.write_all(&(answer.len() as u32).to_be_bytes()).unwrap();
+            stream.write_all(answer).unwrap();
         }
     });
     port
@@ -124,4 +140,23 @@ async fn only_listed_realms_are_asked_and_silence_is_said() {
     assert_eq!(code(ask(&[&here], &[], "OTHER.TEST").await), "realm-unknown");
     assert_eq!(code(ask(&[&nobody, &nobody], &[], REALM).await), "kdc-unreachable");
     assert_eq!(ask(&[&nobody, &nobody, &here], &[], REALM).await.unwrap(), b"answer");
+}
+
+#[tokio::test]
+async fn a_kdc_that_is_not_available_leaves_the_word_to_the_next() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let ill = format!("127.0.0.1:{}", answering(UNAVAILABLE, asked.clone()));
+    let well_asked = Arc::new(AtomicUsize::new(0));
+    let well = format!("127.0.0.1:{}", answering(b"answer", well_asked.clone()));
+    let site = Realm { name: REALM.into(), kdc: vec![ill.clone(), well], ..Realm::default() };
+    let network = Network::asking(site, None, Servers::At(Vec::new()));
+    for _ in 0..2 {
+        assert_eq!(network.ask(REALM, b"request".to_vec()).await.unwrap(), b"answer");
+    }
+    assert_eq!(well_asked.load(Ordering::SeqCst), 2);
+    assert!(asked.load(Ordering::SeqCst) <= 1, "the good one is asked first from then on");
+    // Where no other answers, its word is the last.
+    let nobody = format!("127.0.0.1:{}", free_port());
+    assert_eq!(ask(&[&ill, &nobody], &[], REALM).await.unwrap(), UNAVAILABLE);
+    assert_eq!(ask(&[&ill, &ill], &[], REALM).await.unwrap(), UNAVAILABLE);
 }

@@ -92,9 +92,9 @@ mod tests {
     }
 
     fn said(image: &Path) -> Option<String> {
-        let file = File::open(image).unwrap();
-        let bytes = file.metadata().unwrap().len();
-        warning(&Input { file, bytes, name: "disk image x".into() })
+        let mut disk = crate::inspect::open(image, "disk image").unwrap();
+        disk.name = "disk image x".into();
+        warning(&disk)
     }
 
     /// The file system as the second partition of a disk, under a table of either kind.

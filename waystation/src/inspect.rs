@@ -3,9 +3,9 @@
 use super::{AdminError, Result, disk::quoted, initrd};
 use nix::fcntl::OFlag;
 use std::{
-    fs::File,
+    fs::{File, Metadata},
     io,
-    os::unix::fs::{FileExt as _, FileTypeExt as _, OpenOptionsExt as _},
+    os::unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::Path,
 };
 use zeroize::Zeroizing;
@@ -20,6 +20,27 @@ pub(super) struct Input {
     pub bytes: u64,
     /// What it is and where it lies, for errors.
     pub name: String,
+    opened: Stamp,
+}
+
+/// What differs once somebody has written to a file.
+#[derive(PartialEq, Eq)]
+struct Stamp {
+    file: (u64, u64),
+    bytes: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    fn of(meta: &Metadata) -> Self {
+        Self {
+            file: (meta.dev(), meta.ino()),
+            bytes: meta.len(),
+            modified: (meta.mtime(), meta.mtime_nsec()),
+            changed: (meta.ctime(), meta.ctime_nsec()),
+        }
+    }
 }
 
 /// Opens what was given as `what`. It is read at any offset, so it must be a file.
@@ -54,7 +75,12 @@ pub(super) fn open(path: &Path, what: &str) -> Result<Input> {
     if meta.len() == 0 {
         return Err(bad("it is empty; make it again".into()));
     }
-    Ok(Input { file, bytes: meta.len(), name: format!("{what} {}", path.display()) })
+    Ok(Input {
+        file,
+        bytes: meta.len(),
+        name: format!("{what} {}", path.display()),
+        opened: Stamp::of(&meta),
+    })
 }
 
 impl Input {
@@ -82,7 +108,8 @@ impl Input {
         self.at(offset).map_or(0, u64::from_le_bytes)
     }
 
-    /// `len` bytes from `offset`.
+    /// `len` bytes from `offset`. It fails once the file is another than it was when it was opened: pieces of before and
+    /// after make no image that ever was. So what all reads together gave is the file as it was.
     pub fn read(&self, offset: u64, len: usize) -> io::Result<Zeroizing<Vec<u8>>> {
         let mut bytes = Zeroizing::new(vec![0; len]);
         self.file.read_exact_at(&mut bytes, offset).map_err(|e| {
@@ -94,7 +121,20 @@ impl Input {
                 format!("{}: {why}; see that the file is whole, then give the command again", self.name);
             io::Error::new(e.kind(), text)
         })?;
+        self.unchanged()?;
         Ok(bytes)
+    }
+
+    fn unchanged(&self) -> io::Result<()> {
+        if Stamp::of(&self.file.metadata()?) == self.opened {
+            return Ok(());
+        }
+        let text = format!(
+            "{}: it has changed since it was looked at; stop the machine or the copy that writes to it, then give the \
+             command again",
+            self.name
+        );
+        Err(io::Error::other(text))
     }
 }
 
@@ -177,6 +217,26 @@ mod tests {
 
     fn refused<T>(result: Result<T>) -> String {
         result.err().expect("it is refused").error.message
+    }
+
+    #[test]
+    fn a_file_that_changes_is_read_no_further() {
+        let scratch = Scratch(tempfile::tempdir().unwrap());
+        let path = scratch.file("disk", 8192, &[]);
+        let file = File::options().write(true).open(&path).unwrap();
+        // Long ago, so that the next write is at another time, however coarse the clock is.
+        file.set_modified(std::time::UNIX_EPOCH).unwrap();
+        let disk = open(&path, "disk image").unwrap();
+        assert!(disk.read(0, 4096).is_ok());
+        file.write_all_at(b"later", 0).unwrap();
+        let said = disk.read(4096, 4096).unwrap_err().to_string();
+        assert!(said.contains("disk: it has changed") && said.contains("; stop the machine"), "{said}");
+        // A new length counts too, where the time is set back.
+        file.set_modified(std::time::UNIX_EPOCH).unwrap();
+        let disk = open(&path, "disk image").unwrap();
+        file.set_len(8193).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH).unwrap();
+        assert!(disk.read(0, 4096).is_err());
     }
 
     #[test]

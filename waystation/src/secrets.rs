@@ -155,7 +155,11 @@ pub(super) fn new_recovery() -> Result<RecoveryKey> {
 pub(super) fn check_recovery_out(out: Option<&Path>) -> Result<()> {
     match out.filter(|path| path.exists()) {
         Some(path) => {
-            let text = format!("recovery file {}: it is there already; choose another place", path.display());
+            let text = format!(
+                "recovery file {}: it is there already; if that is from an earlier attempt that was cut off, and its parcel is \
+                 not there, remove the file, else choose another place",
+                path.display()
+            );
             Err(AdminError::input(text))
         }
         None => Ok(()),

@@ -9,6 +9,8 @@ pub(super) const SECTOR: u64 = 512;
 pub(super) const LARGE: u64 = 4096;
 /// The most entries of a GPT that are looked at, and of logical partitions.
 const MOST: u64 = 256;
+/// The most tables of logical partitions that follow each other without one: a chain may lead back to itself.
+const EMPTY: u32 = 100;
 /// A root file system for x86-64 (Discoverable Partitions Specification).
 const LINUX_ROOT: &str = "4f68bce3-e8cd-4db1-96e7-fbcaf984b709";
 
@@ -119,6 +121,37 @@ fn entry(disk: &Input, table: u64, index: u64) -> Option<(u8, u64, u64)> {
     (flag & 0x7f == 0).then(|| (kind, disk.u32(at + 8), disk.u32(at + 12)))
 }
 
+/// Where the logical partitions of an extended one lie, in sectors: start and length, in the order of their numbers. Each
+/// has a table of its own, which also says where the next table lies. As Linux reads them (block/partitions/msdos.c), a
+/// table without a partition takes no number, and each entry may be the link.
+fn logical(disk: &Input, (begin, sectors): (u64, u64), sector: u64) -> Vec<(u64, u64)> {
+    let mut found = Vec::new();
+    let (mut table, mut room, mut empty) = (begin, sectors, 0);
+    while empty <= EMPTY && (found.len() as u64) < MOST {
+        let at = table * sector;
+        if !disk.is(at + 510, &[0x55, 0xaa]) {
+            break;
+        }
+        let (links, parts): (Vec<_>, Vec<_>) = (0..4)
+            .map(|index| (index, at + 446 + 16 * index))
+            .map(|(index, at)| (index, disk.at(at + 4).unwrap_or([0]), disk.u32(at + 8), disk.u32(at + 12)))
+            .filter(|(.., len)| *len != 0)
+            .partition(|(_, kind, ..)| matches!(kind, [0x05 | 0x0f | 0x85]));
+        empty += 1;
+        for (index, _, start, len) in parts {
+            let inside = start + len <= room && table + start + len <= begin + sectors;
+            // The last two often hold something else.
+            if index < 2 || inside {
+                found.push((table + start, len));
+                empty = 0;
+            }
+        }
+        let Some((_, _, start, len)) = links.first() else { break };
+        (table, room) = (begin + start, *len);
+    }
+    found
+}
+
 fn mbr(disk: &Input, sector: u64) -> Option<Table> {
     if !disk.is(510, &[0x55, 0xaa]) || contents::at(disk, 0).is_some_and(|found| found.used == Use::Windows) {
         return None;
@@ -139,34 +172,66 @@ fn mbr(disk: &Input, sector: u64) -> Option<Table> {
     };
     let entries = entries?;
     let mut last = 0;
-    let mut extended = None;
+    let mut extended = Vec::new();
     for (index, (kind, start, len)) in entries.into_iter().enumerate() {
         if kind == 0 || len == 0 {
             continue;
         }
         last = last.max(start + len);
         match kind {
-            0x05 | 0x0f | 0x85 => extended = Some(start),
+            0x05 | 0x0f | 0x85 => extended.push((start, len)),
             _ => add(index as u64 + 1, start, len),
         }
     }
-    // Each logical partition has a table of its own: where it lies, and where the next such table does.
-    if let Some(begin) = extended {
-        let mut table = begin;
-        for number in 5..MOST {
-            let at = table * sector;
-            if !disk.is(at + 510, &[0x55, 0xaa]) {
-                break;
-            }
-            if let Some((_, start, len)) = entry(disk, at, 0).filter(|(kind, _, len)| *kind != 0 && *len != 0)
-            {
-                add(number, table + start, len);
-            }
-            match entry(disk, at, 1) {
-                Some((0x05 | 0x0f | 0x85, next, _)) if next > 0 => table = begin + next,
-                _ => break,
-            }
-        }
+    let logical = extended.into_iter().flat_map(|one| logical(disk, one, sector));
+    for (number, (start, len)) in (5..MOST).zip(logical) {
+        add(number, start, len);
     }
     Some(Table { what: "partition table (MBR)", sector, bytes: last * sector, partitions })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::FileExt as _;
+
+    /// Number and first sector of each partition of a disk with these tables: where each lies, and of its entries the
+    /// place, kind, start and length.
+    fn found(tables: &[(u64, &[(u64, u8, u32, u32)])]) -> Vec<(u64, u64)> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(2000 * SECTOR).unwrap();
+        for (table, entries) in tables {
+            let at = table * SECTOR;
+            file.as_file().write_all_at(&[0x55, 0xaa], at + 510).unwrap();
+            for (index, kind, start, len) in *entries {
+                let mut bytes = [0; 16];
+                bytes[4] = *kind;
+                bytes[8..12].copy_from_slice(&start.to_le_bytes());
+                bytes[12..].copy_from_slice(&len.to_le_bytes());
+                file.as_file().write_all_at(&bytes, at + 446 + 16 * index).unwrap();
+            }
+        }
+        let disk = crate::inspect::open(file.path(), "disk image").unwrap();
+        let table = mbr(&disk, SECTOR).unwrap();
+        table.partitions.iter().map(|one| (one.number, one.start / SECTOR)).collect()
+    }
+
+    #[test]
+    fn logical_partitions_have_the_numbers_that_linux_gives() {
+        let extended = (0, &[(0, 0x83, 1, 50), (1, 0x05, 100, 1000)][..]);
+        let second = (200, &[(0, 0x83, 10, 50), (1, 0x05, 200, 100)][..]);
+        let third = (300, &[(0, 0x83, 10, 50)][..]);
+        // The first table has no partition, as after the first logical one was deleted.
+        let empty = (100, &[(1, 0x05, 100, 100)][..]);
+        assert_eq!(found(&[extended, empty, second, third]), [(1, 1), (5, 210), (6, 310)]);
+        // The link is not always the second entry, nor the partition the first.
+        let elsewhere = (100, &[(1, 0x83, 20, 30), (3, 0x0f, 100, 100)][..]);
+        assert_eq!(found(&[extended, elsewhere, second, third]), [(1, 1), (5, 120), (6, 210), (7, 310)]);
+        // What the last two hold counts only where it fits.
+        let garbage = (100, &[(0, 0x83, 20, 30), (2, 0x83, 20, 5000), (1, 0x05, 200, 100)][..]);
+        assert_eq!(found(&[extended, garbage, third]), [(1, 1), (5, 120), (6, 310)]);
+        // A chain may lead back to itself.
+        let circle = (100, &[(1, 0x05, 0, 100)][..]);
+        assert_eq!(found(&[extended, circle]), [(1, 1)]);
+    }
 }

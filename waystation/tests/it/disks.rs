@@ -253,3 +253,16 @@ fn a_machine_has_as_much_memory_as_the_vmm_gives() {
         assert_eq!(ran.status.code(), Some(code), "{mib}: {ran:?}");
     }
 }
+
+#[test]
+fn a_recovery_file_that_a_cut_off_import_left_is_said_to_be_one() {
+    let shop = Workshop::new();
+    shop.sh(EXT);
+    shop.sh("echo old > recovery");
+    let arguments =
+        ["--disk", "disk.img", "--initrd", "initrd.img", "--cmdline", "quiet", "--recovery-out", "recovery"];
+    let said = shop.import(&arguments).expect("it is refused");
+    assert!(said.contains("earlier attempt that was cut off") && said.contains("remove the file"), "{said}");
+    shop.sh("grep -q old recovery && rm recovery");
+    assert_eq!(shop.import(&arguments), None);
+}
