@@ -195,9 +195,11 @@ mod tests {
     use super::*;
     use std::os::unix::fs::FileExt as _;
 
-    /// Number and first sector of each partition of a disk with these tables: where each lies, and of its entries the
-    /// place, kind, start and length.
-    fn found(tables: &[(u64, &[(u64, u8, u32, u32)])]) -> Vec<(u64, u64)> {
+    /// Where a table lies, and of its entries the place, kind, start and length.
+    type Entries<'a> = (u64, &'a [(u64, u8, u32, u32)]);
+
+    /// Number and first sector of each partition of a disk with these tables.
+    fn found(tables: &[Entries<'_>]) -> Vec<(u64, u64)> {
         let file = tempfile::NamedTempFile::new().unwrap();
         file.as_file().set_len(2000 * SECTOR).unwrap();
         for (table, entries) in tables {
