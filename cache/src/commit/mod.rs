@@ -21,7 +21,7 @@ use parcel::{
     id::{ChunkName, ParcelId, RecordHash, Version},
     keyring::{ChunkRef, ImageKind, LEAF_REFS, Leaf, leaves_for, locate},
     pages::{PAGE_SIZE, Plan},
-    record::{ImageInfo, MAX_WORKING_SET, Private, Public, Record},
+    record::{ImageInfo, Private, Public, Record},
     wire::{Code, Stake, WireError},
 };
 use std::{
@@ -34,6 +34,10 @@ use std::{
 };
 use upload::{Job, Load, Uploader};
 use zeroize::Zeroizing;
+
+/// How many packs a version's working set names: 2 GiB of memory. A record has room for twice as many beside the leaves of a disk
+/// of 4 TiB; a suspend that wrote more must get home all the same.
+const WORKING_SET: usize = 1 << 14;
 
 /// Who commits, for the record.
 #[derive(Debug, Clone)]
@@ -170,7 +174,7 @@ async fn attempt(
     let mut images = vec![writer.disk(changes).await?];
     let mut working_set = Vec::new();
     if let Some((memory, state, plan)) = memory {
-        working_set = plan.packs.iter().map(|pack| pack.index).take(MAX_WORKING_SET).collect();
+        working_set = plan.packs.iter().map(|pack| pack.index).take(WORKING_SET).collect();
         images.extend(writer.memory(memory, plan).await?);
         images.push(writer.state(state).await?);
     }
