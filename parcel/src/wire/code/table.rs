@@ -203,7 +203,7 @@ codes! {
         "The clocks of this machine and the realm differ too much."
         "Set the clock.";
     KdcUnreachable "kdc-unreachable" Login
-        "No KDC of the realm answers: each was tried, for two minutes in all."
+        "No KDC of the realm answers: each was tried, for two minutes in all. Or each that answers says that it is not available."
         "Check network and realm; KDCs must listen on TCP.";
     DnsNone "dns-none" Login
         "The network names no DNS server, and `kiosk.toml` names no KDC by address."
@@ -230,7 +230,7 @@ codes! {
         "The KDC gives no anonymous ticket by PKINIT, or its certificate is not from `pkinit_anchors`, or is not valid by the kiosk's clock."
         "Check the KDC's PKINIT set-up and its certificate.";
     RealmUnknown "realm-unknown" Login
-        "The realm is not one that `kiosk.toml` lists."
+        "The realm is not one that `kiosk.toml` lists, or the user name has a backslash."
         "Check its name; add it under `[realms]`.";
     ServiceUnknown "service-unknown" Login
         "The realm has no principal for the parcel server."
