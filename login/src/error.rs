@@ -35,7 +35,7 @@ pub enum LoginError {
     /// The KDCs answer that they cannot serve anybody now.
     #[error("the Kerberos servers of the realm {realm} are up but cannot answer now; try again later")]
     KdcUnavailable {
-        /// The realm.
+        /// Whose KDCs they are.
         realm: String,
     },
     /// The name has a domain before it, as in `DOMAIN\name`.

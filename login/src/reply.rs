@@ -1,48 +1,31 @@
 //! What can be told from a KDC's answer before libkrb5 reads it.
 
 use crate::error::SVC_UNAVAILABLE;
+use asn1_rs::{Any, Class, FromDer as _, Integer, Sequence};
 
-/// DER tags: KRB-ERROR, SEQUENCE, its field `error-code`, INTEGER.
-const KRB_ERROR: u8 = 0x7e;
-const SEQUENCE: u8 = 0x30;
-const ERROR_CODE: u8 = 0xa6;
-const INTEGER: u8 = 0x02;
+/// KRB-ERROR's tag, `[APPLICATION 30]`, and that of its field `error-code` (RFC 4120, section 5.9.1).
+const KRB_ERROR: u32 = 30;
+const ERROR_CODE: u32 = 6;
 
 /// Does the KDC say that it cannot serve anybody now?
 pub(crate) fn is_unavailable(answer: &[u8]) -> bool {
-    error_code(answer).is_some_and(|code| matches!(code, [number] if i64::from(*number) == SVC_UNAVAILABLE))
+    error_code(answer) == Some(SVC_UNAVAILABLE)
 }
 
-fn error_code(answer: &[u8]) -> Option<&[u8]> {
-    let mut fields = within(within(answer, KRB_ERROR)?, SEQUENCE)?;
-    loop {
-        let (tag, value, rest) = element(fields)?;
-        if tag == ERROR_CODE {
-            return within(value, INTEGER);
-        }
-        fields = rest;
+fn error_code(answer: &[u8]) -> Option<i64> {
+    let (_, message) = Any::from_der(answer).ok()?;
+    if (message.class(), message.tag().0) != (Class::Application, KRB_ERROR) {
+        return None;
     }
-}
-
-/// The value of the first element, if it has this tag.
-fn within(bytes: &[u8], wanted: u8) -> Option<&[u8]> {
-    element(bytes).filter(|(tag, ..)| *tag == wanted).map(|(_, value, _)| value)
-}
-
-/// The first element of DER: its tag, its value, and what follows it.
-fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (&tag, rest) = bytes.split_first()?;
-    let (&short, rest) = rest.split_first()?;
-    let (len, rest) = match short {
-        0..0x80 => (usize::from(short), rest),
-        _ => {
-            let (long, rest) =
-                rest.split_at_checked(usize::from(short & 0x7f)).filter(|(l, _)| l.len() <= 4)?;
-            (long.iter().fold(0, |len, byte| len << 8 | usize::from(*byte)), rest)
+    let (_, fields) = Sequence::from_der(message.data).ok()?;
+    let mut rest: &[u8] = &fields.content;
+    while let Ok((after, field)) = Any::from_der(rest) {
+        if (field.class(), field.tag().0) == (Class::ContextSpecific, ERROR_CODE) {
+            return Integer::from_der(field.data).ok()?.1.as_i64().ok();
         }
-    };
-    let (value, rest) = rest.split_at_checked(len)?;
-    Some((tag, value, rest))
+        rest = after;
+    }
+    None
 }
 
 #[cfg(test)]

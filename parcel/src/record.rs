@@ -21,6 +21,9 @@ pub const MAX_SECRETS: usize = 16;
 pub const MAX_CMDLINE: usize = 2048;
 /// The most packs in a working set: 16 GiB of memory.
 pub const MAX_WORKING_SET: usize = 1 << 17;
+/// How many packs are named, those of 2 GiB of memory: a suspend that wrote more must get home all the same, also beside the leaves of
+/// a disk of 4 TiB.
+pub const WORKING_SET: usize = 1 << 14;
 
 const MAGIC: &[u8; 6] = b"wsvers";
 

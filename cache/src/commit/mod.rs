@@ -21,7 +21,7 @@ use parcel::{
     id::{ChunkName, ParcelId, RecordHash, Version},
     keyring::{ChunkRef, ImageKind, LEAF_REFS, Leaf, leaves_for, locate},
     pages::{PAGE_SIZE, Plan},
-    record::{ImageInfo, Private, Public, Record},
+    record::{ImageInfo, Private, Public, Record, WORKING_SET},
     wire::{Code, Stake, WireError},
 };
 use std::{
@@ -34,10 +34,6 @@ use std::{
 };
 use upload::{Job, Load, Uploader};
 use zeroize::Zeroizing;
-
-/// How many packs a version's working set names: 2 GiB of memory. A record has room for twice as many beside the leaves of a disk
-/// of 4 TiB; a suspend that wrote more must get home all the same.
-const WORKING_SET: usize = 1 << 14;
 
 /// Who commits, for the record.
 #[derive(Debug, Clone)]

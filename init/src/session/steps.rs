@@ -103,7 +103,7 @@ pub const SESSION: [Step; 10] = [
 /// What follows a commit whose lock the owner has broken elsewhere.
 pub const RESCUE: Step = Step {
     phase: Phase::Rescue,
-    doing: "Your lock was taken over. Sending your changes home as a computer of their own",
+    doing: "Your lock was broken. Sending your changes home as a computer of their own",
     run: rescue,
     undo: Undo { what: "nothing of it stays on the server", run: nothing },
 };
@@ -471,7 +471,7 @@ fn rescue(kiosk: &mut Kiosk<'_>) -> Result<(), Stop> {
             kiosk.live.changes = Changes::None;
             kiosk.sys.remember(Some(&kiosk.live));
             let text = format!(
-                "Your computer was taken over from elsewhere, so what you did here is saved as a computer of its own: \
+                "The lock of your computer was broken elsewhere, so what you did here is saved as a computer of its own: \
                  \u{201c}{name}\u{201d}."
             );
             let text = match &kiosk.memory_lost {

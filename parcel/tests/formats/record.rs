@@ -4,8 +4,8 @@ use crate::{oracle, sample};
 use parcel::{
     MAX_OBJECT,
     id::{ParcelId, Version},
-    keyring::ImageKind,
-    record::{MAX_CMDLINE, MAX_SECRETS, MAX_WORKING_SET, Private, Public, Record, RecordError},
+    keyring::{ImageKind, leaves_for},
+    record::{MAX_CMDLINE, MAX_SECRETS, MAX_WORKING_SET, Private, Public, Record, RecordError, WORKING_SET},
     secret::{ParcelKey, Secret},
 };
 use proptest::{collection::vec, prelude::*, sample::Index};
@@ -32,6 +32,25 @@ fn record() -> impl Strategy<Value = Record> {
 
 fn sealed(record: &Record) -> Vec<u8> {
     record.seal(&sample::parcel_key()).unwrap()
+}
+
+/// Nothing of it is a hole: what a machine of that size may write before its first suspend.
+#[test]
+fn a_large_machine_fits() {
+    let mut record = sample::record();
+    let (disk, memory): (u64, u64) = (4 << 40, 64 << 30);
+    for image in &mut record.public.images {
+        image.bytes = match image.kind {
+            ImageKind::Disk => disk,
+            ImageKind::Packs => memory,
+            ImageKind::PageMap => memory / 4096 * 4,
+            _ => continue,
+        };
+        image.leaves = vec![Some(sample::name(1)); leaves_for(image.bytes) as usize];
+    }
+    record.private.working_set = vec![u32::MAX; WORKING_SET];
+    assert!(record.public.suspended());
+    assert_eq!(reopen(&sealed(&record)).as_ref(), Ok(&record));
 }
 
 fn reopen(bytes: &[u8]) -> Result<Record, RecordError> {

@@ -77,6 +77,17 @@ impl Engine {
         engine
     }
 
+    /// One that was killed in a session whose guest had flushed a block.
+    async fn killed(site: &Site) -> Self {
+        let mut engine = Self::new(site).await;
+        engine.open(site).await;
+        let mut guest = Guest::attach(&engine.run("disk.sock"));
+        assert_eq!(guest.ask(OUT, sector(3), filled(7), 0).await.0, 0);
+        assert_eq!(guest.ask(FLUSH, 0, Vec::new(), 0).await.0, 0);
+        engine.kill();
+        engine
+    }
+
     async fn start(&mut self, site: &Site) {
         let _ = fs::remove_file(self.run("cached.sock"));
         let child = Command::new(env::current_exe().unwrap())
@@ -276,12 +287,7 @@ async fn what_was_flushed_survives_the_kill_of_its_engine() {
 async fn a_commit_that_lands_after_its_engine_was_killed_is_home() {
     let site = Site::new().await;
     let (id, client) = (site.machine.id, site.client().await);
-    let mut engine = Engine::new(&site).await;
-    engine.open(&site).await;
-    let mut guest = Guest::attach(&engine.run("disk.sock"));
-    assert_eq!(guest.ask(OUT, sector(3), filled(7), 0).await.0, 0);
-    assert_eq!(guest.ask(FLUSH, 0, Vec::new(), 0).await.0, 0);
-    engine.kill();
+    let mut engine = Engine::killed(&site).await;
     let (mut late, mut gives_up) = (engine.copied(&site).await, engine.copied(&site).await);
     engine.recover(&site, 1).await;
     gives_up.recover(&site, 1).await;
@@ -314,12 +320,7 @@ async fn a_rescue_ends_though_its_engine_is_killed_after_it() {
     // The first name is taken.
     let taken = client.create(crate::machine::random_id(), "work, rescued from A", "shanta", "import").await;
     taken.unwrap();
-    let mut engine = Engine::new(&site).await;
-    engine.open(&site).await;
-    let mut guest = Guest::attach(&engine.run("disk.sock"));
-    assert_eq!(guest.ask(OUT, sector(3), filled(7), 0).await.0, 0);
-    assert_eq!(guest.ask(FLUSH, 0, Vec::new(), 0).await.0, 0);
-    engine.kill();
+    let mut engine = Engine::killed(&site).await;
     client.break_lock(id, "elsewhere").await.unwrap();
     engine.recover(&site, 1).await;
     let mut homes = Vec::new();
@@ -345,12 +346,7 @@ async fn a_rescue_ends_though_its_engine_is_killed_after_it() {
 async fn a_rescue_whose_parcel_is_taken_away_begins_anew() {
     let site = Site::new().await;
     let (id, client) = (site.machine.id, site.client().await);
-    let mut engine = Engine::new(&site).await;
-    engine.open(&site).await;
-    let mut guest = Guest::attach(&engine.run("disk.sock"));
-    assert_eq!(guest.ask(OUT, sector(3), filled(7), 0).await.0, 0);
-    assert_eq!(guest.ask(FLUSH, 0, Vec::new(), 0).await.0, 0);
-    engine.kill();
+    let mut engine = Engine::killed(&site).await;
     client.break_lock(id, "elsewhere").await.unwrap();
     engine.recover(&site, 1).await;
     assert_eq!(engine.code(&Request::Commit).await, "stale-epoch");
@@ -388,12 +384,7 @@ async fn a_rescue_whose_parcel_is_taken_away_begins_anew() {
 async fn what_a_killed_engine_left_is_rescued_from_a_restored_store_too() {
     let mut site = Site::new().await;
     let id = site.machine.id;
-    let mut engine = Engine::new(&site).await;
-    engine.open(&site).await;
-    let mut guest = Guest::attach(&engine.run("disk.sock"));
-    assert_eq!(guest.ask(OUT, sector(3), filled(7), 0).await.0, 0);
-    assert_eq!(guest.ask(FLUSH, 0, Vec::new(), 0).await.0, 0);
-    engine.kill();
+    let mut engine = Engine::killed(&site).await;
     site.down();
     site.copy(&["store"], "", "backup.");
     site.copy(&["store"], "backup.", "");
