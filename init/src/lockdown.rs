@@ -5,7 +5,7 @@ use parcel::wire::users;
 use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
 
 /// Kernel settings, below `/proc/sys`, and why.
-pub const SYSCTLS: [(&str, &str); 29] = [
+pub const SYSCTLS: [(&str, &str); 31] = [
     // Magic SysRq could dump memory to the screen or kill the wipe.
     ("kernel/sysrq", "0"),
     // Ctrl-Alt-Del goes to PID 1, which ignores it.
@@ -42,6 +42,10 @@ pub const SYSCTLS: [(&str, &str); 29] = [
     ("vm/unprivileged_userfaultfd", "0"),
     // Where a router drops big packets without a word, TCP finds the size that gets through.
     ("net/ipv4/tcp_mtu_probing", "1"),
+    // A link whose cable is out keeps its address, and so the kernel's own route to its network, which has no metric that
+    // could come after another link's. `default` also reaches the links that are there already.
+    ("net/ipv4/conf/all/ignore_routes_with_linkdown", "1"),
+    ("net/ipv4/conf/default/ignore_routes_with_linkdown", "1"),
     // What waits to be written to a slow disk is memory that nothing else has: bounded, and counted before the lock is taken.
     ("vm/dirty_bytes", "33554432"),
     ("vm/dirty_background_bytes", "8388608"),

@@ -1,16 +1,21 @@
-//! Two cables, of which one leads to a captive portal.
+//! Two cables: one leads to a captive portal, or one is pulled.
 
 use crate::places::{HOST, ca, https_at, in_own_network, ip, is_root, prober};
 use std::{
     collections::BTreeMap,
+    fs,
     net::{IpAddr, Ipv4Addr},
     sync::mpsc::{Receiver, Sender, channel},
+    time::Duration,
 };
-use waystation_init::net::{
-    dhcp::Lease,
-    link,
-    probe::{Ask, Names, Said, Server},
-    view::{self, View},
+use waystation_init::{
+    lockdown::SYSCTLS,
+    net::{
+        dhcp::Lease,
+        link,
+        probe::{Ask, Names, Said, Server},
+        view::{self, View},
+    },
 };
 
 fn lease(address: [u8; 4], router: [u8; 4]) -> Lease {
@@ -106,5 +111,53 @@ fn the_one_that_reaches_the_server_becomes_the_way_out() {
             link::set_routes(&view.name, lease, to + 1000).unwrap();
         }
         assert!(way().contains("via 192.168.8.1 dev good0"), "{}", way());
+    });
+}
+
+#[test]
+fn a_pulled_cable_gives_its_network_to_another_link() {
+    if !is_root() {
+        return;
+    }
+    in_own_network(|| {
+        // One card is there before the settings are made, and one comes later.
+        ip("link add old0 type veth peer name old1");
+        for (name, value) in SYSCTLS.iter().filter(|(name, _)| name.ends_with("/ignore_routes_with_linkdown"))
+        {
+            fs::write(format!("/proc/sys/{name}"), value).unwrap();
+        }
+        ip("link add new0 type veth peer name new1");
+        for end in ["old0", "old1", "new0", "new1"] {
+            link::up(end).unwrap();
+        }
+        let leads = |link: &str| {
+            let way = || ip("route get 192.168.7.77");
+            // The kernel notes a cable a little after it is pulled.
+            let there = || {
+                (0..400).any(|_| {
+                    way().contains(&format!("dev {link} ")) || {
+                        std::thread::sleep(Duration::from_millis(50));
+                        false
+                    }
+                })
+            };
+            assert!(there(), "not {link}: {}", way());
+        };
+        let set = |link, own, metric| {
+            link::set_address(link, &lease([192, 168, 7, own], [192, 168, 7, 1]), metric).unwrap();
+        };
+        set("old0", 9, 100);
+        set("new0", 10, 200);
+        leads("old0");
+        ip("link set old1 down");
+        leads("new0");
+        ip("link set old1 up");
+        leads("old0");
+        // The other way round, of the card that came later.
+        link::clear_address("old0").unwrap();
+        set("old0", 9, 100);
+        leads("new0");
+        ip("link set new1 down");
+        leads("old0");
     });
 }
