@@ -19,7 +19,7 @@ use std::{
     fs, io,
     net::Ipv4Addr,
     os::unix::{fs::PermissionsExt, net::UnixDatagram},
-    path::Path,
+    path::{Path, PathBuf},
     process::Child,
     time::Duration,
 };
@@ -62,6 +62,10 @@ pub struct Watch {
     hostname: String,
     told: Option<Network>,
     log: Log,
+    /// `/sys/class/net`.
+    cards: PathBuf,
+    /// [`RESOLV`].
+    resolv: PathBuf,
 }
 
 impl Watch {
@@ -82,12 +86,18 @@ impl Watch {
         let reports = dhcp::listen(Path::new(FOLDER))?;
         reports.set_read_timeout(Some(Duration::from_secs(2)))?;
         link::watch(dhcp::wake)?;
-        let mut watch = Self { links: BTreeMap::new(), shared, hostname, told: None, log };
+        let mut watch = Self {
+            links: BTreeMap::new(),
+            shared,
+            hostname,
+            told: None,
+            log,
+            cards: "/sys/class/net".into(),
+            resolv: RESOLV.into(),
+        };
         std::thread::Builder::new().name("network".to_owned()).spawn(move || {
             loop {
-                watch.scan();
-                watch.hear(&reports);
-                watch.prefer();
+                watch.turn(&reports);
                 let views = watch.views();
                 let now = view::sentence(&views);
                 watch.shared.note(views);
@@ -105,9 +115,17 @@ impl Watch {
         Ok(())
     }
 
+    /// Brings everything to how the links are now.
+    fn turn(&mut self, reports: &UnixDatagram) {
+        self.scan();
+        self.hear(reports);
+        self.prefer();
+        self.write_resolv();
+    }
+
     /// New and vanished links, cables in and out, clients that ended.
     fn scan(&mut self) {
-        let present = link::wired(Path::new("/sys/class/net"));
+        let present = link::wired(&self.cards);
         self.links.retain(|name, link| {
             let here = present.contains(name);
             if !here {
@@ -133,7 +151,7 @@ impl Watch {
                 self.links.insert(name.clone(), fresh);
             }
             let Some(link) = self.links.get_mut(&name) else { continue };
-            let carrier = link::carrier(Path::new("/sys/class/net"), &name);
+            let carrier = link::carrier(&self.cards, &name);
             if carrier
                 && !link.carrier
                 && let Some(client) = &link.client
@@ -197,7 +215,6 @@ impl Watch {
             }
             None => link.unanswered = true,
         }
-        self.write_resolv();
     }
 
     fn views(&self) -> Vec<View> {
@@ -224,30 +241,26 @@ impl Watch {
                 link::clear_routes(name, lease, link.metric);
             }
         }
-        let mut changed = false;
         for (name, link) in &mut self.links {
             let Some(metric) = moved(name, link) else { continue };
-            changed = true;
             link.metric = metric;
             let Some(lease) = &link.lease else { continue };
             if let Err(error) = link::set_routes(name, lease, metric) {
                 self.log.line("network", &format!("routes cannot be set on {name}: {error}"));
             }
         }
-        if changed {
-            self.write_resolv();
-        }
     }
 
+    /// Writes the DNS servers of the links that are there, where the file says anything else.
     fn write_resolv(&self) {
         let mut links: Vec<&Link> = self.links.values().collect();
         links.sort_by_key(|link| link.metric);
         let leases = links.into_iter().filter_map(|link| link.lease.as_ref());
         let text = dhcp::resolv_conf(leases);
-        if fs::read_to_string(RESOLV).ok().as_deref() != Some(text.as_str()) {
-            let fresh = format!("{RESOLV}.new");
-            if let Err(error) = fs::write(&fresh, text).and_then(|()| fs::rename(&fresh, RESOLV)) {
-                self.log.line("network", &format!("{RESOLV} cannot be written: {error}"));
+        if fs::read_to_string(&self.resolv).ok().as_deref() != Some(text.as_str()) {
+            let fresh = self.resolv.with_extension("conf.new");
+            if let Err(error) = fs::write(&fresh, text).and_then(|()| fs::rename(&fresh, &self.resolv)) {
+                self.log.line("network", &format!("{} cannot be written: {error}", self.resolv.display()));
             }
         }
     }
@@ -281,6 +294,35 @@ mod tests {
         assert_eq!(prefix(Ipv4Addr::new(255, 255, 255, 0)), Some(24));
         assert_eq!(prefix(Ipv4Addr::new(0, 0, 0, 0)), Some(0));
         assert_eq!(prefix(Ipv4Addr::new(255, 0, 255, 0)), None);
+    }
+
+    #[test]
+    fn the_dns_servers_of_a_card_go_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let link = |metric, dns: [u8; 4]| Link {
+            client: None,
+            lease: Some(Lease { dns: vec![dns.into()], ..view::tests::lease([192, 0, 2, dns[3]]) }),
+            carrier: false,
+            metric,
+            unanswered: false,
+            refused: false,
+        };
+        let mut watch = Watch {
+            links: BTreeMap::from([("gone0".into(), link(100, [192, 0, 2, 1]))]),
+            shared: Links::default(),
+            hostname: String::new(),
+            told: None,
+            log: Log::open(folder.path(), None),
+            cards: folder.path().join("cards"),
+            resolv: folder.path().join("resolv.conf"),
+        };
+        watch.write_resolv();
+        let servers = || fs::read_to_string(folder.path().join("resolv.conf")).unwrap();
+        assert!(servers().contains("192.0.2.1"), "{}", servers());
+        let (reports, _events) = UnixDatagram::pair().unwrap();
+        reports.set_nonblocking(true).unwrap();
+        watch.turn(&reports);
+        assert!(!servers().contains("192.0.2.1"), "{}", servers());
     }
 
     #[test]
