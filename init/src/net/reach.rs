@@ -38,14 +38,14 @@ pub fn start(
     Ok(())
 }
 
-/// Whether the server is reached, by link.
+/// Whether the server is reached, by link; `None`: the link could not be tried.
 fn try_all(
     links: &Links,
     prober: &Prober,
     server: &Server,
     hosts: &BTreeMap<String, IpAddr>,
     log: &Log,
-) -> Option<BTreeMap<String, bool>> {
+) -> Option<BTreeMap<String, Option<bool>>> {
     let usable: Vec<_> =
         links.now().into_iter().filter(|view| view.carrier && view.lease.is_some()).collect();
     if usable.len() < 2 && usable.iter().all(|view| view.routed) {
@@ -54,17 +54,24 @@ fn try_all(
     let mut found = BTreeMap::new();
     for view in usable {
         let names = links.names(hosts, Some(&view.name));
-        match prober.ask(&Ask::Reach(names, server.clone())) {
+        let reached = match prober.ask(&Ask::Reach(names, server.clone())) {
             Ok(Said::Reach(reached)) => {
-                let before = view.reaches != Some(reached.is_ok());
-                if let (true, Err(why)) = (before, &reached) {
-                    log.line("network", &format!("{} does not lead to the parcel server: {why}", view.name));
+                let news = view.reaches != Some(reached.is_ok());
+                if let (true, Err(why)) = (news, &reached) {
+                    log.line(
+                        "network",
+                        &format!("the parcel server is not reached through {}: {why}", view.name),
+                    );
                 }
-                found.insert(view.name, reached.is_ok());
+                Some(reached.is_ok())
             }
-            Ok(_) => {}
-            Err(error) => log.line("network", &format!("{} cannot be tried: {error}", view.name)),
-        }
+            Ok(_) => None,
+            Err(error) => {
+                log.line("network", &format!("{} cannot be tried: {error}", view.name));
+                None
+            }
+        };
+        found.insert(view.name, reached);
     }
     Some(found)
 }

@@ -10,6 +10,10 @@ use std::{
     time::Duration,
 };
 
+/// How many times in a row the server is not reached before a link that reached it comes behind others: a change of the way
+/// out cuts every connection of the guest's, and one slow answer is not worth that.
+const FAILURES: u8 = 3;
+
 /// A link, as it is now.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct View {
@@ -23,7 +27,7 @@ pub struct View {
     pub lease: Option<Lease>,
     /// The kernel has a route to other networks through it.
     pub routed: bool,
-    /// A connection to the parcel server came up through it; `None`: not tried.
+    /// A connection to the parcel server comes up through it; `None`: not tried.
     pub reaches: Option<bool>,
     /// DHCP was asked and nobody answered.
     pub unanswered: bool,
@@ -99,6 +103,24 @@ pub fn sentence(links: &[View]) -> Network {
     Network { up: None, detail }
 }
 
+/// What is held of a link that was tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Tried {
+    reaches: bool,
+    /// Times in a row that the server was not reached.
+    failures: u8,
+}
+
+/// What is held of a link after one more try; `None`: the try itself went wrong, and says nothing of the link.
+fn weigh(before: Option<Tried>, reached: Option<bool>) -> Option<Tried> {
+    let Some(reached) = reached else { return before };
+    if reached {
+        return Some(Tried { reaches: true, failures: 0 });
+    }
+    let failures = before.map_or(0, |before| before.failures).saturating_add(1);
+    Some(Tried { reaches: before.is_some_and(|before| before.reaches) && failures < FAILURES, failures })
+}
+
 /// The links, for other threads. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Links(Arc<(Mutex<Inner>, Condvar)>);
@@ -106,7 +128,7 @@ pub struct Links(Arc<(Mutex<Inner>, Condvar)>);
 #[derive(Default)]
 struct Inner {
     links: Vec<View>,
-    reaches: BTreeMap<String, bool>,
+    tried: BTreeMap<String, Tried>,
     /// Counts what changed of leases, cables and routes.
     changes: u64,
 }
@@ -134,15 +156,15 @@ impl Links {
 
     /// Notes how the links are now.
     pub fn note(&self, links: Vec<View>) {
-        let mut inner = self.lock();
-        let same = |old: &[View], new: &[View]| {
-            let of = |view: &View| (view.name.clone(), view.carrier, view.lease.clone(), view.routed);
-            old.iter().map(of).eq(new.iter().map(of))
-        };
-        if !same(&inner.links, &links) {
+        let mut guard = self.lock();
+        let inner = &mut *guard;
+        let of = |view: &View| (view.name.clone(), view.carrier, view.lease.clone(), view.routed);
+        let (old, new): (Vec<_>, Vec<_>) =
+            (inner.links.iter().map(of).collect(), links.iter().map(of).collect());
+        if old != new {
             inner.changes += 1;
-            // What was found out of a link is of the network that it was in.
-            inner.reaches.clear();
+            // What was found out of a link is of the network that it was in; the other links are where they were.
+            inner.tried.retain(|name, _| new.iter().any(|now| now.0 == *name && old.contains(now)));
             self.0.1.notify_all();
         }
         inner.links = links;
@@ -150,16 +172,25 @@ impl Links {
 
     /// What was found out of a link.
     pub(super) fn reaches(&self, link: &str) -> Option<bool> {
-        self.lock().reaches.get(link).copied()
+        self.lock().tried.get(link).map(|tried| tried.reaches)
     }
 
-    /// Notes what was found out, unless the links changed since `changes`; tells whether it is news.
-    pub(super) fn found(&self, changes: u64, reaches: BTreeMap<String, bool>) -> bool {
+    /// Notes what one more try of each link found (`None`: nothing), unless the links changed since `changes`; tells
+    /// whether it changes what is held of any.
+    pub(super) fn found(&self, changes: u64, reached: BTreeMap<String, Option<bool>>) -> bool {
         let mut inner = self.lock();
-        let news = inner.changes == changes && inner.reaches != reaches;
-        if news {
-            inner.reaches = reaches;
+        if inner.changes != changes {
+            return false;
         }
+        let tried = reached.into_iter().filter_map(|(name, reached)| {
+            let now = weigh(inner.tried.get(&name).copied(), reached)?;
+            Some((name, now))
+        });
+        let tried: BTreeMap<String, Tried> = tried.collect();
+        let held = |tried: &Tried| tried.reaches;
+        let news = tried.keys().ne(inner.tried.keys())
+            || tried.values().map(held).ne(inner.tried.values().map(held));
+        inner.tried = tried;
         news
     }
 
@@ -259,13 +290,53 @@ pub(crate) mod tests {
         let links = Links::default();
         links.note(vec![view("eth0", 100, Some([10, 0, 2, 15]))]);
         let changes = links.wait(0, Duration::ZERO);
-        assert!(links.found(changes, BTreeMap::from([("eth0".into(), true)])));
+        assert!(links.found(changes, BTreeMap::from([("eth0".into(), Some(true))])));
         assert_eq!(links.reaches("eth0"), Some(true));
         links.note(vec![view("eth0", 100, Some([10, 0, 9, 15]))]);
         assert_eq!(links.reaches("eth0"), None);
         assert!(
-            !links.found(changes, BTreeMap::from([("eth0".into(), true)])),
+            !links.found(changes, BTreeMap::from([("eth0".into(), Some(true))])),
             "it is of the network before"
         );
+    }
+    #[test]
+    fn a_link_that_reached_the_server_is_given_up_after_several_failures_in_a_row() {
+        let after = |tries: &[Option<bool>]| {
+            tries.iter().fold(None, |before, reached| weigh(before, *reached)).map(|tried| tried.reaches)
+        };
+        let (yes, no, error) = (Some(true), Some(false), None);
+        assert_eq!(after(&[error]), None);
+        assert_eq!(after(&[no]), Some(false), "it never reached the server");
+        assert_eq!(after(&[yes, no, no]), Some(true));
+        assert_eq!(after(&[yes, no, no, no]), Some(false));
+        assert_eq!(after(&[yes, no, no, yes, no, no]), Some(true), "not in a row");
+        assert_eq!(after(&[yes, no, no, error, error]), Some(true), "an error says nothing of the link");
+        assert_eq!(after(&[yes, no, no, error, no]), Some(false));
+        assert_eq!(after(&[no, error]), Some(false));
+        assert_eq!(after(&[yes, no, no, no, no, yes]), Some(true), "once is enough to come back");
+    }
+
+    #[test]
+    fn a_slow_answer_moves_nothing_and_neither_does_another_links_cable() {
+        let links = Links::default();
+        let both = || vec![view("eth0", 100, Some([10, 0, 2, 15])), view("eth1", 200, Some([10, 0, 3, 15]))];
+        links.note(both());
+        let found = |first, second| {
+            let changes = links.lock().changes;
+            links.found(changes, BTreeMap::from([("eth0".into(), first), ("eth1".into(), second)]))
+        };
+        assert!(found(Some(true), Some(true)));
+        assert!(!found(Some(false), Some(true)));
+        assert!(!found(None, Some(true)));
+        assert_eq!(links.reaches("eth0"), Some(true));
+        let mut pulled = both();
+        pulled[1].carrier = false;
+        links.note(pulled);
+        assert_eq!((links.reaches("eth0"), links.reaches("eth1")), (Some(true), None));
+        links.note(both());
+        assert!(found(Some(false), Some(true)), "the second is known again");
+        assert_eq!(links.reaches("eth0"), Some(true));
+        assert!(found(Some(false), Some(true)), "the third failure");
+        assert_eq!(links.reaches("eth0"), Some(false));
     }
 }
