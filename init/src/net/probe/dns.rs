@@ -5,7 +5,7 @@ use super::Names;
 use serde::{Deserialize, Serialize};
 use simple_dns::{CLASS, Name, Packet, PacketFlag, QTYPE, Question, RCODE, TYPE, rdata::RData};
 use std::{
-    io,
+    io::{self, Read as _, Write as _},
     net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
@@ -113,28 +113,100 @@ fn ask_one(names: &Names, server: SocketAddr, name: &str, kind: TYPE) -> io::Res
     query.set_flags(PacketFlag::RECURSION_DESIRED);
     let asked = Name::new(name).map_err(io::Error::other)?;
     query.questions.push(Question::new(asked.clone(), QTYPE::TYPE(kind), CLASS::IN.into(), false));
+    let query = query.build_bytes_vec().map_err(io::Error::other)?;
     let socket = names.udp(server)?;
-    socket.send(&query.build_bytes_vec().map_err(io::Error::other)?)?;
+    socket.send(&query)?;
     let mut buffer = [0; 4096];
     for _ in 0..STRAYS {
         let length = socket.recv(&mut buffer)?;
         let bytes = buffer.get(..length).unwrap_or_default();
         let Ok(packet) = Packet::parse(bytes) else { continue };
-        let ours = packet.id() == id
-            && packet.has_flags(PacketFlag::RESPONSE)
-            && packet
-                .questions
-                .first()
-                .is_some_and(|question| question.qname.to_string().eq_ignore_ascii_case(&asked.to_string()));
-        if !ours {
+        if !is_answer(&packet, id, &asked) {
             continue;
         }
-        return match packet.rcode() {
-            RCODE::NoError if packet.answers.is_empty() => Ok(None),
-            RCODE::NoError => Ok(Some(bytes.to_vec())),
-            RCODE::NameError => Ok(None),
-            _ => Err(io::Error::other("the DNS server failed")),
+        if !packet.has_flags(PacketFlag::TRUNCATION) {
+            return content(&packet, bytes);
+        }
+        // An answer that does not fit in one packet says little or nothing of what there is.
+        return match ask_by_tcp(names, server, &query) {
+            Ok(whole) => match Packet::parse(&whole) {
+                Ok(packet) if is_answer(&packet, id, &asked) => content(&packet, &whole),
+                _ => Err(io::Error::other("the DNS server answers something else")),
+            },
+            Err(_) if !packet.answers.is_empty() => content(&packet, bytes),
+            Err(error) => Err(error),
         };
     }
     Err(io::ErrorKind::TimedOut.into())
+}
+
+fn ask_by_tcp(names: &Names, server: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
+    let length = u16::try_from(query.len()).map_err(io::Error::other)?;
+    let mut stream = names.tcp(server)?;
+    stream.write_all(&[&length.to_be_bytes(), query].concat())?;
+    let mut length = [0; 2];
+    stream.read_exact(&mut length)?;
+    let mut answer = vec![0; u16::from_be_bytes(length).into()];
+    stream.read_exact(&mut answer)?;
+    Ok(answer)
+}
+
+/// Whether it answers that question.
+fn is_answer(packet: &Packet<'_>, id: u16, asked: &Name<'_>) -> bool {
+    let same = |question: &Question<'_>| question.qname.to_string().eq_ignore_ascii_case(&asked.to_string());
+    packet.id() == id && packet.has_flags(PacketFlag::RESPONSE) && packet.questions.first().is_some_and(same)
+}
+
+/// What [`ask_one`] makes of an answer.
+fn content(packet: &Packet<'_>, bytes: &[u8]) -> io::Result<Option<Vec<u8>>> {
+    match packet.rcode() {
+        RCODE::NoError if packet.answers.is_empty() => Ok(None),
+        RCODE::NoError => Ok(Some(bytes.to_vec())),
+        RCODE::NameError => Ok(None),
+        _ => Err(io::Error::other("the DNS server failed")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{TcpListener, UdpSocket};
+
+    /// The answer to `query`, with one address and without.
+    fn answer(query: &[u8], full: bool) -> Vec<u8> {
+        let mut answer = query.to_vec();
+        answer[2] |= if full { 0x80 } else { 0x82 };
+        if full {
+            answer[7] = 1;
+            answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 7]);
+        }
+        answer
+    }
+
+    #[test]
+    fn an_answer_that_was_cut_is_asked_for_by_tcp() {
+        let (socket, listener) = (0..100)
+            .find_map(|_| {
+                let listener = TcpListener::bind("127.0.0.1:0").ok()?;
+                Some((UdpSocket::bind(listener.local_addr().ok()?).ok()?, listener))
+            })
+            .unwrap();
+        let server = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            let mut query = [0; 512];
+            let (length, from) = socket.recv_from(&mut query).unwrap();
+            socket.send_to(&answer(&query[..length], false), from).unwrap();
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut length = [0; 2];
+            stream.read_exact(&mut length).unwrap();
+            let mut query = vec![0; u16::from_be_bytes(length).into()];
+            stream.read_exact(&mut query).unwrap();
+            let answer = answer(&query, true);
+            stream.write_all(&u16::try_from(answer.len()).unwrap().to_be_bytes()).unwrap();
+            stream.write_all(&answer).unwrap();
+        });
+        let told = ask_one(&Names::default(), server, "big.example.org", TYPE::A).unwrap().unwrap();
+        let packet = Packet::parse(&told).unwrap();
+        assert!(matches!(&packet.answers[0].rdata, RData::A(a) if a.address == 0xc000_0207));
+    }
 }
