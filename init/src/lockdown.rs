@@ -43,7 +43,7 @@ pub const SYSCTLS: [(&str, &str); 31] = [
     // Where a router drops big packets without a word, TCP finds the size that gets through.
     ("net/ipv4/tcp_mtu_probing", "1"),
     // A link whose cable is out keeps its address, and so the kernel's own route to its network, which has no metric that
-    // could come after another link's. `default` also reaches the links that are there already.
+    // could come after another link's.
     ("net/ipv4/conf/all/ignore_routes_with_linkdown", "1"),
     ("net/ipv4/conf/default/ignore_routes_with_linkdown", "1"),
     // What waits to be written to a slow disk is memory that nothing else has: bounded, and counted before the lock is taken.
