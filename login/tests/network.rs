@@ -1,6 +1,9 @@
 //! The way to the KDCs, with a real DNS server (dnsmasq): what is missing has a code of its own, and what is there is found.
 
+mod loopback;
+
 use login::{LoginError, Network, Servers};
+use loopback::free_port;
 use parcel::wire::kiosk::Realm;
 use std::{
     io::{Read as _, Write as _},
@@ -8,7 +11,7 @@ use std::{
     process::{Child, Command, Stdio},
     sync::{
         Arc,
-        atomic::{AtomicU16, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -42,20 +45,6 @@ fn answering(answer: &'static [u8], asked: Arc<AtomicUsize>) -> u16 {
         }
     });
     port
-}
-
-/// A loopback port that nobody else in this program is given, and outside the range from which the kernel takes one for a
-/// connection: it stays free, or closed, for as long as the test wants.
-fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let first = std::process::id() * 101;
-    loop {
-        let step = u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
-        let port = 10_000 + u16::try_from((first + step) % 20_000).expect("it is small");
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return port;
-        }
-    }
 }
 
 /// A DNS server; ends when dropped.

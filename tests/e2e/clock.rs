@@ -74,7 +74,7 @@ struct Found {
     rtc: i64,
     /// Seconds by which the wall clock is behind the real-time clock.
     behind: i64,
-    /// The first program's share of the CPU in each second after the resume, in percent.
+    /// The first program's part of what both got of the CPU since the resume, in percent: when there was a second for each, two, three.
     shares: Vec<i64>,
 }
 

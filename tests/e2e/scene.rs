@@ -14,7 +14,7 @@ use rig::{
     world::World,
 };
 
-/// The world after a first session: the traveller's parcel suspended on the server, kiosks at their login screens.
+/// A world, and kiosks at their login screens.
 pub struct Scene {
     /// Realm, server, image.
     pub world: World,
@@ -29,11 +29,16 @@ pub struct Scene {
 const SMALL: u64 = 784;
 
 impl Scene {
-    /// Has the first session.
-    pub fn open(world: World, say: &mut dyn FnMut(&str)) -> Result<Self> {
-        let (a, ..) = walk::first_session(&world, Some(&world.dir), say)?;
+    /// The parcels are as IT made them, and every kiosk is switched off.
+    pub fn of(world: World) -> Result<Self> {
         let parcel = world.parcel(USER)?.id;
-        Ok(Self { world, parcel, a: Some(a), b: None, k: None })
+        Ok(Self { world, parcel, a: None, b: None, k: None })
+    }
+
+    /// The traveller's parcel is suspended on the server, and kiosk A at its login screen.
+    pub fn after_a_session(world: World, say: &mut dyn FnMut(&str)) -> Result<Self> {
+        let (a, ..) = walk::first_session(&world, Some(&world.dir), say)?;
+        Ok(Self { a: Some(a), ..Self::of(world)? })
     }
 
     /// Kiosk A: boots from a USB stick, has a disk for its cache. Switched on if it is not.

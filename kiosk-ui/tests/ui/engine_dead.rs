@@ -5,8 +5,9 @@ use crate::{
     again::restarted,
     desk::*,
     kiosk::{Kiosk, NOWHERE, World},
+    loopback::free_port,
     peers::{Cached, Init},
-    realm::{Realm, free_port},
+    realm::Realm,
     renewal::{Server, create, engine, logged_in},
 };
 use cache::control::{Client, ControlError};

@@ -3,8 +3,9 @@
 use crate::{
     desk::{PASSWORD, state},
     kiosk::{Kiosk, NOWHERE, World},
+    loopback::free_port,
     peers::{Cached, Init, PATIENCE},
-    realm::{Realm, free_port},
+    realm::Realm,
 };
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use kiosk_ui::effects::now;

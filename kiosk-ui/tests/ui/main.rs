@@ -11,6 +11,8 @@ mod keyboard;
 mod kiosk;
 mod lock;
 mod longest;
+#[path = "../../../login/tests/loopback/mod.rs"]
+mod loopback;
 mod peers;
 mod pressed;
 mod pty;

@@ -1,11 +1,10 @@
 //! A throwaway Kerberos realm: MIT's own KDC, without root, on a loopback port.
 
-use crate::peers::PATIENCE;
+use crate::{loopback::free_port, peers::PATIENCE};
 use std::{
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicU16, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -26,20 +25,6 @@ const PKINIT_EXTENSIONS: &str = "[kdc]\nbasicConstraints = CA:FALSE\nkeyUsage = 
     [name]\nrealm = EXP:0,GeneralString:WAYSTATION.TEST\nprincipal_name = EXP:1,SEQUENCE:principal\n\
     [principal]\nname_type = EXP:0,INTEGER:2\nname_string = EXP:1,SEQUENCE:strings\n\
     [strings]\none = GeneralString:krbtgt\ntwo = GeneralString:WAYSTATION.TEST\n";
-
-/// A loopback port that nobody else in this program is given, and outside the range from which the kernel takes one for a
-/// connection: it stays free, or closed, for as long as the test wants.
-pub fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let first = std::process::id() * 101;
-    loop {
-        let step = u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
-        let port = 10_000 + u16::try_from((first + step) % 20_000).expect("it is small");
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-}
 
 pub struct Realm {
     dir: PathBuf,

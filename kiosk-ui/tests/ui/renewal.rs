@@ -4,8 +4,9 @@
 use crate::{
     desk::{PASSWORD, login, running, state},
     kiosk::{Kiosk, World},
+    loopback::free_port,
     peers::{Init, PATIENCE},
-    realm::{REALM, Realm, free_port},
+    realm::{REALM, Realm},
 };
 use cache::{
     control::{Client, ControlError},

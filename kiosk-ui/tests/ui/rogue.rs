@@ -5,8 +5,9 @@ use crate::{
     desk::{PASSWORD, state},
     kerberos::log_in,
     kiosk::{Kiosk, World},
+    loopback::free_port,
     peers::Init,
-    realm::{REALM, Realm, free_port},
+    realm::{REALM, Realm},
 };
 use client::proxy::der;
 use parcel::wire::session::Phase;

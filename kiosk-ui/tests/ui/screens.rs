@@ -112,6 +112,8 @@ pub fn login_errors() -> Vec<(&'static str, LoginError, Circumstances)> {
         ("clock-skew", LoginError::ClockSkew, about.clone()),
         ("clock-skew-blind", LoginError::ClockSkew, blind.clone()),
         ("kdc-unreachable", LoginError::KdcUnreachable { realm: realm() }, about.clone()),
+        ("kdc-unavailable", LoginError::KdcUnavailable { realm: realm() }, about.clone()),
+        ("backslash", LoginError::Backslash, about.clone()),
         ("realm-unknown", LoginError::RealmUnknown { realm: "ELSEWHERE.TEST".into() }, about.clone()),
         // A right clock: with a wrong one, it is the clock that is named.
         ("no-ticket", LoginError::NoTicket, blind),

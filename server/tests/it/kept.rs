@@ -99,7 +99,8 @@ impl Engine {
             .spawn()
             .unwrap();
         self.child = Some(child);
-        for _ in 0..1000 {
+        // On a busy machine a program takes its time to start.
+        for _ in 0..6000 {
             if std::os::unix::net::UnixStream::connect(self.run("cached.sock")).is_ok() {
                 self.ask(&Request::Session { token: site.token.as_str().into() }).await.unwrap();
                 return;
@@ -340,7 +341,6 @@ async fn a_rescue_ends_though_its_engine_is_killed_after_it() {
     assert_eq!((home.version, home.lock), (Version(1), None));
 }
 
-/// The store was restored, and then the lock was broken: the server gives nothing under the old lock any more.
 /// Whoever tidies up sees an unfinished parcel, and takes it away while the work is on its way there.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rescue_whose_parcel_is_taken_away_begins_anew() {
@@ -380,6 +380,7 @@ async fn a_rescue_whose_parcel_is_taken_away_begins_anew() {
     assert_eq!((home.version, home.lock), (Version(1), None));
 }
 
+/// The store was restored, and then the lock was broken: the server gives nothing under the old lock any more.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_killed_engine_left_is_rescued_from_a_restored_store_too() {
     let mut site = Site::new().await;

@@ -10,14 +10,12 @@ use rig::{
 };
 use std::{
     process::ExitCode,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{Mutex, PoisonError},
     thread,
 };
 
 /// The emulated PCs come first: what they show depends on time.
 const NICE: &[&str] = &["nice", "-n", "10"];
-
-const E2E: &[&str] = &["cargo", "run", "--locked", "--release", "--bin", "e2e", "--"];
 
 fn main() -> ExitCode {
     let suite = Suite::default();
@@ -28,22 +26,28 @@ fn main() -> ExitCode {
         scope.spawn(move || beside.part("golden guest", || Guest::build().map(|_| String::new())));
         live.check("release binaries", &["cargo", "build", "--locked", "--release", "--workspace"], &[]);
     });
-    let begun = AtomicBool::new(false);
-    // Whichever lane is done first has a core for one more emulated PC.
-    let own = |lane: Lane<'_>| {
-        if !begun.swap(true, Ordering::Relaxed) {
-            lane.tests("end-to-end tests in worlds of their own", &[E2E, &["--own"]].concat(), &[]);
+    let worlds = Mutex::new(["demo", "fresh"].into_iter());
+    let next = || worlds.lock().unwrap_or_else(PoisonError::into_inner).next();
+    // Whichever lane is done has a core for one more emulated PC.
+    let others = |lane: Lane<'_>| {
+        while let Some(world) = next() {
+            in_world(lane, world);
         }
     };
     thread::scope(|scope| {
         scope.spawn(|| {
             everything_else(beside);
-            own(beside);
+            others(beside);
         });
-        live.tests("end-to-end tests", &[E2E, &["--shared"]].concat(), &[]);
-        own(live);
+        in_world(live, "session");
+        others(live);
     });
     suite.close()
+}
+
+fn in_world(lane: Lane<'_>, world: &str) {
+    let command = ["cargo", "run", "--locked", "--release", "--bin", "e2e", "--", "--world", world];
+    lane.tests(&format!("end-to-end tests, world {world}"), &command, &[]);
 }
 
 fn everything_else(lane: Lane<'_>) {
