@@ -13,6 +13,7 @@ mod discard;
 mod fairness;
 #[path = "../../../cache/tests/it/front.rs"]
 mod front;
+mod full;
 mod kept;
 mod limits;
 mod locks;
@@ -22,5 +23,6 @@ mod parcels;
 mod program;
 mod quota;
 mod realm;
+mod rescue;
 mod server;
 mod tenure;
