@@ -17,6 +17,7 @@ mod full;
 mod kept;
 mod limits;
 mod locks;
+mod log;
 mod lost_answers;
 mod machine;
 mod parcels;
