@@ -24,6 +24,17 @@ pub const MAX_WORKING_SET: usize = 1 << 17;
 /// How many packs are named, those of 2 GiB of memory: a suspend that wrote more must get home all the same, also beside the leaves of
 /// a disk of 4 TiB.
 pub const WORKING_SET: usize = 1 << 14;
+/// The most leaves of all images together: those of a disk of 4 TiB, and a quarter as many for the rest.
+pub const MAX_LEAVES: usize = (1 << 14) + (1 << 12);
+/// The longest public part in bytes, beside its leaves.
+pub const MAX_BESIDE_LEAVES: usize = 4096;
+/// The longest sealed part in bytes: the envelope of a [`Private`] that is full. No format 1 has anything else in it.
+pub const MAX_SEALED: usize =
+    envelope::OVERHEAD + 1 + 32 * MAX_SECRETS + 4 + MAX_CMDLINE + 4 + 4 * MAX_WORKING_SET;
+
+/// A leaf in the public part: its name in quotation marks and a comma, or `null` and a comma.
+const LEAF: usize = 43;
+const NO_LEAF: usize = 5;
 
 const MAGIC: &[u8; 6] = b"wsvers";
 
@@ -136,6 +147,23 @@ impl Public {
         self.images.iter().flat_map(|image| image.leaves.iter().flatten().copied())
     }
 
+    /// Its one spelling, which is what is stored.
+    fn write(&self) -> Result<Vec<u8>, RecordError> {
+        self.check()?;
+        let json = serde_json::to_vec(self)
+            .map_err(|error| RecordError::Invalid(format!("its public part has no JSON form: {error}")))?;
+        let leaves = self.images.iter().flat_map(|image| &image.leaves);
+        let leaves: usize = leaves.map(|leaf| if leaf.is_some() { LEAF } else { NO_LEAF }).sum();
+        let beside = json.len().saturating_sub(leaves);
+        if beside > MAX_BESIDE_LEAVES {
+            let text = format!(
+                "{beside} bytes beside the leaves in its public part, the most is {MAX_BESIDE_LEAVES}"
+            );
+            return Err(RecordError::Invalid(text));
+        }
+        Ok(json)
+    }
+
     fn check(&self) -> Result<(), RecordError> {
         if self.parent >= self.version {
             let text = format!("version {} cannot come from version {}", self.version, self.parent);
@@ -154,6 +182,10 @@ impl Public {
                     image.leaves.len()
                 )));
             }
+        }
+        let leaves: usize = self.images.iter().map(|image| image.leaves.len()).sum();
+        if leaves > MAX_LEAVES {
+            return Err(RecordError::Invalid(format!("it has {leaves} leaves, the most is {MAX_LEAVES}")));
         }
         let has = |kind| self.image(kind).is_some();
         let memory = [ImageKind::Packs, ImageKind::PageMap, ImageKind::State].map(has);
@@ -189,12 +221,19 @@ fn split(bytes: &[u8]) -> Result<(Public, &[u8], &[u8]), RecordError> {
     if sealed.len() < envelope::OVERHEAD {
         return Err(RecordError::Malformed("it ends early"));
     }
+    // The server cannot open it, and stores no more than a client could have written.
+    if sealed.len() > MAX_SEALED {
+        return Err(RecordError::Malformed("its sealed part is longer than any may be"));
+    }
     let public: Public =
         serde_json::from_slice(json).map_err(|_| RecordError::Malformed("its public part does not parse"))?;
     if public.format != format {
         return Err(RecordError::Malformed("its two format numbers differ"));
     }
-    public.check()?;
+    // Neither spaces nor fields that nobody knows: what is stored for ever has no more than it needs.
+    if public.write()? != json {
+        return Err(RecordError::Malformed("its public part is not in its one spelling"));
+    }
     Ok((public, &bytes[..bytes.len() - sealed.len()], sealed))
 }
 
@@ -204,9 +243,7 @@ impl Record {
         if self.public.format != FORMAT {
             return Err(RecordError::Format(self.public.format));
         }
-        self.public.check()?;
-        let json = serde_json::to_vec(&self.public)
-            .map_err(|error| RecordError::Invalid(format!("its public part has no JSON form: {error}")))?;
+        let json = self.public.write()?;
         let mut bytes = Vec::new();
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&(FORMAT as u16).to_le_bytes());

@@ -5,7 +5,10 @@ use parcel::{
     MAX_OBJECT,
     id::{ParcelId, Version},
     keyring::{ImageKind, leaves_for},
-    record::{MAX_CMDLINE, MAX_SECRETS, MAX_WORKING_SET, Private, Public, Record, RecordError, WORKING_SET},
+    record::{
+        ImageInfo, MAX_BESIDE_LEAVES, MAX_CMDLINE, MAX_LEAVES, MAX_SEALED, MAX_SECRETS, MAX_WORKING_SET,
+        Private, Public, Record, RecordError, WORKING_SET,
+    },
     secret::{ParcelKey, Secret},
 };
 use proptest::{collection::vec, prelude::*, sample::Index};
@@ -174,7 +177,7 @@ fn a_machine_whose_memory_was_lost_says_so() {
 #[test]
 fn what_contradicts_itself_is_neither_sealed_nor_read() {
     type Change = fn(&mut Record);
-    let changes: [(&str, Change); 10] = [
+    let changes: [(&str, Change); 12] = [
         ("version 5 cannot come from version 5", |r| r.public.version = Version(5)),
         ("image Disk stands in it twice", |r| r.public.images.push(r.public.images[0].clone())),
         ("image Disk of 4294967296 bytes has 15 leaves where 16 belong", |r| {
@@ -182,6 +185,12 @@ fn what_contradicts_itself_is_neither_sealed_nor_read() {
         }),
         ("image Disk of 4294967296 bytes has 17 leaves where 16 belong", |r| {
             r.public.images[0].leaves.push(None);
+        }),
+        ("it has 20481 leaves, the most is 20480", |r| {
+            r.public.images[1] = holes(ImageKind::Packs, MAX_LEAVES - 16 - 4 + 1);
+        }),
+        ("4097 bytes beside the leaves in its public part, the most is 4096", |r| {
+            r.public.kiosk = "k".repeat(beside_leaves(MAX_BESIDE_LEAVES) + 1);
         }),
         ("packs, page map and state belong together", |r| {
             r.public.images.remove(2);
@@ -201,24 +210,103 @@ fn what_contradicts_itself_is_neither_sealed_nor_read() {
         change(&mut record);
         let refused = record.seal(&sample::parcel_key()).unwrap_err();
         assert_eq!(refused, RecordError::Invalid(words.to_owned()));
-        // As a forger with the key would write it.
-        let json = serde_json::to_vec(&record.public).unwrap();
-        let mut bytes = [b"wsvers\x01\0", &(json.len() as u32).to_le_bytes()[..], &json].concat();
-        let plain = private_bytes(&record.private);
-        bytes.extend(oracle::envelope(
-            sample::parcel_key().expose(),
-            "version record",
-            &[&bytes.clone()],
-            &plain,
-        ));
+        let bytes = forged(&record, &serde_json::to_vec(&record.public).unwrap());
         assert_eq!(reopen(&bytes), Err(RecordError::Invalid(words.to_owned())));
     }
+}
+
+/// The record with this public part, as a forger with the key would write it.
+fn forged(record: &Record, json: &[u8]) -> Vec<u8> {
+    let mut bytes = [b"wsvers\x01\0", &(json.len() as u32).to_le_bytes()[..], json].concat();
+    let (key, plain) = (sample::parcel_key(), private_bytes(&record.private));
+    bytes.extend(oracle::envelope(key.expose(), "version record", &[&bytes.clone()], &plain));
+    bytes
+}
+
+fn holes(kind: ImageKind, leaves: usize) -> ImageInfo {
+    ImageInfo { kind, bytes: (leaves as u64) << 28, leaves: vec![None; leaves] }
+}
+
+/// How long a kiosk's name brings the sample to so many bytes beside its leaves.
+fn beside_leaves(bytes: usize) -> usize {
+    let mut public = sample::record().public;
+    public.kiosk.clear();
+    let json = serde_json::to_string(&public).unwrap();
+    let named = public.leaf_names().count();
+    let holes = public.images.iter().map(|image| image.leaves.len()).sum::<usize>() - named;
+    bytes
+        - (json.len() - named * "\"646f7245485326293c070a1de0ebfec1d4dfa2b5\",".len() - holes * "null,".len())
+}
+
+#[test]
+fn a_public_part_has_one_spelling_and_no_room_for_anything_else() {
+    let record = sample::record();
+    let json = serde_json::to_string(&record.public).unwrap();
+    assert_eq!(reopen(&forged(&record, json.as_bytes())).as_ref(), Ok(&record));
+    let long = format!("{{\"more\":\"{}\",", "x".repeat(1 << 19));
+    for other in [
+        json.replacen('{', &long, 1),
+        json.replacen('{', "{\"more\":0,", 1),
+        json.replacen("\"cpu\":{", "\"cpu\":{\"more\":[],", 1),
+        json.replacen("\"wishes\":{", "\"wishes\":{\"more\":null,", 1),
+        json.replacen("\"machine\":{", "\"machine\":{\"more\":{},", 1),
+        json.replacen("\"kind\"", "\"more\":1,\"kind\"", 1),
+        json.replacen(':', ": ", 1),
+        json.clone() + &" ".repeat(1 << 19),
+        "\n".to_owned() + &json,
+        json.replacen("lobby", "\\u006cobby", 1),
+        json.replacen("\"cmov\",\"cx16\"", "\"cx16\",\"cmov\"", 1),
+        json.replacen("\"cmov\"", "\"cmov\",\"cmov\"", 1),
+        json.replacen('}', ",\"vendor\":null}", 1),
+        json.strip_suffix('}').unwrap().to_owned() + ",\"memory_lost\":false}",
+    ] {
+        assert_ne!(other, json);
+        let refused = reopen(&forged(&record, other.as_bytes())).unwrap_err();
+        assert!(matches!(refused, RecordError::Malformed(_)), "{refused}: {other:.80}");
+    }
+}
+
+#[test]
+fn whatever_its_public_part_a_record_of_today_is_stored() {
+    let mut record = sample::record();
+    for image in &mut record.public.images {
+        image.leaves.fill(Some(sample::name(1)));
+    }
+    let packs = MAX_LEAVES - 16 - 4;
+    let leaves = vec![Some(sample::name(1)); packs];
+    record.public.images[1] = ImageInfo { leaves, ..holes(ImageKind::Packs, packs) };
+    record.private.secrets = vec![sample::secret(); MAX_SECRETS];
+    record.private.cmdline = "c".repeat(MAX_CMDLINE);
+    record.private.working_set = (0..WORKING_SET as u32).collect();
+    let beside = MAX_BESIDE_LEAVES - (serde_json::to_vec(&record.public).unwrap().len() - MAX_LEAVES * 43);
+    record.public.kiosk += &"k".repeat(beside);
+    let bytes = sealed(&record);
+    assert_eq!(bytes.len(), 12 + 4096 + 880_640 + 68_153);
+    assert_eq!(reopen(&bytes).as_ref(), Ok(&record));
+    record.public.kiosk += "k";
+    assert!(matches!(record.seal(&sample::parcel_key()), Err(RecordError::Invalid(_))));
+}
+
+#[test]
+fn the_fullest_sealed_part_fits_and_a_longer_one_is_refused_without_the_key() {
+    let mut record = sample::record();
+    record.private.secrets = vec![sample::secret(); MAX_SECRETS];
+    record.private.cmdline = "c".repeat(MAX_CMDLINE);
+    record.private.working_set = (0..MAX_WORKING_SET as u32).collect();
+    assert_eq!(sealed_len(&record), MAX_SEALED);
+    let mut bytes = sealed(&record);
+    assert_eq!(Public::read(&bytes).unwrap(), record.public);
+    bytes.push(0);
+    let refused = RecordError::Malformed("its sealed part is longer than any may be");
+    assert_eq!(Public::read(&bytes), Err(refused));
 }
 
 #[test]
 fn an_oversized_record_is_refused() {
     assert_eq!(Public::read(&vec![0; MAX_OBJECT + 1]), Err(RecordError::TooLarge(MAX_OBJECT + 1)));
     let mut record = sample::record();
-    record.public.kiosk = "k".repeat(MAX_OBJECT);
+    record.public.images[1].bytes = 20_000 << 28;
+    record.public.images[1].leaves = vec![Some(sample::name(1)); 20_000];
+    record.private.working_set = vec![0; MAX_WORKING_SET];
     assert!(matches!(record.seal(&sample::parcel_key()), Err(RecordError::TooLarge(_))));
 }

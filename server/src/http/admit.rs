@@ -1,7 +1,7 @@
 //! What stands before every route: a request is measured, its caller's share is taken, and its answer is handed out as
 //! fast as the client takes it and no faster.
 
-use super::{App, body::MAX_JSON, caller::Caller, chunks::MAX_HAVE};
+use super::{App, body::MAX_JSON, caller::Caller, chunks::MAX_HAVE, log::Seen};
 use crate::{
     fair::{
         connections::{TooMany, UnderWay},
@@ -46,6 +46,9 @@ pub(super) async fn admit(State(app): State<App>, mut request: Request, next: Ne
             // The route says what is wrong, if it needs a caller at all.
             Err(_) => next.run(request).await,
             Ok(caller) => {
+                if let Some(seen) = request.extensions().get::<Seen>() {
+                    seen.caller(&caller.0);
+                }
                 let bytes = need(request.method(), request.headers(), app.inner.limits.max_object_bytes);
                 let held = match take(&app, &caller, &mut under_way, bytes).await {
                     Ok(held) => held,

@@ -1,19 +1,76 @@
 //! The access log: one line a request, target `access`; objects sent and fetched well only at level debug. It holds no header and no body, so no ticket and no token.
+//!
+//! Anybody can ask without end, so of requests whose caller is not known only so many are written, and the rest is counted.
 
 use crate::{
     refusal::Code,
     told::{IN_LOG, brief},
 };
 use axum::{
-    extract::{ConnectInfo, Request},
+    extract::{ConnectInfo, Request, State},
     middleware::Next,
     response::Response,
 };
 use std::{
     net::SocketAddr,
-    sync::{Arc, OnceLock},
-    time::Instant,
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
 };
+
+/// Lines about requests of nobody known that are written at once, and how many more in each second after that.
+const BURST: u64 = 50;
+const EACH_SECOND: u64 = 10;
+
+/// How many more lines nobody known may cause, and how many were left out since that was last told.
+#[derive(Debug)]
+pub(super) struct Strangers {
+    lines: AtomicU64,
+    left_out: AtomicU64,
+}
+
+impl Strangers {
+    /// Must be called in a runtime.
+    pub(super) fn new() -> Arc<Self> {
+        let new = Arc::new(Self { lines: BURST.into(), left_out: 0.into() });
+        tokio::spawn(Self::count(Arc::downgrade(&new)));
+        new
+    }
+
+    async fn count(counted: Weak<Self>) {
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let Some(all) = counted.upgrade() else { return };
+            all.tell();
+            let more = |lines: u64| Some((lines + EACH_SECOND).min(BURST));
+            let _ = all.lines.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        }
+    }
+
+    fn may_have_a_line(&self) -> bool {
+        let one = |lines: u64| lines.checked_sub(1);
+        let may = self.lines.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one).is_ok();
+        if !may {
+            self.left_out.fetch_add(1, Ordering::Relaxed);
+        }
+        may
+    }
+
+    fn tell(&self) {
+        let left_out = self.left_out.swap(0, Ordering::Relaxed);
+        if left_out > 0 {
+            tracing::info!(target: "access", left_out, "more requests without a log-in than are written");
+        }
+    }
+}
+
+impl Drop for Strangers {
+    fn drop(&mut self) {
+        self.tell();
+    }
+}
 
 /// Carries the caller from where the token is checked to where the line is written.
 #[derive(Debug, Clone, Default)]
@@ -26,7 +83,11 @@ impl Seen {
     }
 }
 
-pub(super) async fn access(mut request: Request, next: Next) -> Response {
+pub(super) async fn access(
+    State(strangers): State<Arc<Strangers>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let seen = Seen::default();
     request.extensions_mut().insert(seen.clone());
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
@@ -35,6 +96,9 @@ pub(super) async fn access(mut request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let response = next.run(request).await;
     let ok = response.status().is_success();
+    if seen.0.get().is_none() && !strangers.may_have_a_line() {
+        return response;
+    }
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(

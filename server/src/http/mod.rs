@@ -67,7 +67,7 @@ impl App {
     }
 }
 
-/// The routes.
+/// The routes. Must be called in a runtime.
 pub fn router(app: App) -> Router {
     Router::new()
         .route("/v1/health", get(health))
@@ -86,7 +86,7 @@ pub fn router(app: App) -> Router {
         .fallback(no_such_route)
         .method_not_allowed_fallback(bad_method)
         .layer(middleware::from_fn_with_state(app.clone(), admit::admit))
-        .layer(middleware::from_fn(log::access))
+        .layer(middleware::from_fn_with_state(log::Strangers::new(), log::access))
         .with_state(app)
 }
 

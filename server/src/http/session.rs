@@ -1,13 +1,13 @@
 //! Log-in: a Kerberos ticket once, for a bearer token.
 
-use super::{App, caller::credentials, now};
+use super::{App, caller::credentials, log::Seen, now};
 use crate::{
     auth::spnego::MAX_TICKET,
     refusal::{Code, Refusal},
     told::{IN_LOG, brief},
 };
 use axum::{
-    Json,
+    Extension, Json,
     extract::State,
     http::{HeaderMap, HeaderValue, header},
     response::{IntoResponse, Response},
@@ -15,7 +15,11 @@ use axum::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use parcel::wire::http::SessionReply;
 
-pub(super) async fn log_in(State(app): State<App>, headers: HeaderMap) -> Result<Response, Refusal> {
+pub(super) async fn log_in(
+    State(app): State<App>,
+    Extension(seen): Extension<Seen>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
     let ticket = credentials(&headers, "Negotiate")?;
     let bad = |text: String| Refusal::new(Code::BadTicket, text);
     if ticket.len() > MAX_TICKET * 4 / 3 + 4 {
@@ -34,6 +38,7 @@ pub(super) async fn log_in(State(app): State<App>, headers: HeaderMap) -> Result
         })?
         .map_err(|e| bad(format!("The server did not let you in: {e}.")))?;
     let principal = app.parcels().realms().canonical(&accepted.principal);
+    seen.caller(&principal);
 
     let expires_in = accepted.lifetime.min(app.limits().token_lifetime.as_secs());
     let token = app.inner.tokens.issue(&principal, now().saturating_add(expires_in)).map_err(|e| {

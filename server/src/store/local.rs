@@ -14,6 +14,7 @@
 
 mod identity;
 mod open;
+mod space;
 
 pub use identity::{init, look, restored};
 pub use open::OpenError;
@@ -21,11 +22,12 @@ pub use open::OpenError;
 use super::{Answer, Etag, Key, Object, Shelf, Store, StoreError};
 use bytes::Bytes;
 use identity::Counter;
-use nix::{fcntl::Flock, sys::statvfs::statvfs};
+use nix::fcntl::Flock;
 use parcel::{
     id::{ChunkName, ParcelId, Version},
     wire::hold::StoreIdentity,
 };
+use space::{Kind, Room, Space};
 use std::{
     collections::{BTreeSet, HashMap},
     fs::{self, DirBuilder, File, OpenOptions},
@@ -38,18 +40,6 @@ use std::{
     },
 };
 
-/// What chunks leave free, in bytes, or a hundredth of the file system if that is less: where they filled the last page,
-/// no lock could be taken or given back, and no commit whose chunks are there could come to its end.
-const RESERVE: u64 = 64 << 20;
-/// What a new parcel takes, in bytes: its folders and its head.
-const PARCEL: u64 = 64 << 10;
-/// Files that chunks and new parcels leave for everything else, or a hundredth of what the file system has, if that is less.
-const RESERVE_FILES: u64 = 4096;
-/// The share of what is kept free that records and key slots leave for heads: however many versions somebody commits, locks are taken and
-/// given back.
-const FOR_HEADS: u64 = 4;
-/// What a file takes at least, in bytes, where that is asked.
-const BLOCK: usize = 4096;
 /// Parcels share this many mutexes, so that memory does not grow with parcels; more than threads is enough.
 const STRIPES: usize = 64;
 
@@ -69,6 +59,7 @@ struct Dir {
     /// How many shelves are being made common, so that any chunk may be in that state.
     adopting: AtomicUsize,
     counter: Counter,
+    space: Space,
     _lock: Flock<File>,
 }
 
@@ -111,6 +102,7 @@ impl LocalStore {
             landing: Mutex::default(),
             adopting: AtomicUsize::new(0),
             counter,
+            space: Space::default(),
             _lock: lock,
         };
         for id in names::<ParcelId>(&root.join("parcels")).map_err(fail(root))? {
@@ -203,19 +195,13 @@ impl Store for LocalStore {
                 if read(&path)?.map(|bytes| object(bytes).etag) != expected {
                     return Ok(false);
                 }
+                let _room = match key {
+                    Key::Head(_) if expected.is_some() => None,
+                    Key::Head(_) => Some(dir.room(Kind::Parcel, bytes.len())?),
+                    Key::Slots(_) | Key::Record(..) => Some(dir.room(Kind::Record, bytes.len())?),
+                };
                 if matches!(key, Key::Head(_)) {
                     dir.counter.count(dir)?;
-                }
-                let room = match &key {
-                    // What is kept free serves the parcels that are there.
-                    Key::Head(_) if expected.is_none() => dir.has_room(PARCEL, 1)?,
-                    Key::Head(_) => true,
-                    Key::Record(..) | Key::Slots(_) => {
-                        dir.has_room(bytes.len().next_multiple_of(BLOCK) as u64, FOR_HEADS)?
-                    }
-                };
-                if !room {
-                    return Err(ErrorKind::StorageFull.into());
                 }
                 if expected.is_none() {
                     dir.make_parcel(&key)?;
@@ -306,9 +292,7 @@ impl Dir {
             }
         }
         let Some(path) = self.places(shelf, name).next() else { return Ok(false) };
-        if !self.has_room(bytes.len() as u64, 1)? {
-            return Err(ErrorKind::StorageFull.into());
-        }
+        let _room = self.room(Kind::Chunk, bytes.len())?;
         match self.write(&path, bytes) {
             Err(e) if e.kind() == ErrorKind::NotFound && path.parent().is_some_and(|dir| !dir.exists()) => {
                 Ok(false)
@@ -317,16 +301,8 @@ impl Dir {
         }
     }
 
-    /// Is there room for so many bytes in one file, beside one part in `share` of what is kept free?
-    fn has_room(&self, bytes: u64, share: u64) -> io::Result<bool> {
-        let disk = statvfs(&self.root)?;
-        let size = disk.fragment_size();
-        let (free, all) = (disk.blocks_available().saturating_mul(size), disk.blocks().saturating_mul(size));
-        let kept = RESERVE.min(all / 100) / share;
-        // Some file systems over a network do not know their size; they say so when they are full. Some do not count files.
-        let (files, all_files) = (disk.files_available(), disk.files());
-        let kept_files = RESERVE_FILES.min(all_files / 100) / share;
-        Ok((all == 0 || free.saturating_sub(kept) >= bytes) && (all_files == 0 || files > kept_files))
+    fn room(&self, kind: Kind, bytes: usize) -> io::Result<Room<'_>> {
+        self.space.room(kind, bytes, || space::look(&self.root))
     }
 
     fn chunk(&self, shelf: Shelf, name: &ChunkName) -> io::Result<Option<Bytes>> {

@@ -13,14 +13,17 @@ mod discard;
 mod fairness;
 #[path = "../../../cache/tests/it/front.rs"]
 mod front;
+mod full;
 mod kept;
 mod limits;
 mod locks;
+mod log;
 mod lost_answers;
 mod machine;
 mod parcels;
 mod program;
 mod quota;
 mod realm;
+mod rescue;
 mod server;
 mod tenure;

@@ -65,7 +65,7 @@ async fn a_quota_stops_making_parcels_and_no_commit() {
 }
 
 /// Key slots as a user's are: a password, and a recovery key.
-fn slots_of(parcel: ParcelId) -> String {
+pub fn slots_of(parcel: ParcelId) -> String {
     let (mut slots, key) = (Slots::default(), ParcelKey::from_bytes([1; 32]));
     let cost = Argon2Cost { memory_kib: 64, passes: 1, lanes: 1 };
     slots.set_password(b"pw", &key, &parcel, [2; 16], cost).unwrap();

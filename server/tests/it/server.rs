@@ -96,9 +96,14 @@ impl Setup {
 
     /// With all that it logs at level debug in the file `log`.
     pub fn start_talkative(&self) -> Server {
+        self.start_with_log("debug")
+    }
+
+    /// With what it logs at this level in the file `log`.
+    pub fn start_with_log(&self, level: &str) -> Server {
         self.init_store();
         let log = fs::File::create(self.path("log")).unwrap();
-        let mut command = program(&["--config", self.config().to_str().unwrap(), "--log", "debug"]);
+        let mut command = program(&["--config", self.config().to_str().unwrap(), "--log", level]);
         command.stderr(log);
         Server::start(command)
     }

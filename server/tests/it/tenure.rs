@@ -160,7 +160,7 @@ impl Kiosk {
         committing
     }
 
-    async fn shows(&self, code: &str) {
+    pub async fn shows(&self, code: &str) {
         let mut last = None;
         for _ in 0..6000 {
             let waiting = self.daemon.board().status().waiting;
