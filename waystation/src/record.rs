@@ -113,7 +113,8 @@ pub(super) async fn finish(
         memory_lost: false,
     };
     // Asked before: afterwards the parcel of somebody else is out of sight.
-    let begun = connection.api.parcel(&first.tenure.parcel).await?;
+    let asking = || async { connection.api.parcel(&first.tenure.parcel).await.map_err(|e| e.to_wire()) };
+    let begun = connection.session.during(asking).await?;
     let info = ParcelInfo {
         version,
         epoch: first.tenure.hold().epoch.next(),

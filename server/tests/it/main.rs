@@ -22,5 +22,6 @@ mod parcels;
 mod program;
 mod quota;
 mod realm;
+mod renewal;
 mod server;
 mod tenure;
