@@ -5,12 +5,13 @@
 use crate::error::BuildError;
 use crate::progress::Progress;
 use crate::scratch::Scratch;
-use crate::suite::{Mirrors, Suite};
+use crate::suite::{Mirrors, Suite, USABLE};
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
 /// A package at a version, in the cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,21 +91,18 @@ impl Apt<'_> {
         self.suite.command(program)
     }
 
-    /// Fetches the lists. An archive that is away is no obstacle while there are lists that Debian still vouches for.
+    /// Fetches the lists. An archive that is away is no obstacle while there are lists that are not too old.
     fn update(&self, progress: &Progress) -> Result<(), BuildError> {
         let mut command = self.command("apt-get");
         // Without this, apt-get takes an archive that it cannot reach for a warning.
         command.args(["-oAPT::Update::Error-Mode=any", "update", "--quiet"]);
-        match self.run("apt-get", &mut command) {
-            Ok(_) => self.suite.mark_updated(),
-            Err(BuildError::Apt { output, .. }) if self.suite.has_lists() => {
-                progress.note(&format!(
-                    "The Debian archive could not be asked ({output}); this build takes what was newest when it was \
-                     asked last."
-                ));
+        match (self.run("apt-get", &mut command), self.suite.age()) {
+            (Ok(_), _) => self.suite.mark_updated(),
+            (Err(BuildError::Apt { output, remedy }), Some(age)) => {
+                progress.note(&without_archive(output, remedy, age)?);
                 Ok(())
             }
-            Err(error) => Err(error),
+            (Err(error), _) => Err(error),
         }
     }
 
@@ -181,6 +179,29 @@ impl Apt<'_> {
         }
         Ok(())
     }
+}
+
+/// The warning with which lists of this age are used, although the archive cannot be asked.
+fn without_archive(output: String, remedy: &'static str, age: Duration) -> Result<String, BuildError> {
+    let hours = age.as_secs() / 3600;
+    let old = match hours {
+        0 => "less than an hour".to_owned(),
+        1 => "1 hour".to_owned(),
+        2..48 => format!("{hours} hours"),
+        _ => format!("{} days", hours / 24),
+    };
+    let days = USABLE.as_secs() / (24 * 3600);
+    if age > USABLE {
+        let output = format!(
+            "{output}; the package lists of the last build are {old} old, and without the archive only lists of at most \
+             {days} days are used"
+        );
+        return Err(BuildError::Apt { output, remedy });
+    }
+    Ok(format!(
+        "Warning: the Debian archive could not be asked ({output}). This build uses package lists that are {old} old and \
+         lacks the updates since; lists of more than {days} days are not used."
+    ))
 }
 
 /// What to do when the archive and its lists do not fit together: a mirror is being renewed, or something is between.
@@ -300,6 +321,36 @@ mod tests {
         let gone = said("E: Failed to fetch http://a/b.deb  404  Not Found\n").to_string();
         assert!(gone.contains("404  Not Found): build again in a while"), "{gone}");
         assert!(said("").to_string().contains("(exit status: 100): build again"));
+    }
+
+    #[test]
+    fn without_the_archive_lists_of_a_week_do_and_older_ones_end_the_build() {
+        const HOUR: Duration = Duration::from_secs(3600);
+        let cache = tempfile::tempdir().unwrap();
+        let away = Mirrors { main: "file:///absent".to_owned(), security: "file:///absent".to_owned() };
+        let apt = Apt { cache: cache.path(), suite: Suite::open(cache.path(), &away).unwrap() };
+        let update = || apt.update(&Progress::new(true)).map_err(|error| error.to_string());
+        assert!(update().unwrap_err().contains("absent"), "there are no lists");
+        apt.suite.mark_updated().unwrap();
+        let folder = fs::read_dir(cache.path()).unwrap().next().unwrap().unwrap().path();
+        let marker = fs::File::options().write(true).open(folder.join("updated")).unwrap();
+        let fetched = |age: Duration| marker.set_modified(std::time::SystemTime::now() - age).unwrap();
+        fetched(USABLE - HOUR);
+        assert_eq!(update(), Ok(()));
+        fetched(USABLE + 24 * HOUR);
+        let said = update().unwrap_err();
+        assert!(said.contains("are 8 days old") && said.contains("at most 7 days are used): "), "{said}");
+        // A clock that was set back does not tell their age.
+        marker.set_modified(std::time::SystemTime::now() + 24 * HOUR).unwrap();
+        assert!(update().is_err());
+
+        let warning = |age| without_archive("it is away".to_owned(), AGAIN, age).unwrap();
+        assert!(warning(USABLE).contains("(it is away). This build uses package lists that are 7 days old"));
+        for (age, words) in
+            [(HOUR / 2, "less than an hour old"), (HOUR, " 1 hour old"), (47 * HOUR, "47 hours old")]
+        {
+            assert!(warning(age).contains(words), "{}", warning(age));
+        }
     }
 
     #[test]

@@ -28,6 +28,9 @@ const KEYRINGS: [&str; 2] =
 const SNAPSHOTS: &str = "snapshot.debian.org";
 /// Lists younger than this are not asked for again.
 const FRESH: Duration = Duration::from_secs(3600);
+/// Lists up to this age do when the archive cannot be asked: a week bridges an outage, and an image without the security updates of
+/// more than a week must not come about by chance.
+pub const USABLE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The archives that packages come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,15 +120,13 @@ impl Suite {
 
     /// Whether the lists are too old, or not there.
     pub fn is_stale(&self) -> bool {
-        let updated = fs::metadata(self.folder.join("updated")).and_then(|metadata| metadata.modified());
-        // A clock that was set back makes them stale, not fresh for ever.
-        updated
-            .map_or(true, |updated| SystemTime::now().duration_since(updated).map_or(true, |age| age > FRESH))
+        self.age().is_none_or(|age| age > FRESH)
     }
 
-    /// Whether the lists were ever fetched whole.
-    pub fn has_lists(&self) -> bool {
-        self.folder.join("updated").exists()
+    /// How long ago the lists were fetched whole; `None` when they never were, or a clock that was set back does not tell.
+    pub fn age(&self) -> Option<Duration> {
+        let updated = fs::metadata(self.folder.join("updated")).and_then(|metadata| metadata.modified());
+        SystemTime::now().duration_since(updated.ok()?).ok()
     }
 
     /// The lists are whole and new.

@@ -257,6 +257,14 @@ fn server_step(server: &Result<(), ServerFault>, now: &str) -> StepFound {
             format!("By this kiosk's clock ({now}), it cannot be trusted: {fault}."),
             "If the clock is wrong, see above; else tell IT of the certificate.",
         ),
+        Err(fault @ ServerFault::CaExpired { last }) => say(
+            Health::Bad,
+            format!(
+                "By this kiosk's clock ({now}), it cannot be trusted: {fault} ({}).",
+                wall::words(last.saturating_mul(1000))
+            ),
+            "If the clock is wrong, see above; else tell IT: this kiosk needs the certificate of a new CA.",
+        ),
         Err(fault) => say(
             Health::Bad,
             format!("The parcel server cannot be used: {fault}."),

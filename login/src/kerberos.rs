@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// The ticket that `kinit` left in the default credential cache.
 pub struct Credential {
     cred: Cred,
-    realm: String,
+    principal: String,
 }
 
 /// A log-in's result.
@@ -152,23 +152,27 @@ async fn bounded<T: Send + 'static>(
 /// The ticket that `kinit` left in the default credential cache.
 pub async fn from_default_cache() -> Result<Credential> {
     let about = About { realm: "of your ticket".into(), service: String::new() };
-    let (cred, name) = bounded(&about, move || {
+    let (cred, principal) = bounded(&about, move || {
         let cred = Cred::acquire(None, None, CredUsage::Initiate, Some(&kerberos_only()?))?;
         cred.lifetime()?;
         let name = cred.name()?.to_string();
         Ok((cred, name))
     })
     .await?;
-    let realm = name.rsplit_once('@').map_or(String::new(), |(_, realm)| realm.to_owned());
-    Ok(Credential { cred, realm })
+    Ok(Credential { cred, principal })
 }
 
 impl Credential {
+    /// Whose ticket it is, as `name@REALM`.
+    pub fn principal(&self) -> &str {
+        &self.principal
+    }
+
     /// Logs in to the parcel server: one SPNEGO token for a bearer token, which `api` uses from then on.
     pub async fn negotiate(&self, api: &Api) -> Result<SessionReply> {
         let service = format!("HTTP@{}", api.host());
-        let about =
-            About { realm: self.realm.clone(), service: format!("HTTP/{}@{}", api.host(), self.realm) };
+        let realm = self.principal.rsplit_once('@').map_or("", |(_, realm)| realm);
+        let about = About { realm: realm.to_owned(), service: format!("HTTP/{}@{realm}", api.host()) };
         let cred = self.cred.clone();
         let token = bounded(&about, move || {
             let target = Name::new(service.as_bytes(), Some(GSS_NT_HOSTBASED_SERVICE))?;

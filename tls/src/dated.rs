@@ -17,7 +17,10 @@ use rustls::{
     },
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 use x509_parser::{certificate::X509Certificate, prelude::FromDer};
 
 /// What a server showed of itself.
@@ -30,9 +33,15 @@ pub struct Chain {
 /// Why a chain does not hold.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    /// At that time, one of its certificates, or the CA itself, is not valid any more.
+    /// At that time, one of its certificates is not valid any more.
     #[error("it has expired")]
     Expired,
+    /// At that time, the certificate of the CA that it leads to is not valid any more.
+    #[error("the certificate of its CA has expired")]
+    CaExpired {
+        /// The last second at which it was valid, in seconds since 1970.
+        last: i64,
+    },
     /// At that time, one of its certificates, or the CA itself, is not valid yet.
     #[error("it is not valid yet")]
     NotYet,
@@ -48,19 +57,39 @@ impl Chain {
     /// # Errors
     /// See [`Fault`].
     pub fn holds_at(&self, ca: &[u8], at: UnixTime) -> Result<(), Fault> {
-        let untrusted = |why: String| Fault::Untrusted(why);
-        let pem = pem::read(ca).map_err(|error| untrusted(error.to_string()))?;
-        let mut roots = RootCertStore::empty();
-        let mut off = None;
+        let pem = pem::read(ca).map_err(|error| Fault::Untrusted(error.to_string()))?;
+        let mut good = Vec::new();
+        let mut off = Vec::new();
         for certificate in pem.certificates {
             // The verifier takes a CA's own certificate as good for ever.
             match age(&certificate, at) {
-                None => roots.add(certificate).map_err(|error| untrusted(error.to_string()))?,
-                Some(fault) => off = Some(fault),
+                None => good.push(certificate),
+                Some(fault) => off.push((certificate, fault)),
             }
         }
+        let within = self.within(at);
+        let found = match off.is_empty() || !good.is_empty() {
+            true => self.leads_to(&good, at),
+            false => Err(Fault::Untrusted("it is from no CA of the file".to_owned())),
+        };
+        let Err(fault) = found else { return Ok(()) };
+        // Where it leads to is asked at a time at which it is valid itself: else its own age would hide the answer.
+        if self.leads_to(&good, within).is_ok() {
+            return Err(fault);
+        }
+        let own = off.into_iter().find(|(ca, _)| self.leads_to(std::slice::from_ref(ca), within).is_ok());
+        Err(own.map_or(fault, |(_, of_ca)| of_ca))
+    }
+
+    /// Whether the chain leads to one of these CAs, which are taken as valid, with every certificate of it valid at `at`.
+    fn leads_to(&self, cas: &[CertificateDer<'static>], at: UnixTime) -> Result<(), Fault> {
+        let untrusted = |why: String| Fault::Untrusted(why);
+        let mut roots = RootCertStore::empty();
+        for ca in cas {
+            roots.add(ca.clone()).map_err(|error| untrusted(error.to_string()))?;
+        }
         if roots.is_empty() {
-            return Err(off.unwrap_or_else(|| untrusted("there is no certificate of a CA".to_owned())));
+            return Err(untrusted("there is no certificate of a CA".to_owned()));
         }
         let verifier = trust::verifier(roots).map_err(|error| untrusted(error.to_string()))?;
         let Some((own, others)) = self.certificates.split_first() else {
@@ -76,18 +105,38 @@ impl Chain {
             error => untrusted(error.to_string()),
         })
     }
+
+    /// The time next to `at` at which all its certificates are valid, if there is one.
+    fn within(&self, at: UnixTime) -> UnixTime {
+        let spans = self.certificates.iter().filter_map(|certificate| {
+            let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+            Some((parsed.validity().not_before.timestamp(), parsed.validity().not_after.timestamp()))
+        });
+        let (first, last) = spans.fold((0, i64::MAX), |(a, b), (first, last)| (a.max(first), b.min(last)));
+        match first <= last {
+            true => {
+                UnixTime::since_unix_epoch(Duration::from_secs(seconds(at).clamp(first, last).unsigned_abs()))
+            }
+            false => at,
+        }
+    }
 }
 
-/// What is wrong with a certificate's age at `at`.
+fn seconds(at: UnixTime) -> i64 {
+    i64::try_from(at.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// What is wrong with the age of a CA's certificate at `at`.
 fn age(certificate: &CertificateDer<'_>, at: UnixTime) -> Option<Fault> {
     let Ok((_, parsed)) = X509Certificate::from_der(certificate) else {
         return Some(Fault::Untrusted("a certificate of the CA cannot be read".to_owned()));
     };
-    let at = i64::try_from(at.as_secs()).unwrap_or(i64::MAX);
+    let at = seconds(at);
     if at < parsed.validity().not_before.timestamp() {
         return Some(Fault::NotYet);
     }
-    (at > parsed.validity().not_after.timestamp()).then_some(Fault::Expired)
+    let last = parsed.validity().not_after.timestamp();
+    (at > last).then_some(Fault::CaExpired { last })
 }
 
 /// Lets every chain pass the handshake, and keeps it for [`Chain::holds_at`]. The signature of the handshake is verified.
@@ -186,7 +235,7 @@ mod tests {
 
     fn year(year: i32) -> UnixTime {
         let at = u64::try_from(date_time_ymd(year, 6, 1).unix_timestamp()).unwrap();
-        UnixTime::since_unix_epoch(std::time::Duration::from_secs(at))
+        UnixTime::since_unix_epoch(Duration::from_secs(at))
     }
 
     #[test]
@@ -197,7 +246,41 @@ mod tests {
         assert_eq!(at(2032), Err(Fault::Expired));
         let (ca, chain) = made((2030, 2032), (2020, 2040));
         let at = |at| chain.holds_at(ca.as_bytes(), year(at));
-        assert_eq!([at(2029), at(2031), at(2033)], [Err(Fault::NotYet), Ok(()), Err(Fault::Expired)]);
+        assert_eq!([at(2029), at(2031), at(2033)], [Err(Fault::NotYet), Ok(()), Err(ended(2032))]);
+    }
+
+    fn ended(year: i32) -> Fault {
+        Fault::CaExpired { last: date_time_ymd(year, 1, 1).unix_timestamp() }
+    }
+
+    #[test]
+    fn a_ca_that_has_expired_is_told_from_a_server_that_has_and_from_a_stranger() {
+        let (old, under_old) = made((2020, 2025), (2020, 2040));
+        let (older, _) = made((2010, 2024), (2010, 2040));
+        let (new, under_new) = made((2024, 2040), (2024, 2028));
+        let (_, stranger) = made((2020, 2040), (2020, 2040));
+        let (_, stranger_of_once) = made((2020, 2040), (2020, 2022));
+        let at = |chain: &Chain, cas: &[&String], at| {
+            chain.holds_at(cas.iter().map(|ca| ca.as_str()).collect::<String>().as_bytes(), year(at))
+        };
+        // Alone, beside one that is good, and beside others that have expired.
+        for file in [vec![&old], vec![&old, &new], vec![&new, &old], vec![&older, &old]] {
+            assert_eq!(at(&under_old, &file, 2024), Ok(()));
+            assert_eq!(at(&under_old, &file, 2026), Err(ended(2025)));
+            // Its own certificate has expired as well.
+            assert_eq!(at(&under_old, &file, 2041), Err(ended(2025)));
+        }
+        for file in [vec![&old, &new], vec![&new, &older]] {
+            assert_eq!(at(&under_new, &file, 2027), Ok(()));
+            assert_eq!(at(&under_new, &file, 2029), Err(Fault::Expired));
+        }
+        for file in [vec![&old], vec![&old, &new], vec![&old, &older]] {
+            let found = at(&stranger, &file, 2030);
+            assert!(matches!(found, Err(Fault::Untrusted(_))), "{found:?}");
+        }
+        assert!(matches!(at(&stranger_of_once, &[&old], 2030), Err(Fault::Untrusted(_))));
+        let elsewhere = Chain { name: ServerName::try_from("other.example.org").unwrap(), ..under_old };
+        assert!(matches!(at(&elsewhere, &[&old], 2026), Err(Fault::Untrusted(_))));
     }
 
     #[test]

@@ -1,6 +1,13 @@
 //! A logged-in connection to the parcel server, and the parcels on it.
 
-use super::{AdminError, Exit, Result, begun::Begun, claims::Claims, cli::Common, list::date};
+use super::{
+    AdminError, Exit, Result,
+    begun::Begun,
+    claims::Claims,
+    cli::Common,
+    list::date,
+    session::{LastingSink, Session},
+};
 use cache::{
     commit::upload::Uploader,
     remote::{ServerSink, again},
@@ -32,6 +39,8 @@ pub(super) struct Connection {
     pub board: Arc<Board>,
     /// Who we are, by the server's word.
     pub principal: String,
+    /// The log-in, which lasts as long as the command.
+    pub session: Arc<Session>,
     /// Who we are to those who wait for a lock, and which locks are ours.
     pub claims: Claims,
     /// What is to be taken back if the command does not come to its end.
@@ -48,9 +57,9 @@ impl Connection {
         }
         let board = Board::new(Arc::new(Traffic::default()));
         let api = Api::new(&common.server, &common.ca, board.traffic().clone())?;
-        let session = login::from_default_cache().await?.negotiate(&api).await?;
+        let (session, reply) = Session::begin(&api).await?;
         let claims = Claims::open()?;
-        Ok(Self { api, board, principal: session.principal, claims, begun: common.begun.clone() })
+        Ok(Self { api, board, principal: reply.principal, session, claims, begun: common.begun.clone() })
     }
 
     /// Takes the lock, or finds that it is ours; with `breaking`, whoever holds it.
@@ -158,16 +167,14 @@ impl Connection {
 
     /// Gives the lock of a committed parcel back. What was done is done whether that works or not, so it only warns.
     pub async fn release(&self, parcel: &ParcelInfo, tenure: &Tenure) {
-        let release = || {
-            async {
-                match self.api.unlock(&parcel.id, &tenure.hold()).await {
-                    // Somebody else's is out of sight once it is unlocked, so an earlier try has come through.
-                    Err(error) if error.not_found() => Ok(()),
-                    released => released.map_err(|e| e.to_wire()),
-                }
+        let once = || async {
+            match self.api.unlock(&parcel.id, &tenure.hold()).await {
+                // Somebody else's is out of sight once it is unlocked, so an earlier try has come through.
+                Err(error) if error.not_found() => Ok(()),
+                released => released.map_err(|e| e.to_wire()),
             }
-            .boxed()
         };
+        let release = || self.session.during(once).boxed();
         match again(&self.board, self.api.token_renewals(), Stake::Nothing, release).await {
             Ok(()) => self.claims.forget(&parcel.id),
             Err(error) => eprintln!(
@@ -193,18 +200,21 @@ impl Connection {
     /// An uploader for a parcel whose lock we have.
     pub fn uploader(&self, tenure: Arc<Tenure>, secret: Secret, level: i32) -> Uploader {
         let sink = ServerSink { api: self.api.clone(), tenure };
+        let sink = LastingSink { sink, session: self.session.clone() };
         Uploader::new(Arc::new(sink), self.board.clone(), Stake::Nothing, secret, level)
     }
 
     /// A sealed version record.
     pub async fn record(&self, parcel: &ParcelId, version: Version) -> Result<bytes::Bytes> {
-        let reading = || async { self.api.version(parcel, version).await.map_err(|e| e.to_wire()) }.boxed();
+        let once = || async { self.api.version(parcel, version).await.map_err(|e| e.to_wire()) };
+        let reading = || self.session.during(once).boxed();
         Ok(again(&self.board, self.api.token_renewals(), Stake::Nothing, reading).await?)
     }
 
     /// A sealed object.
     pub async fn object(&self, name: &parcel::id::ChunkName) -> Result<bytes::Bytes> {
-        let reading = || async { self.api.chunk(name).await.map_err(|e| e.to_wire()) }.boxed();
+        let once = || async { self.api.chunk(name).await.map_err(|e| e.to_wire()) };
+        let reading = || self.session.during(once).boxed();
         Ok(again(&self.board, self.api.token_renewals(), Stake::Nothing, reading).await?)
     }
 
@@ -212,12 +222,15 @@ impl Connection {
     /// only what is waited for.
     pub fn show(&self, what: &'static str, bytes: u64) -> Showing {
         let step = self.board.step(bytes);
-        let board = self.board.clone();
+        let (board, session) = (self.board.clone(), self.session.clone());
         let task = tokio::spawn(async move {
             let terminal = std::io::stderr().is_terminal();
             let mut told = String::new();
             loop {
                 tokio::time::sleep(Duration::from_millis(500)).await;
+                if session.speaks() {
+                    continue;
+                }
                 let status = board.status();
                 let Some(progress) = status.progress else { continue };
                 if let Some(waiting) = status.waiting.filter(|waiting| waiting.reason != told) {

@@ -1,7 +1,12 @@
 //! Is a file what it is given for? Looked at before anything is sent, so that a mistake leaves nothing behind.
 
 use super::{AdminError, Result, disk::quoted, initrd};
-use nix::fcntl::OFlag;
+use nix::{
+    errno::Errno,
+    fcntl::OFlag,
+    unistd::{Whence, lseek},
+};
+use parcel::chunk::CHUNK_SIZE;
 use std::{
     fs::{File, Metadata},
     io,
@@ -108,6 +113,17 @@ impl Input {
         self.at(offset).map_or(0, u64::from_le_bytes)
     }
 
+    /// Where the next data or hole begins at or behind an offset; `None` where there is no more data. A file system that knows no
+    /// holes has nothing but data.
+    fn seek(&self, offset: u64, whence: Whence) -> Option<u64> {
+        let seeking = i64::try_from(offset).ok().map(|offset| lseek(&self.file, offset, whence));
+        match seeking {
+            Some(Ok(found)) => u64::try_from(found).ok(),
+            Some(Err(Errno::ENXIO)) => None,
+            _ => Some(if matches!(whence, Whence::SeekData) { offset } else { self.bytes }),
+        }
+    }
+
     /// `len` bytes from `offset`. It fails once the file is another than it was when it was opened: pieces of before and
     /// after make no image that ever was. So what all reads together gave is the file as it was.
     pub fn read(&self, offset: u64, len: usize) -> io::Result<Zeroizing<Vec<u8>>> {
@@ -125,7 +141,8 @@ impl Input {
         Ok(bytes)
     }
 
-    fn unchanged(&self) -> io::Result<()> {
+    /// An error once the file is another than it was when it was opened.
+    pub fn unchanged(&self) -> io::Result<()> {
         if Stamp::of(&self.file.metadata()?) == self.opened {
             return Ok(());
         }
@@ -135,6 +152,36 @@ impl Input {
             self.name
         );
         Err(io::Error::other(text))
+    }
+}
+
+/// The chunks of a file in which its file system has data, in order. All others are zeros.
+pub(super) struct DataChunks<'a> {
+    input: &'a Input,
+    next: u64,
+    /// The first chunk behind the data that `next` is in.
+    end: u64,
+}
+
+impl<'a> DataChunks<'a> {
+    pub fn new(input: &'a Input) -> Self {
+        Self { input, next: 0, end: 0 }
+    }
+}
+
+impl Iterator for DataChunks<'_> {
+    type Item = u64;
+
+    fn next(&mut self) -> Option<u64> {
+        if self.next >= self.end {
+            let size = CHUNK_SIZE as u64;
+            let data = self.input.seek(self.next * size, Whence::SeekData)?;
+            let hole = self.input.seek(data, Whence::SeekHole).unwrap_or(self.input.bytes);
+            (self.next, self.end) = (data / size, hole.min(self.input.bytes).div_ceil(size));
+        }
+        let chunk = self.next;
+        self.next += 1;
+        (chunk < self.end).then_some(chunk)
     }
 }
 
@@ -237,6 +284,24 @@ mod tests {
         file.set_len(8193).unwrap();
         file.set_modified(std::time::UNIX_EPOCH).unwrap();
         assert!(disk.read(0, 4096).is_err());
+    }
+
+    #[test]
+    fn holes_cost_nothing_and_no_data_is_missed() {
+        const SIZE: u64 = CHUNK_SIZE as u64;
+        let scratch = Scratch(tempfile::tempdir().unwrap());
+        let chunks = |len, parts: &[(u64, &[u8])]| {
+            let path = scratch.file("disk", len, parts);
+            DataChunks::new(&open(&path, "disk image").unwrap()).collect::<Vec<_>>()
+        };
+        // The whole of the largest disk, at once.
+        let last = (2 << 40) / SIZE - 1;
+        let far: &[(u64, &[u8])] =
+            &[(0, &[1]), (SIZE * 9 - 1, &[1, 1]), (1 << 40, &[1]), ((2 << 40) - 1, &[1])];
+        assert_eq!(chunks(2 << 40, far), [0, 8, 9, (1 << 40) / SIZE, last]);
+        assert!(chunks(2 << 40, &[]).is_empty());
+        assert_eq!(chunks(SIZE * 2 + 512, &[(SIZE * 2 + 511, &[1])]), [2]);
+        assert_eq!(chunks(SIZE * 2, &[(0, &vec![1; SIZE as usize * 2])]), [0, 1]);
     }
 
     #[test]

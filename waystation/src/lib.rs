@@ -15,6 +15,7 @@ mod list;
 mod lock;
 mod record;
 mod secrets;
+mod session;
 mod show;
 mod tag;
 

@@ -1,6 +1,11 @@
 //! Making and changing version records from the command line.
 
-use super::{AdminError, Exit, Result, connect::Connection, inspect::Input, secrets::KeySource};
+use super::{
+    AdminError, Exit, Result,
+    connect::Connection,
+    inspect::{DataChunks, Input},
+    secrets::KeySource,
+};
 use cache::{
     commit::{
         Place, move_head,
@@ -13,13 +18,14 @@ use cache::{
 use parcel::{
     chunk::CHUNK_SIZE,
     id::{RecordHash, Version},
-    keyring::{ImageKind, chunks_for},
+    keyring::{ImageKind, LEAF_REFS, leaves_for},
     record::{FORMAT, ImageInfo, Private, Public, Record},
     secret::ParcelKey,
     tag::{CpuTag, Tag, Wishes, baseline_features},
     wire::{Code, WireError, guest::Machine, http::ParcelInfo},
 };
 use std::{
+    iter::from_fn,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -50,7 +56,10 @@ pub(super) fn mac() -> Result<String> {
     Ok(format!("52:54:00:{:02x}:{:02x}:{:02x}", bytes[0], bytes[1], bytes[2]))
 }
 
-/// Sends a file as an image: only its pieces that are not zeros, and only those that the server lacks.
+/// Chunks of a file that are sent before their leaves are sealed and their references forgotten: eight leaves of them, 2 GiB.
+const AT_ONCE: u64 = 8 * LEAF_REFS as u64;
+
+/// Sends a file as an image: only its pieces that are not zeros, and only those that the server lacks. Its holes are not read.
 pub(super) async fn send_file(
     connection: &Connection,
     uploader: &Uploader,
@@ -60,20 +69,30 @@ pub(super) async fn send_file(
     step: &Step,
 ) -> Result<ImageInfo> {
     let input = Arc::new(input);
-    let jobs = (0..chunks_for(input.bytes)).map(|index| {
-        let input = input.clone();
-        let at = index * CHUNK_SIZE as u64;
-        let len = (input.bytes - at).min(CHUNK_SIZE as u64);
-        let load = move || -> std::io::Result<Option<Plain>> {
-            let bytes = input.read(at, len as usize)?;
-            Ok(bytes.iter().any(|byte| *byte != 0).then_some(bytes))
-        };
-        Job::new(index, len, load)
-    });
     let sending = async {
-        let changes = uploader.pieces(jobs, step).await?;
-        let (image, leaves) = place.image(kind, input.bytes, changes, None).await?;
-        uploader.objects(leaves, |_| {}).await?;
+        let mut image =
+            ImageInfo { kind, bytes: input.bytes, leaves: vec![None; leaves_for(input.bytes) as usize] };
+        let mut chunks = DataChunks::new(&input).peekable();
+        let mut passed = 0;
+        while let Some(part) = chunks.peek().map(|chunk| chunk / AT_ONCE) {
+            let of_part = from_fn(|| chunks.next_if(|chunk| chunk / AT_ONCE == part));
+            let jobs = of_part.map(|chunk| {
+                let job = job(&input, chunk);
+                // A hole is done once it is passed.
+                step.add(chunk * CHUNK_SIZE as u64 - passed);
+                passed = chunk * CHUNK_SIZE as u64 + job.bytes;
+                job
+            });
+            let changes = uploader.pieces(jobs, step).await?;
+            let (sent, leaves) = place.image(kind, input.bytes, changes, None).await?;
+            uploader.objects(leaves, |_| {}).await?;
+            for (name, sent) in image.leaves.iter_mut().zip(sent.leaves) {
+                *name = name.or(sent);
+            }
+        }
+        step.add(input.bytes - passed);
+        // What was a hole was not read.
+        input.unchanged().map_err(|error| WireError::new(Code::CacheMedium, error.to_string()))?;
         Ok::<_, WireError>(image)
     };
     sending.await.map_err(|error| match error.code {
@@ -81,6 +100,17 @@ pub(super) async fn send_file(
         Code::CacheMedium => AdminError::input(error.message),
         _ => connection.about(error, &input.name),
     })
+}
+
+fn job(input: &Arc<Input>, chunk: u64) -> Job {
+    let input = input.clone();
+    let at = chunk * CHUNK_SIZE as u64;
+    let len = (input.bytes - at).min(CHUNK_SIZE as u64);
+    let load = move || -> std::io::Result<Option<Plain>> {
+        let bytes = input.read(at, len as usize)?;
+        Ok(bytes.iter().any(|byte| *byte != 0).then_some(bytes))
+    };
+    Job::new(chunk, len, load)
 }
 
 /// The first version of a parcel that is made new.
@@ -113,7 +143,8 @@ pub(super) async fn finish(
         memory_lost: false,
     };
     // Asked before: afterwards the parcel of somebody else is out of sight.
-    let begun = connection.api.parcel(&first.tenure.parcel).await?;
+    let asking = || async { connection.api.parcel(&first.tenure.parcel).await.map_err(|e| e.to_wire()) };
+    let begun = connection.session.during(asking).await?;
     let info = ParcelInfo {
         version,
         epoch: first.tenure.hold().epoch.next(),

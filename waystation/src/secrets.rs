@@ -100,6 +100,30 @@ pub(super) fn password(file: Option<&Path>, what: &str, new: bool) -> Result<Zer
 /// How the terminal was before a password was asked for.
 static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
 
+/// While another program asks for a password on the terminal.
+pub(super) struct Typing(());
+
+impl Typing {
+    /// `None` where nobody can be asked: there is no terminal, or this command is in its background.
+    pub fn begin() -> Option<Self> {
+        let input = io::stdin();
+        if !input.is_terminal() || !io::stderr().is_terminal() {
+            return None;
+        }
+        if nix::unistd::tcgetpgrp(&input).ok()? != nix::unistd::getpgrp() {
+            return None;
+        }
+        *lock(&BEFORE) = Some(tcgetattr(&input).ok()?);
+        Some(Self(()))
+    }
+}
+
+impl Drop for Typing {
+    fn drop(&mut self) {
+        restore_terminal();
+    }
+}
+
 /// Makes the terminal show again what is typed, if a question for a password was interrupted.
 pub(super) fn restore_terminal() {
     if let Some(before) = lock(&BEFORE).take() {

@@ -116,6 +116,11 @@ fn each_fault_of_log_in_server_and_parcel_server_has_its_words() {
         fails(&seen, Check::Server, words);
         assert!(at(&seen, Check::Server).found.contains("27 Nov 2026 12:00:00 UTC"), "with the clock in it");
     }
+    // Both times are told: the clock's, and when it ended.
+    let ca = server(ServerFault::CaExpired { last: 1_767_225_600 });
+    let words = "12:00:00 UTC), it cannot be trusted: the certificate of its CA has expired (Thu, 01 Jan 2026 00:00:00 UTC)";
+    fails(&ca, Check::Server, words);
+    assert!(at(&ca, Check::Server).remedy.contains("tell IT: this kiosk needs the certificate of a new CA"));
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! What the probe finds where a step fails, with a real KDC.
 
-use crate::places::{HOST, ca, https, is_root, names, prober};
+use crate::places::{HOST, ca, ca_of, https, is_root, names, prober};
 use parcel::wire::kiosk::Realm;
+use rcgen::date_time_ymd;
 use std::{
     fs,
     net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket},
@@ -119,6 +120,14 @@ fn each_failure_is_told_apart() {
     assert_eq!(server(https(&ca, HOST, (2050, 2055), &today())), ServerFault::Time { expired: false });
     let stranger = Server { ca: self::ca().pem(), ..https(&ca, HOST, (2020, 2060), &today()) };
     assert!(matches!(server(stranger), ServerFault::Untrusted(_)));
+    // The CA has ended, of which the file has another that is good.
+    let ended = ca_of(2020, 2022);
+    let of_ended = https(&ended, HOST, (2020, 2060), &today());
+    let both = format!("{}{}", ca.pem(), ended.pem());
+    let last = date_time_ymd(2022, 1, 1).unix_timestamp();
+    for file in [ended.pem(), both] {
+        assert_eq!(server(Server { ca: file, ..of_ended.clone() }), ServerFault::CaExpired { last });
+    }
     let off = Server { url: format!("https://{HOST}:1"), ca: ca.pem() };
     assert!(matches!(server(off.clone()), ServerFault::Silent(why) if why.contains("refuses")));
 

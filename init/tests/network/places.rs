@@ -76,9 +76,14 @@ pub fn names() -> Names {
 
 /// A CA of the years 2020 to 2060.
 pub fn ca() -> CertifiedIssuer<'static, KeyPair> {
+    ca_of(2020, 2060)
+}
+
+/// A CA of those years.
+pub fn ca_of(first: i32, last: i32) -> CertifiedIssuer<'static, KeyPair> {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2060, 1, 1));
+    (params.not_before, params.not_after) = (date_time_ymd(first, 1, 1), date_time_ymd(last, 1, 1));
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
 

@@ -10,7 +10,7 @@ use nix::{
 };
 use std::{
     fs,
-    os::unix::process::CommandExt,
+    os::unix::{fs::FileExt, process::CommandExt},
     path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -216,6 +216,37 @@ fn an_image_that_is_bad_is_named_with_a_remedy_and_nothing_is_made() {
     }
     assert_same(&desk.path("store"), &before);
     assert!(desk.written().is_empty(), "{:?}", desk.written());
+}
+
+#[test]
+#[expect(clippy::zombie_processes, reason = "wait4 waits, and tells what memory it had")]
+fn the_largest_disk_costs_no_memory_for_its_holes() {
+    const MOST: u64 = 128 * MIB;
+    let desk = Desk::new(4 * MIB);
+    let server = desk.setup.start();
+    let disk = fs::File::options().write(true).open(desk.path("disk.img")).unwrap();
+    disk.set_len(2 << 40).unwrap();
+    for (at, data) in [(300 << 30, b"one"), (1 << 40, b"two"), ((2 << 40) - 3, b"end")] {
+        disk.write_all_at(data, at).unwrap();
+    }
+    let mut child = desk.command(&server, &desk.import(&[])).spawn().unwrap();
+    let said = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+    let (mut status, mut usage) = (0, std::mem::MaybeUninit::<libc::rusage>::zeroed());
+    // SAFETY: both are places for a result, and all zeros are a valid `rusage`; the child is ours, and nobody waits for it
+    // again.
+    let usage = unsafe {
+        assert_eq!(libc::wait4(child.id() as i32, &mut status, 0, usage.as_mut_ptr()), child.id() as i32);
+        usage.assume_init()
+    };
+    let said = (std::io::read_to_string(said.0).unwrap(), std::io::read_to_string(said.1).unwrap());
+    assert_eq!(status, 0, "{said:?}");
+    let peak = (usage.ru_maxrss as u64) << 10;
+    assert!(peak < MOST, "{} MiB", peak / MIB);
+    assert_eq!(desk.parcels(&server)[0].disk_bytes, 2 << 40);
+    // 32 of the disk's beginning, three far away, kernel and initial RAM disk.
+    let chunks = everything(&desk.path("store/chunks")).into_iter().filter(|path| path.is_file()).count();
+    let leaves = 4 + 2;
+    assert_eq!(chunks, 32 + 3 + 2 + leaves);
 }
 
 fn cut(desk: &Desk, name: &str, len: u64) {

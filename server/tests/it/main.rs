@@ -24,6 +24,7 @@ mod parcels;
 mod program;
 mod quota;
 mod realm;
+mod renewal;
 mod rescue;
 mod server;
 mod tenure;

@@ -21,7 +21,7 @@ pub const SERVICE: &str = "HTTP/parcels.waystation.test";
 /// The service under the name by which another program finds it without DNS.
 pub const LOCAL_SERVICE: &str = "HTTP/localhost";
 /// What every test principal's password is.
-const PASSWORD: &str = "correct horse";
+pub const PASSWORD: &str = "correct horse";
 
 pub struct Realm {
     dir: PathBuf,
@@ -52,7 +52,7 @@ impl Realm {
         );
         let kdc = format!(
             "[kdcdefaults]\n kdc_listen = 127.0.0.1:{port}\n kdc_tcp_listen = 127.0.0.1:{port}\n[realms]\n WAYSTATION.TEST = {{\n  \
-             database_name = {}\n  key_stash_file = {}\n  acl_file = {}\n  supported_enctypes = aes256-cts-hmac-sha1-96:normal\n }}\n",
+             max_renewable_life = 7d\n  database_name = {}\n  key_stash_file = {}\n  acl_file = {}\n  supported_enctypes = aes256-cts-hmac-sha1-96:normal\n }}\n",
             at("db"),
             at("stash"),
             at("acl")
@@ -106,7 +106,13 @@ impl Realm {
 
     /// Gets a ticket into the credential cache file `cache`, as a person does.
     pub fn kinit(&self, user: &str, cache: &Path) {
+        self.kinit_with(user, cache, &[]);
+    }
+
+    /// The same with these options.
+    pub fn kinit_with(&self, user: &str, cache: &Path, options: &[&str]) {
         let mut kinit = Command::new("kinit")
+            .args(options)
             .arg("-c")
             .arg(cache)
             .arg(principal(user))

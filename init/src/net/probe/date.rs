@@ -35,7 +35,7 @@ pub fn time(names: &Names, server: &Server) -> Result<Time, String> {
             let time = i64::try_from(date).unwrap_or(i64::MAX).saturating_mul(1000);
             Ok(Time { instant: Instant { time, at }, from: host })
         }
-        Err(fault @ (Fault::Expired | Fault::NotYet)) => {
+        Err(fault @ (Fault::Expired | Fault::NotYet | Fault::CaExpired { .. })) => {
             Err(format!("by its own clock, its certificate does not hold: {fault}"))
         }
         Err(Fault::Untrusted(why)) => Err(ServerFault::Untrusted(why).to_string()),
@@ -51,6 +51,7 @@ pub fn trusted(names: &Names, server: &Server, now: UnixTime) -> Result<(), Serv
     chain.holds_at(server.ca.as_bytes(), now).map_err(|fault| match fault {
         Fault::Expired => ServerFault::Time { expired: true },
         Fault::NotYet => ServerFault::Time { expired: false },
+        Fault::CaExpired { last } => ServerFault::CaExpired { last },
         Fault::Untrusted(why) => ServerFault::Untrusted(why),
     })
 }
@@ -75,8 +76,8 @@ fn ever_holds(chain: &Chain, ca: &[u8], guess: u64) -> Result<(), String> {
             Ok(()) => return Ok(()),
             Err(Fault::Untrusted(why)) => return Err(why),
             Err(Fault::NotYet) => first = at + 1,
-            Err(Fault::Expired) if at == 0 => break,
-            Err(Fault::Expired) => last = at - 1,
+            Err(Fault::Expired | Fault::CaExpired { .. }) if at == 0 => break,
+            Err(Fault::Expired | Fault::CaExpired { .. }) => last = at - 1,
         }
         at = first.midpoint(last);
     }

@@ -99,6 +99,11 @@ pub enum ServerFault {
         /// `false`: not valid yet.
         expired: bool,
     },
+    /// By the kiosk's clock, the certificate of the site's CA has expired.
+    CaExpired {
+        /// The last second at which it was valid, in seconds since 1970.
+        last: i64,
+    },
 }
 
 /// Why no KDC can be used.
@@ -337,6 +342,7 @@ impl std::fmt::Display for ServerFault {
             Self::Untrusted(why) => write!(f, "its certificate is not trusted ({why})"),
             Self::Time { expired: true } => f.write_str("its certificate has expired"),
             Self::Time { expired: false } => f.write_str("its certificate is not valid yet"),
+            Self::CaExpired { .. } => f.write_str("the certificate of its CA has expired"),
         }
     }
 }
