@@ -88,7 +88,11 @@ pub fn main() -> ExitCode {
         println!("{}: nothing wrong", args.config.display());
         return ExitCode::SUCCESS;
     }
-    tracing_subscriber::fmt().with_env_filter(args.log).with_writer(std::io::stderr).with_ansi(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(quiet(args.log))
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
     match run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
@@ -96,6 +100,13 @@ pub fn main() -> ExitCode {
             ExitCode::from(EXIT_FAILED)
         }
     }
+}
+
+/// Without what the HTTP library says of a client's mistakes: any stranger could have it written without end. Who wants to hear it
+/// names it.
+fn quiet(filter: EnvFilter) -> EnvFilter {
+    let named = filter.to_string().contains("h2");
+    if named { filter } else { filter.add_directive("h2=off".parse().expect("it is a directive")) }
 }
 
 /// Makes or marks the store.

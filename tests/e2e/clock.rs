@@ -8,7 +8,7 @@ use rig::{
     process,
     walk::{self, USER},
 };
-use std::process::Command;
+use std::{process::Command, thread, time::Duration};
 
 const WEEK_DAYS: i64 = 7;
 const DAY: i64 = 86_400;
@@ -17,7 +17,7 @@ const SAME: i64 = 120;
 /// What the kiosk's last line says of a guest whose clock nothing sets.
 const WARNING: &str = "Wrong clock";
 
-/// Two busy programs share the CPU from the first second after a week's absence; the monotonic clock stood still; the
+/// Two busy programs share the CPU from the first seconds after a week's absence; the monotonic clock stood still; the
 /// real-time clock is right; a guest whose helper does not run is warned of, and its helper sets its clock as soon as it
 /// runs. Then the way back, with the helper: the wall clock is right at once.
 pub fn a_week_away(scene: &mut Scene) -> Result<()> {
@@ -74,7 +74,7 @@ struct Found {
     rtc: i64,
     /// Seconds by which the wall clock is behind the real-time clock.
     behind: i64,
-    /// The first program's part of what both got of the CPU since the resume, in percent: when there was a second for each, two, three.
+    /// The first program's part of what both got of the CPU since the resume, in percent: after 2, 4 and 6 seconds of it.
     shares: Vec<i64>,
 }
 
@@ -87,6 +87,7 @@ impl Found {
             if said.contains("shares=") {
                 break;
             }
+            thread::sleep(Duration::from_secs(1));
         }
         let field = |name: &str| {
             let value = said.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));

@@ -20,7 +20,7 @@ mod trouble;
 mod wipe;
 
 use anyhow::{Result, ensure};
-use rig::{paths, world::World};
+use rig::{paths, suite::WORLDS, world::World};
 use scene::Scene;
 use std::{
     fs,
@@ -106,7 +106,17 @@ impl Asked {
                 asked.words.push(arg);
             }
         }
+        ensure!(asked.names_something(), "no test of that name is in that world");
+        // Else `make test` leaves one out.
+        ensure!(worlds().eq(WORLDS), "`rig::suite::WORLDS` has other worlds than there are");
         Ok(asked)
+    }
+
+    /// Is there anything to run?
+    fn names_something(&self) -> bool {
+        let of_stage =
+            |stage: &Stage| self.world(stage.world) && stage.tests.iter().any(|(name, _)| self.test(name));
+        STAGES.iter().any(of_stage) || (self.world("demo") && self.test(DEMO.0))
     }
 
     fn world(&self, name: &str) -> bool {

@@ -13,6 +13,9 @@ use std::{
 /// What of a failure is repeated at the end: so many lines, each of so many characters.
 const REPEATED: (usize, usize) = (4, 160);
 
+/// The worlds of the end-to-end tests, the longest first.
+pub const WORLDS: [&str; 3] = ["session", "fresh", "demo"];
+
 /// What the checks so far came to.
 #[derive(Debug, Default)]
 pub struct Suite {

@@ -24,17 +24,19 @@ use std::{
 const BURST: u64 = 50;
 const EACH_SECOND: u64 = 10;
 
-/// How many more lines nobody known may cause, and how many were left out since that was last told.
+/// How many more lines nobody known may cause, and how many were left out since that was last told. Log-ins have lines of their own: a
+/// failed one must not be hidden by other requests.
 #[derive(Debug)]
 pub(super) struct Strangers {
-    lines: AtomicU64,
+    log_ins: AtomicU64,
+    others: AtomicU64,
     left_out: AtomicU64,
 }
 
 impl Strangers {
     /// Must be called in a runtime.
     pub(super) fn new() -> Arc<Self> {
-        let new = Arc::new(Self { lines: BURST.into(), left_out: 0.into() });
+        let new = Arc::new(Self { log_ins: BURST.into(), others: BURST.into(), left_out: 0.into() });
         tokio::spawn(Self::count(Arc::downgrade(&new)));
         new
     }
@@ -45,13 +47,16 @@ impl Strangers {
             let Some(all) = counted.upgrade() else { return };
             all.tell();
             let more = |lines: u64| Some((lines + EACH_SECOND).min(BURST));
-            let _ = all.lines.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+            for lines in [&all.log_ins, &all.others] {
+                let _ = lines.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+            }
         }
     }
 
-    fn may_have_a_line(&self) -> bool {
+    fn may_have_a_line(&self, path: &str) -> bool {
+        let lines = if path == "/v1/session" { &self.log_ins } else { &self.others };
         let one = |lines: u64| lines.checked_sub(1);
-        let may = self.lines.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one).is_ok();
+        let may = lines.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one).is_ok();
         if !may {
             self.left_out.fetch_add(1, Ordering::Relaxed);
         }
@@ -96,7 +101,7 @@ pub(super) async fn access(
     let begun = Instant::now();
     let response = next.run(request).await;
     let ok = response.status().is_success();
-    if seen.0.get().is_none() && !strangers.may_have_a_line() {
+    if seen.0.get().is_none() && !strangers.may_have_a_line(&path) {
         return response;
     }
     macro_rules! line {

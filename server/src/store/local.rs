@@ -285,6 +285,8 @@ impl Dir {
                 // Perhaps renamed by somebody who has not synced yet.
                 Some(there) if there == bytes => return sync_parent(&path).map(|()| true),
                 Some(_) => {
+                    // It takes no more room than before, but both are there for a moment.
+                    let _room = self.room(Kind::Record, bytes.len())?;
                     tracing::warn!(%name, "a stored chunk was damaged; it is replaced by a whole one");
                     return self.write(&path, bytes).map(|()| true);
                 }

@@ -47,6 +47,7 @@ async fn strangers_fill_no_log_and_hide_nobody() {
     assert!(written.iter().all(|line| told(line, "status").is_some()));
     let left_out: usize = tell.iter().map(|line| told(line, "left_out").unwrap()).sum();
     assert_eq!(written.len() + left_out, strangers, "{tell:?}");
-    assert!(written.len() <= 50 + 10 * seconds, "{} lines in {seconds} s", written.len());
+    assert!(written.len() >= 2 * 50, "{} lines", written.len());
+    assert!(written.len() <= 2 * (50 + 10 * seconds), "{} lines in {seconds} s", written.len());
     assert!(tell.len() <= seconds + 1, "{tell:?} in {seconds} s");
 }

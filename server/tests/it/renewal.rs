@@ -33,6 +33,9 @@ fn desk() -> (Desk, Server) {
 /// The server with another token key.
 fn restarted(desk: &Desk, server: Server) -> Server {
     server.kill();
+    let parcels = fs::read_dir(desk.path("store/parcels")).unwrap();
+    let unfinished = parcels.filter(|parcel| parcel.as_ref().unwrap().path().join("new").is_dir());
+    assert_eq!(unfinished.count(), 1, "the import was done before the log-in ended");
     fs::remove_file(desk.path("store.token-key")).unwrap();
     desk.setup.start()
 }

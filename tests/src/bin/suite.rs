@@ -6,7 +6,7 @@
 use rig::{
     guest::Guest,
     licences,
-    suite::{Lane, Suite},
+    suite::{Lane, Suite, WORLDS},
 };
 use std::{
     process::ExitCode,
@@ -26,10 +26,11 @@ fn main() -> ExitCode {
         scope.spawn(move || beside.part("golden guest", || Guest::build().map(|_| String::new())));
         live.check("release binaries", &["cargo", "build", "--locked", "--release", "--workspace"], &[]);
     });
-    let worlds = Mutex::new(["demo", "fresh"].into_iter());
+    let [longest, others @ ..] = WORLDS;
+    let worlds = Mutex::new(others.into_iter());
     let next = || worlds.lock().unwrap_or_else(PoisonError::into_inner).next();
     // Whichever lane is done has a core for one more emulated PC.
-    let others = |lane: Lane<'_>| {
+    let the_rest = |lane: Lane<'_>| {
         while let Some(world) = next() {
             in_world(lane, world);
         }
@@ -37,10 +38,10 @@ fn main() -> ExitCode {
     thread::scope(|scope| {
         scope.spawn(|| {
             everything_else(beside);
-            others(beside);
+            the_rest(beside);
         });
-        in_world(live, "session");
-        others(live);
+        in_world(live, longest);
+        the_rest(live);
     });
     suite.close()
 }
