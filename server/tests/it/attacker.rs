@@ -51,6 +51,17 @@ impl Http2 {
         Some(response.await.ok()?.status().as_u16())
     }
 
+    /// Asks and reads the whole answer: its status. A client that leaves many answers unread is ended by its own library.
+    pub async fn ask(&self, path: &str, token: Option<&str>) -> Option<u16> {
+        let (response, _) =
+            self.send.clone().ready().await.ok()?.send_request(get(path, token), true).ok()?;
+        let (head, mut body) = response.await.ok()?.into_parts();
+        while let Some(data) = body.data().await {
+            body.flow_control().release_capacity(data.ok()?.len()).ok()?;
+        }
+        Some(head.status.as_u16())
+    }
+
     pub fn lives(&self) -> bool {
         !self.driver.is_finished()
     }

@@ -1,12 +1,14 @@
 //! What is kept free, and from what.
 //!
-//! A write that is let in counts until it is on the disk, so that many at once do not take the same space.
+//! A write that is let in counts until it is on the disk, so that many at once do not take the same space. Near its end it counts twice,
+//! in what is let in and in what the file system lacks; so chunks under way are never more than a share of the reserve, or they would
+//! keep a record out of room that is there.
 
 use nix::sys::statvfs::statvfs;
 use std::{
     io::{self, ErrorKind},
     path::Path,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
 };
 
 /// What is kept free at most, or a hundredth of the file system if that is less: where chunks filled the last page, no lock could be
@@ -14,6 +16,8 @@ use std::{
 const RESERVE: Amount = Amount { bytes: 64 << 20, files: 4096 };
 /// The share of it that records and key slots leave for heads: however many versions somebody commits, locks are taken and given back.
 const FOR_HEADS: u64 = 4;
+/// The share of it that chunks under way may take together.
+const UNDER_WAY: u64 = 2;
 /// What a new parcel takes: its folders and its head.
 const PARCEL: Amount = Amount { bytes: 64 << 10, files: 4 };
 /// A write takes whole blocks.
@@ -39,7 +43,7 @@ pub(super) struct Amount {
 }
 
 impl Kind {
-    /// It leaves one part in so many of what is kept free.
+    /// It leaves the reserve divided by this.
     fn share(self) -> u64 {
         match self {
             Self::Chunk | Self::Parcel => 1,
@@ -75,11 +79,20 @@ pub(super) fn look(root: &Path) -> io::Result<Disk> {
 /// The writes that were let in and are not done.
 #[derive(Debug, Default)]
 pub(super) struct Space {
-    under_way: Mutex<Amount>,
+    under_way: Mutex<UnderWay>,
+    /// One of them is done.
+    done: Condvar,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct UnderWay {
+    all: Amount,
+    /// Bytes of chunks in it.
+    chunks: u64,
 }
 
 impl Space {
-    /// Lets a write in, until what is returned is dropped.
+    /// Lets a write in, until what is returned is dropped. A chunk may have to wait for other chunks.
     ///
     /// # Errors
     /// [`ErrorKind::StorageFull`]: it would take what is kept free. Else what `look` says.
@@ -87,42 +100,65 @@ impl Space {
         &self,
         kind: Kind,
         bytes: usize,
-        look: impl FnOnce() -> io::Result<Disk>,
+        look: impl Fn() -> io::Result<Disk>,
     ) -> io::Result<Room<'_>> {
+        let amount = kind.takes(bytes);
         let mut under_way = self.under_way();
         // Under the mutex: what another write takes is seen on the disk, or in the count, or in both.
-        let Disk { all, free } = look()?;
-        let fits = |all: u64, free: u64, reserve: u64, wanted: u64| {
-            all == 0 || free.saturating_sub(reserve.min(all / 100) / kind.share()) >= wanted
+        let mut disk = look()?;
+        while kind == Kind::Chunk
+            && under_way.chunks > 0
+            && under_way.chunks + amount.bytes > reserve(disk.all).bytes / UNDER_WAY
+            && disk.all.bytes > 0
+        {
+            under_way = self.done.wait(under_way).unwrap_or_else(PoisonError::into_inner);
+            disk = look()?;
+        }
+        let kept = reserve(disk.all);
+        let fits = |all: u64, free: u64, kept: u64, wanted: u64| {
+            all == 0 || free.saturating_sub(kept / kind.share()) >= wanted
         };
-        let amount = kind.takes(bytes);
-        let wanted = Amount { bytes: under_way.bytes + amount.bytes, files: under_way.files + amount.files };
-        if !fits(all.bytes, free.bytes, RESERVE.bytes, wanted.bytes)
-            || !fits(all.files, free.files, RESERVE.files, wanted.files)
+        let all =
+            Amount { bytes: under_way.all.bytes + amount.bytes, files: under_way.all.files + amount.files };
+        if !fits(disk.all.bytes, disk.free.bytes, kept.bytes, all.bytes)
+            || !fits(disk.all.files, disk.free.files, kept.files, all.files)
         {
             return Err(ErrorKind::StorageFull.into());
         }
-        *under_way = wanted;
-        Ok(Room { space: self, amount })
+        under_way.all = all;
+        if kind == Kind::Chunk {
+            under_way.chunks += amount.bytes;
+        }
+        Ok(Room { space: self, kind, amount })
     }
 
-    fn under_way(&self) -> MutexGuard<'_, Amount> {
+    fn under_way(&self) -> MutexGuard<'_, UnderWay> {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What is kept free of a file system of this size.
+fn reserve(all: Amount) -> Amount {
+    Amount { bytes: RESERVE.bytes.min(all.bytes / 100), files: RESERVE.files.min(all.files / 100) }
 }
 
 /// Room for a write.
 #[derive(Debug)]
 pub(super) struct Room<'a> {
     space: &'a Space,
+    kind: Kind,
     amount: Amount,
 }
 
 impl Drop for Room<'_> {
     fn drop(&mut self) {
         let mut under_way = self.space.under_way();
-        under_way.bytes -= self.amount.bytes;
-        under_way.files -= self.amount.files;
+        under_way.all.bytes -= self.amount.bytes;
+        under_way.all.files -= self.amount.files;
+        if self.kind == Kind::Chunk {
+            under_way.chunks -= self.amount.bytes;
+        }
+        self.space.done.notify_all();
     }
 }
 
@@ -184,6 +220,33 @@ mod tests {
         }
         let failing = || Err(ErrorKind::PermissionDenied.into());
         assert!(space.room(Kind::Chunk, 1 << 30, failing).is_err());
-        assert_eq!(*space.under_way(), Amount::default());
+        assert_eq!(*space.under_way(), UnderWay::default());
+    }
+
+    #[test]
+    fn chunks_under_way_keep_no_record_out_of_the_reserve() {
+        let space = Space::default();
+        let before = disk(1 << 40, 64 * MIB + 40 * MIB);
+        let mut rooms: Vec<_> = (0..32).map(|_| space.room(Kind::Chunk, 1 << 20, &before).unwrap()).collect();
+        let (entered, waits) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let _room = space.room(Kind::Chunk, 1 << 20, &before).unwrap();
+                entered.send(()).unwrap();
+            });
+            // They are on the disk, and none of them is done: each counts twice.
+            let after = disk(1 << 40, 64 * MIB + 8 * MIB);
+            for kind in [Kind::Record, Kind::Record] {
+                space.room(kind, 1 << 20, &after).unwrap();
+            }
+            assert_eq!(waits.try_recv(), Err(std::sync::mpsc::TryRecvError::Empty), "more than the share");
+            rooms.pop();
+            waits.recv().unwrap();
+        });
+        drop(rooms);
+        assert_eq!(*space.under_way(), UnderWay::default());
+        // One that is larger than the share goes alone.
+        let small = disk(100 * MIB, 50 * MIB);
+        drop(space.room(Kind::Chunk, 1 << 20, &small).unwrap());
     }
 }
