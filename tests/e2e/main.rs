@@ -30,12 +30,13 @@ use std::{
 };
 
 type Test = fn(&mut Scene) -> Result<()>;
+type Opening = fn(World, &mut dyn FnMut(&str)) -> Result<Scene>;
 
 /// A world, and the tests on it, in this order.
 struct Stage {
     world: &'static str,
     /// The test that leaves what the others stand on.
-    opening: (&'static str, fn(World, &mut dyn FnMut(&str)) -> Result<Scene>),
+    opening: (&'static str, Opening),
     tests: &'static [(&'static str, Test)],
 }
 
