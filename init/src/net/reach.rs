@@ -54,8 +54,8 @@ fn try_all(
     let mut found = BTreeMap::new();
     for view in usable {
         let names = links.names(hosts, Some(&view.name));
-        let reached = match prober.ask(&Ask::Reach(names, server.clone())) {
-            Ok(Said::Reach(reached)) => {
+        let reached = match verdict(prober.ask(&Ask::Reach(names, server.clone()))) {
+            Ok(reached) => {
                 let news = view.reaches != Some(reached.is_ok());
                 if let (true, Err(why)) = (news, &reached) {
                     log.line(
@@ -65,7 +65,6 @@ fn try_all(
                 }
                 Some(reached.is_ok())
             }
-            Ok(_) => None,
             Err(error) => {
                 log.line("network", &format!("{} cannot be tried: {error}", view.name));
                 None
@@ -74,4 +73,30 @@ fn try_all(
         found.insert(view.name, reached);
     }
     Some(found)
+}
+
+/// What a try says of the link. An error says nothing of it.
+fn verdict(said: io::Result<Said>) -> io::Result<Result<(), String>> {
+    match said {
+        Ok(Said::Reach(reached)) => Ok(reached),
+        Ok(_) => Err(io::Error::other("the probe answers another question")),
+        // Somebody on the link draws every answer out until the probe's time is over.
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => Ok(Err(error.to_string())),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_try_that_takes_too_long_counts_against_the_link_and_one_that_cannot_be_made_does_not() {
+        let failed = |kind: io::ErrorKind| verdict(Err(kind.into()));
+        assert!(matches!(failed(io::ErrorKind::TimedOut), Ok(Err(_))));
+        assert!(failed(io::ErrorKind::OutOfMemory).is_err());
+        assert!(verdict(Ok(Said::Time(Err(String::new())))).is_err());
+        assert_eq!(verdict(Ok(Said::Reach(Ok(())))).unwrap(), Ok(()));
+        assert!(verdict(Ok(Said::Reach(Err("it is away".into())))).unwrap().is_err());
+    }
 }

@@ -1,12 +1,14 @@
 //! Questions to the network's DNS. The system's own look-up answers "not found" alike whether there is no DNS server, none
 //! that answers, or no such name; here the three differ, and a question can be kept to one link.
 
-use super::Names;
+use super::{Names, PATIENCE};
+use crate::clock;
 use serde::{Deserialize, Serialize};
 use simple_dns::{CLASS, Name, Packet, PacketFlag, QTYPE, Question, RCODE, TYPE, rdata::RData};
 use std::{
     io::{self, Read as _, Write as _},
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
+    time::Duration,
 };
 
 /// The most of a network's servers that are asked, as the C library does.
@@ -128,7 +130,7 @@ fn ask_one(names: &Names, server: SocketAddr, name: &str, kind: TYPE) -> io::Res
             return content(&packet, bytes);
         }
         // An answer that does not fit in one packet says little or nothing of what there is.
-        return match ask_by_tcp(names, server, &query) {
+        return match ask_by_tcp(names, server, &query, clock::since_boot() + PATIENCE) {
             Ok(whole) => match Packet::parse(&whole) {
                 Ok(packet) if is_answer(&packet, id, &asked) => content(&packet, &whole),
                 _ => Err(io::Error::other("the DNS server answers something else")),
@@ -140,15 +142,34 @@ fn ask_one(names: &Names, server: SocketAddr, name: &str, kind: TYPE) -> io::Res
     Err(io::ErrorKind::TimedOut.into())
 }
 
-fn ask_by_tcp(names: &Names, server: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
+/// The whole answer must be there at `until`, counted since the kernel started.
+fn ask_by_tcp(names: &Names, server: SocketAddr, query: &[u8], until: Duration) -> io::Result<Vec<u8>> {
     let length = u16::try_from(query.len()).map_err(io::Error::other)?;
     let mut stream = names.tcp(server)?;
     stream.write_all(&[&length.to_be_bytes(), query].concat())?;
+    let mut answer = Until { stream, until };
     let mut length = [0; 2];
-    stream.read_exact(&mut length)?;
-    let mut answer = vec![0; u16::from_be_bytes(length).into()];
-    stream.read_exact(&mut answer)?;
-    Ok(answer)
+    answer.read_exact(&mut length)?;
+    let mut bytes = vec![0; u16::from_be_bytes(length).into()];
+    answer.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// A stream whose every read ends at one time: a server that sends byte by byte does not get a limit for each.
+struct Until {
+    stream: TcpStream,
+    until: Duration,
+}
+
+impl io::Read for Until {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.until.saturating_sub(clock::since_boot());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.stream.set_read_timeout(Some(left))?;
+        self.stream.read(buffer)
+    }
 }
 
 /// Whether it answers that question.
@@ -208,5 +229,24 @@ mod tests {
         let told = ask_one(&Names::default(), server, "big.example.org", TYPE::A).unwrap().unwrap();
         let packet = Packet::parse(&told).unwrap();
         assert!(matches!(&packet.answers[0].rdata, RData::A(a) if a.address == 0xc000_0207));
+    }
+
+    #[test]
+    fn an_answer_by_tcp_that_comes_byte_by_byte_is_given_up_at_its_time() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = listener.local_addr().unwrap();
+        let limit = Duration::from_millis(100);
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let bytes = [&[0, 100][..], &[7; 100]].concat();
+            // All of it takes far longer than the limit, each byte less.
+            for byte in bytes {
+                std::thread::sleep(limit / 5);
+                if stream.write_all(&[byte]).is_err() {
+                    return;
+                }
+            }
+        });
+        assert!(ask_by_tcp(&Names::default(), server, b"?", clock::since_boot() + limit).is_err());
     }
 }
