@@ -8,8 +8,10 @@ use super::{
 use crate::log::Log;
 use std::{collections::BTreeMap, io, net::IpAddr, time::Duration};
 
-/// How often links are tried that have not changed.
+/// How long links rest between two tries, where they do not change.
 const AGAIN: Duration = Duration::from_secs(30);
+/// The same while a link is in doubt: it takes several failures to give one up.
+const SOON: Duration = Duration::from_secs(5);
 
 /// Starts the thread. Where there is only one link with an address, there is nothing to choose, and nothing is asked but
 /// for one without a router.
@@ -32,10 +34,14 @@ pub fn start(
             {
                 dhcp::wake();
             }
-            changes = links.wait(changes, AGAIN);
+            changes = links.wait(changes, rest(&links));
         }
     })?;
     Ok(())
+}
+
+fn rest(links: &Links) -> Duration {
+    if links.doubtful() { SOON } else { AGAIN }
 }
 
 /// Whether the server is reached, by link; `None`: the link could not be tried.
@@ -88,7 +94,21 @@ fn verdict(said: io::Result<Said>) -> io::Result<Result<(), String>> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::view, *};
+
+    #[test]
+    fn a_link_in_doubt_is_tried_again_soon_until_it_is_given_up_or_answers() {
+        let links = Links::default();
+        links.note(vec![view::tests::view("eth0", 100, Some([10, 0, 2, 15]))]);
+        let changes = links.wait(0, Duration::ZERO);
+        let after = |reached| {
+            links.found(changes, BTreeMap::from([("eth0".to_owned(), Some(reached))]));
+            rest(&links)
+        };
+        assert_eq!(rest(&links), AGAIN);
+        assert_eq!([true, false, false].map(after), [AGAIN, SOON, SOON]);
+        assert_eq!([true, false, false, false, false].map(after), [AGAIN, SOON, SOON, AGAIN, AGAIN]);
+    }
 
     #[test]
     fn a_try_that_takes_too_long_counts_against_the_link_and_one_that_cannot_be_made_does_not() {
