@@ -16,6 +16,11 @@ const SERVERS: usize = 3;
 /// Answers to other questions that are passed over while one is waited for.
 const STRAYS: usize = 16;
 
+/// The length of a packet's head, in bytes; the third has these flags.
+const HEAD: usize = 12;
+const RESPONSE: u8 = 0x80;
+const TRUNCATION: u8 = 0x02;
+
 /// Why DNS gave no answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Silence {
@@ -122,12 +127,14 @@ fn ask_one(names: &Names, server: SocketAddr, name: &str, kind: TYPE) -> io::Res
     for _ in 0..STRAYS {
         let length = socket.recv(&mut buffer)?;
         let bytes = buffer.get(..length).unwrap_or_default();
-        let Ok(packet) = Packet::parse(bytes) else { continue };
-        if !is_answer(&packet, id, &asked) {
+        let Some(cut) = is_cut(bytes, id) else { continue };
+        // One that was cut in the middle of a record cannot be read.
+        let packet = Packet::parse(bytes).ok();
+        if packet.as_ref().map_or(!cut, |packet| !is_answer(packet, id, &asked)) {
             continue;
         }
-        if !packet.has_flags(PacketFlag::TRUNCATION) {
-            return content(&packet, bytes);
+        if let (false, Some(packet)) = (cut, &packet) {
+            return content(packet, bytes);
         }
         // An answer that does not fit in one packet says little or nothing of what there is.
         return match ask_by_tcp(names, server, &query, clock::since_boot() + PATIENCE) {
@@ -135,8 +142,10 @@ fn ask_one(names: &Names, server: SocketAddr, name: &str, kind: TYPE) -> io::Res
                 Ok(packet) if is_answer(&packet, id, &asked) => content(&packet, &whole),
                 _ => Err(io::Error::other("the DNS server answers something else")),
             },
-            Err(_) if !packet.answers.is_empty() => content(&packet, bytes),
-            Err(error) => Err(error),
+            Err(error) => match packet {
+                Some(packet) if !packet.answers.is_empty() => content(&packet, bytes),
+                _ => Err(error),
+            },
         };
     }
     Err(io::ErrorKind::TimedOut.into())
@@ -172,6 +181,14 @@ impl io::Read for Until {
     }
 }
 
+/// Whether an answer to the question `id` was cut to fit in one packet, by its head alone (RFC 1035, 4.1.1); `None`: it is no
+/// such answer.
+fn is_cut(bytes: &[u8], id: u16) -> Option<bool> {
+    let head = bytes.get(..HEAD)?;
+    let is_answer = head[..2] == id.to_be_bytes() && head[2] & RESPONSE != 0;
+    is_answer.then_some(head[2] & TRUNCATION != 0)
+}
+
 /// Whether it answers that question.
 fn is_answer(packet: &Packet<'_>, id: u16, asked: &Name<'_>) -> bool {
     let same = |question: &Question<'_>| question.qname.to_string().eq_ignore_ascii_case(&asked.to_string());
@@ -193,19 +210,17 @@ mod tests {
     use super::*;
     use std::net::{TcpListener, UdpSocket};
 
-    /// The answer to `query`, with one address and without.
-    fn answer(query: &[u8], full: bool) -> Vec<u8> {
+    /// The answer to `query`, with one address.
+    fn answer(query: &[u8]) -> Vec<u8> {
         let mut answer = query.to_vec();
-        answer[2] |= if full { 0x80 } else { 0x82 };
-        if full {
-            answer[7] = 1;
-            answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 7]);
-        }
+        answer[2] |= 0x80;
+        answer[7] = 1;
+        answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 7]);
         answer
     }
 
-    #[test]
-    fn an_answer_that_was_cut_is_asked_for_by_tcp() {
+    /// What is found at a server that sends `by_udp` of the answer, and the whole by TCP.
+    fn found(by_udp: impl Fn(&[u8]) -> Vec<Vec<u8>> + Send + 'static) -> u32 {
         let (socket, listener) = (0..100)
             .find_map(|_| {
                 let listener = TcpListener::bind("127.0.0.1:0").ok()?;
@@ -216,19 +231,69 @@ mod tests {
         std::thread::spawn(move || {
             let mut query = [0; 512];
             let (length, from) = socket.recv_from(&mut query).unwrap();
-            socket.send_to(&answer(&query[..length], false), from).unwrap();
+            for packet in by_udp(&query[..length]) {
+                socket.send_to(&packet, from).unwrap();
+            }
             let (mut stream, _) = listener.accept().unwrap();
             let mut length = [0; 2];
             stream.read_exact(&mut length).unwrap();
             let mut query = vec![0; u16::from_be_bytes(length).into()];
             stream.read_exact(&mut query).unwrap();
-            let answer = answer(&query, true);
+            let answer = answer(&query);
             stream.write_all(&u16::try_from(answer.len()).unwrap().to_be_bytes()).unwrap();
             stream.write_all(&answer).unwrap();
         });
         let told = ask_one(&Names::default(), server, "big.example.org", TYPE::A).unwrap().unwrap();
         let packet = Packet::parse(&told).unwrap();
-        assert!(matches!(&packet.answers[0].rdata, RData::A(a) if a.address == 0xc000_0207));
+        let RData::A(a) = &packet.answers[0].rdata else { panic!("{packet:?}") };
+        a.address
+    }
+
+    const ADDRESS: u32 = 0xc000_0207;
+
+    #[test]
+    fn an_answer_that_was_cut_is_asked_for_by_tcp() {
+        let cut = |query: &[u8], keep: usize| {
+            let mut answer = answer(query);
+            answer[2] |= 0x02;
+            answer.truncate(keep);
+            answer
+        };
+        let without_records = move |query: &[u8]| {
+            let mut answer = cut(query, query.len());
+            answer[7] = 0;
+            vec![answer]
+        };
+        assert_eq!(found(without_records), ADDRESS);
+        assert_eq!(
+            found(move |query| vec![cut(query, query.len() + 9)]),
+            ADDRESS,
+            "in the middle of a record"
+        );
+        assert_eq!(found(move |query| vec![cut(query, 12)]), ADDRESS, "behind the head");
+    }
+
+    #[test]
+    fn what_answers_another_question_is_passed_over() {
+        let strays = |query: &[u8]| {
+            let with = |at: usize, bits: u8| {
+                let mut stray = answer(query);
+                // What is taken of it would be this.
+                *stray.last_mut().unwrap() = 99;
+                stray[at] ^= bits;
+                stray
+            };
+            let (id, no_answer, name) = (with(1, 1), with(2, 0x80), with(13, 1));
+            let cut = |mut stray: Vec<u8>, length: usize| {
+                stray[2] |= 0x02;
+                stray.truncate(length);
+                stray
+            };
+            let strays = [cut(id.clone(), 20), cut(no_answer.clone(), 20), with(2, 0)[..20].to_vec()];
+            let whole = [id, no_answer, name, answer(query)];
+            [vec![Vec::new(), vec![0; 11]], strays.to_vec(), whole.to_vec()].concat()
+        };
+        assert_eq!(found(strays), ADDRESS);
     }
 
     #[test]
