@@ -67,17 +67,15 @@ impl Chain {
                 Some(fault) => off.push((certificate, fault)),
             }
         }
-        let within = self.within(at);
         let found = match off.is_empty() || !good.is_empty() {
             true => self.leads_to(&good, at),
             false => Err(Fault::Untrusted("it is from no CA of the file".to_owned())),
         };
         let Err(fault) = found else { return Ok(()) };
-        // Where it leads to is asked at a time at which it is valid itself: else its own age would hide the answer.
-        if self.leads_to(&good, within).is_ok() {
+        if self.ever_leads_to(&good, at) {
             return Err(fault);
         }
-        let own = off.into_iter().find(|(ca, _)| self.leads_to(std::slice::from_ref(ca), within).is_ok());
+        let own = off.into_iter().find(|(ca, _)| self.ever_leads_to(std::slice::from_ref(ca), at));
         Err(own.map_or(fault, |(_, of_ca)| of_ca))
     }
 
@@ -106,19 +104,16 @@ impl Chain {
         })
     }
 
-    /// The time next to `at` at which all its certificates are valid, if there is one.
-    fn within(&self, at: UnixTime) -> UnixTime {
-        let spans = self.certificates.iter().filter_map(|certificate| {
+    /// Whether the chain leads to one of these CAs at `at` or at any time: else its own age would hide where it leads. If
+    /// there is such a time, the latest start among the certificates on the way is one. Which are on the way only the
+    /// verifier knows: a server may show others, too.
+    fn ever_leads_to(&self, cas: &[CertificateDer<'static>], at: UnixTime) -> bool {
+        let starts = self.certificates.iter().filter_map(|certificate| {
             let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
-            Some((parsed.validity().not_before.timestamp(), parsed.validity().not_after.timestamp()))
+            let start = u64::try_from(parsed.validity().not_before.timestamp()).unwrap_or(0);
+            Some(UnixTime::since_unix_epoch(Duration::from_secs(start)))
         });
-        let (first, last) = spans.fold((0, i64::MAX), |(a, b), (first, last)| (a.max(first), b.min(last)));
-        match first <= last {
-            true => {
-                UnixTime::since_unix_epoch(Duration::from_secs(seconds(at).clamp(first, last).unsigned_abs()))
-            }
-            false => at,
-        }
+        std::iter::once(at).chain(starts).any(|at| self.leads_to(cas, at).is_ok())
     }
 }
 
@@ -212,25 +207,32 @@ pub fn client_config(ca: &[u8]) -> Result<(ClientConfig, Arc<Later>), TrustError
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 
     const NAME: &str = "parcels.example.org";
 
-    /// A CA of those years, and the chain of a server of those.
-    fn made(ca: (i32, i32), server: (i32, i32)) -> (String, Chain) {
+    fn of_ca(name: &str, years: (i32, i32)) -> CertificateParams {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        (params.not_before, params.not_after) = (date_time_ymd(ca.0, 1, 1), date_time_ymd(ca.1, 1, 1));
-        let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        (params.not_before, params.not_after) = (date_time_ymd(years.0, 1, 1), date_time_ymd(years.1, 1, 1));
+        params
+    }
+
+    /// A CA of those years, and the chain of a server of those.
+    fn made(ca: (i32, i32), server: (i32, i32)) -> (String, Chain) {
+        let ca = CertifiedIssuer::self_signed(of_ca("CA", ca), KeyPair::generate().unwrap()).unwrap();
+        let chain = signed(&ca, server);
+        (ca.pem(), chain)
+    }
+
+    /// The chain of a server of those years.
+    fn signed(ca: &CertifiedIssuer<'_, KeyPair>, server: (i32, i32)) -> Chain {
         let mut params = CertificateParams::new(vec![NAME.to_owned()]).unwrap();
         (params.not_before, params.not_after) =
             (date_time_ymd(server.0, 1, 1), date_time_ymd(server.1, 1, 1));
-        let certificate = params.signed_by(&KeyPair::generate().unwrap(), &ca).unwrap();
-        let chain = Chain {
-            certificates: vec![certificate.der().clone()],
-            name: ServerName::try_from(NAME).unwrap(),
-        };
-        (ca.pem(), chain)
+        let certificate = params.signed_by(&KeyPair::generate().unwrap(), ca).unwrap();
+        Chain { certificates: vec![certificate.der().clone()], name: ServerName::try_from(NAME).unwrap() }
     }
 
     fn year(year: i32) -> UnixTime {
@@ -281,6 +283,32 @@ mod tests {
         assert!(matches!(at(&stranger_of_once, &[&old], 2030), Err(Fault::Untrusted(_))));
         let elsewhere = Chain { name: ServerName::try_from("other.example.org").unwrap(), ..under_old };
         assert!(matches!(at(&elsewhere, &[&old], 2026), Err(Fault::Untrusted(_))));
+    }
+
+    /// The verifier passes over what it does not need of a chain, of whatever age.
+    #[test]
+    fn a_certificate_that_is_not_needed_does_not_hide_where_a_chain_leads() {
+        let own =
+            |name, years| CertifiedIssuer::self_signed(of_ca(name, years), KeyPair::generate().unwrap());
+        let (root, old) = (own("root", (2024, 2034)).unwrap(), own("old", (2010, 2020)).unwrap());
+        let key = KeyPair::generate().unwrap();
+        let between = CertifiedIssuer::signed_by(of_ca("between", (2027, 2030)), key, &root).unwrap();
+        let mut alone = signed(&root, (2026, 2028));
+        let mut below = signed(&between, (2026, 2028));
+        below.certificates.push(between.der().clone());
+        let other = own("other", (2024, 2034)).unwrap().pem();
+        let last = ended(2034);
+        for (chain, start) in [(&mut alone, 2026), (&mut below, 2027)] {
+            chain.certificates.push(old.der().clone());
+            let at = |at| chain.holds_at(root.pem().as_bytes(), year(at));
+            assert_eq!([at(2021), at(start - 1)], [Err(Fault::NotYet), Err(Fault::NotYet)]);
+            assert_eq!([at(start), at(2027), at(2029)], [Ok(()), Ok(()), Err(Fault::Expired)]);
+            assert_eq!(at(2040), Err(last.clone()));
+            for at in [2015, 2021, 2027, 2040] {
+                let found = chain.holds_at(other.as_bytes(), year(at));
+                assert!(matches!(found, Err(Fault::Untrusted(_))), "{found:?}");
+            }
+        }
     }
 
     #[test]
