@@ -41,6 +41,8 @@ pub enum Fault {
     CaExpired {
         /// The last second at which it was valid, in seconds since 1970.
         last: i64,
+        /// All else holds: clients go on, because they take a CA as good for ever.
+        clients_go_on: bool,
     },
     /// At that time, one of its certificates, or the CA itself, is not valid yet.
     #[error("it is not valid yet")]
@@ -75,8 +77,18 @@ impl Chain {
         if self.ever_leads_to(&good, at) {
             return Err(fault);
         }
-        let own = off.into_iter().find(|(ca, _)| self.ever_leads_to(std::slice::from_ref(ca), at));
-        Err(own.map_or(fault, |(_, of_ca)| of_ca))
+        let own = off.iter().find(|(ca, _)| self.ever_leads_to(std::slice::from_ref(ca), at));
+        Err(match own {
+            None => fault,
+            Some((_, Age::NotYet)) => Fault::NotYet,
+            Some((_, Age::Unreadable)) => {
+                Fault::Untrusted("a certificate of the CA cannot be read".to_owned())
+            }
+            Some((_, Age::Ended { last })) => {
+                let all: Vec<_> = good.into_iter().chain(off.iter().map(|(ca, _)| ca.clone())).collect();
+                Fault::CaExpired { last: *last, clients_go_on: self.leads_to(&all, at).is_ok() }
+            }
+        })
     }
 
     /// Whether the chain leads to one of these CAs, which are taken as valid, with every certificate of it valid at `at`.
@@ -117,21 +129,27 @@ impl Chain {
     }
 }
 
-fn seconds(at: UnixTime) -> i64 {
-    i64::try_from(at.as_secs()).unwrap_or(i64::MAX)
+/// What is wrong with the age of a CA's certificate.
+enum Age {
+    Unreadable,
+    NotYet,
+    /// `last`: as in [`Fault::CaExpired`].
+    Ended {
+        last: i64,
+    },
 }
 
-/// What is wrong with the age of a CA's certificate at `at`.
-fn age(certificate: &CertificateDer<'_>, at: UnixTime) -> Option<Fault> {
+/// What is wrong with it at `at`, if anything.
+fn age(certificate: &CertificateDer<'_>, at: UnixTime) -> Option<Age> {
     let Ok((_, parsed)) = X509Certificate::from_der(certificate) else {
-        return Some(Fault::Untrusted("a certificate of the CA cannot be read".to_owned()));
+        return Some(Age::Unreadable);
     };
-    let at = seconds(at);
+    let at = i64::try_from(at.as_secs()).unwrap_or(i64::MAX);
     if at < parsed.validity().not_before.timestamp() {
-        return Some(Fault::NotYet);
+        return Some(Age::NotYet);
     }
     let last = parsed.validity().not_after.timestamp();
-    (at > last).then_some(Fault::CaExpired { last })
+    (at > last).then_some(Age::Ended { last })
 }
 
 /// Lets every chain pass the handshake, and keeps it for [`Chain::holds_at`]. The signature of the handshake is verified.
@@ -248,11 +266,11 @@ mod tests {
         assert_eq!(at(2032), Err(Fault::Expired));
         let (ca, chain) = made((2030, 2032), (2020, 2040));
         let at = |at| chain.holds_at(ca.as_bytes(), year(at));
-        assert_eq!([at(2029), at(2031), at(2033)], [Err(Fault::NotYet), Ok(()), Err(ended(2032))]);
+        assert_eq!([at(2029), at(2031), at(2033)], [Err(Fault::NotYet), Ok(()), Err(ended(2032, true))]);
     }
 
-    fn ended(year: i32) -> Fault {
-        Fault::CaExpired { last: date_time_ymd(year, 1, 1).unix_timestamp() }
+    fn ended(year: i32, clients_go_on: bool) -> Fault {
+        Fault::CaExpired { last: date_time_ymd(year, 1, 1).unix_timestamp(), clients_go_on }
     }
 
     #[test]
@@ -268,9 +286,9 @@ mod tests {
         // Alone, beside one that is good, and beside others that have expired.
         for file in [vec![&old], vec![&old, &new], vec![&new, &old], vec![&older, &old]] {
             assert_eq!(at(&under_old, &file, 2024), Ok(()));
-            assert_eq!(at(&under_old, &file, 2026), Err(ended(2025)));
+            assert_eq!(at(&under_old, &file, 2026), Err(ended(2025, true)));
             // Its own certificate has expired as well.
-            assert_eq!(at(&under_old, &file, 2041), Err(ended(2025)));
+            assert_eq!(at(&under_old, &file, 2041), Err(ended(2025, false)));
         }
         for file in [vec![&old, &new], vec![&new, &older]] {
             assert_eq!(at(&under_new, &file, 2027), Ok(()));
@@ -297,13 +315,12 @@ mod tests {
         let mut below = signed(&between, (2026, 2028));
         below.certificates.push(between.der().clone());
         let other = own("other", (2024, 2034)).unwrap().pem();
-        let last = ended(2034);
         for (chain, start) in [(&mut alone, 2026), (&mut below, 2027)] {
             chain.certificates.push(old.der().clone());
             let at = |at| chain.holds_at(root.pem().as_bytes(), year(at));
             assert_eq!([at(2021), at(start - 1)], [Err(Fault::NotYet), Err(Fault::NotYet)]);
             assert_eq!([at(start), at(2027), at(2029)], [Ok(()), Ok(()), Err(Fault::Expired)]);
-            assert_eq!(at(2040), Err(last.clone()));
+            assert_eq!(at(2040), Err(ended(2034, false)));
             for at in [2015, 2021, 2027, 2040] {
                 let found = chain.holds_at(other.as_bytes(), year(at));
                 assert!(matches!(found, Err(Fault::Untrusted(_))), "{found:?}");
