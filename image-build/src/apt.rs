@@ -5,7 +5,7 @@
 use crate::error::BuildError;
 use crate::progress::Progress;
 use crate::scratch::Scratch;
-use crate::suite::{Mirrors, Suite, USABLE};
+use crate::suite::{Age, Mirrors, Suite, USABLE};
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -98,9 +98,16 @@ impl Apt<'_> {
         command.args(["-oAPT::Update::Error-Mode=any", "update", "--quiet"]);
         match (self.run("apt-get", &mut command), self.suite.age()) {
             (Ok(_), _) => self.suite.mark_updated(),
-            (Err(BuildError::Apt { output, remedy }), Some(age)) => {
+            (Err(BuildError::Apt { output, remedy }), Age::Since(age)) => {
                 progress.note(&without_archive(output, remedy, age)?);
                 Ok(())
+            }
+            (Err(BuildError::Apt { output, remedy }), Age::Ahead) => {
+                let output = format!(
+                    "{output}; the package lists of the last build are not used, because by this machine's clock they are \
+                     from the future: set the clock if it is wrong"
+                );
+                Err(BuildError::Apt { output, remedy })
             }
             (Err(error), _) => Err(error),
         }
@@ -183,12 +190,13 @@ impl Apt<'_> {
 
 /// The warning with which lists of this age are used, although the archive cannot be asked.
 fn without_archive(output: String, remedy: &'static str, age: Duration) -> Result<String, BuildError> {
-    let hours = age.as_secs() / 3600;
+    // Rounded up: what is older than the limit reads as older.
+    let hours = age.as_secs().div_ceil(3600);
     let old = match hours {
-        0 => "less than an hour".to_owned(),
-        1 => "1 hour".to_owned(),
+        _ if age < Duration::from_secs(3600) => "less than an hour".to_owned(),
+        0..=1 => "1 hour".to_owned(),
         2..48 => format!("{hours} hours"),
-        _ => format!("{} days", hours / 24),
+        _ => format!("{} days", hours.div_ceil(24)),
     };
     let days = USABLE.as_secs() / (24 * 3600);
     if age > USABLE {
@@ -324,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn without_the_archive_lists_of_a_week_do_and_older_ones_end_the_build() {
+    fn without_the_archive_lists_of_a_week_are_used_and_older_ones_end_the_build() {
         const HOUR: Duration = Duration::from_secs(3600);
         let cache = tempfile::tempdir().unwrap();
         let away = Mirrors { main: "file:///absent".to_owned(), security: "file:///absent".to_owned() };
@@ -337,18 +345,25 @@ mod tests {
         let fetched = |age: Duration| marker.set_modified(std::time::SystemTime::now() - age).unwrap();
         fetched(USABLE - HOUR);
         assert_eq!(update(), Ok(()));
-        fetched(USABLE + 24 * HOUR);
+        fetched(USABLE + HOUR);
         let said = update().unwrap_err();
         assert!(said.contains("are 8 days old") && said.contains("at most 7 days are used): "), "{said}");
         // A clock that was set back does not tell their age.
         marker.set_modified(std::time::SystemTime::now() + 24 * HOUR).unwrap();
-        assert!(update().is_err());
+        let said = update().unwrap_err();
+        assert!(
+            said.contains("absent") && said.contains("are from the future: set the clock if it is wrong"),
+            "{said}"
+        );
 
         let warning = |age| without_archive("it is away".to_owned(), AGAIN, age).unwrap();
         assert!(warning(USABLE).contains("(it is away). This build uses package lists that are 7 days old"));
-        for (age, words) in
-            [(HOUR / 2, "less than an hour old"), (HOUR, " 1 hour old"), (47 * HOUR, "47 hours old")]
-        {
+        for (age, words) in [
+            (HOUR / 2, "less than an hour old"),
+            (HOUR, " 1 hour old"),
+            (47 * HOUR, "47 hours old"),
+            (49 * HOUR, " 3 days old"),
+        ] {
             assert!(warning(age).contains(words), "{}", warning(age));
         }
     }

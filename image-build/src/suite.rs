@@ -28,8 +28,8 @@ const KEYRINGS: [&str; 2] =
 const SNAPSHOTS: &str = "snapshot.debian.org";
 /// Lists younger than this are not asked for again.
 const FRESH: Duration = Duration::from_secs(3600);
-/// Lists up to this age do when the archive cannot be asked: a week bridges an outage, and an image without the security updates of
-/// more than a week must not come about by chance.
+/// Lists up to this age are enough when the archive cannot be asked: a week bridges an outage, and nobody should build an
+/// image that lacks the security updates of more than a week without knowing it.
 pub const USABLE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The archives that packages come from.
@@ -45,6 +45,17 @@ impl Default for Mirrors {
     fn default() -> Self {
         Self { main: MIRROR.to_owned(), security: SECURITY_MIRROR.to_owned() }
     }
+}
+
+/// How old the lists are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Age {
+    /// There are none that are whole.
+    Absent,
+    /// They were fetched so long ago.
+    Since(Duration),
+    /// By the clock of this machine they are yet to be fetched: it was set back, or was wrong then.
+    Ahead,
 }
 
 /// apt, with nothing of the building machine's but its way to the network (`Acquire::` options, such as a proxy).
@@ -120,13 +131,14 @@ impl Suite {
 
     /// Whether the lists are too old, or not there.
     pub fn is_stale(&self) -> bool {
-        self.age().is_none_or(|age| age > FRESH)
+        !matches!(self.age(), Age::Since(age) if age <= FRESH)
     }
 
-    /// How long ago the lists were fetched whole; `None` when they never were, or a clock that was set back does not tell.
-    pub fn age(&self) -> Option<Duration> {
+    /// How long ago the lists were fetched whole.
+    pub fn age(&self) -> Age {
         let updated = fs::metadata(self.folder.join("updated")).and_then(|metadata| metadata.modified());
-        SystemTime::now().duration_since(updated.ok()?).ok()
+        let Ok(updated) = updated else { return Age::Absent };
+        SystemTime::now().duration_since(updated).map_or(Age::Ahead, Age::Since)
     }
 
     /// The lists are whole and new.

@@ -223,6 +223,10 @@ fn dns(dns: Option<&Result<(), Silence>>) -> StepFound {
     }
 }
 
+/// What to do when the CA has expired, or seems to have.
+const NEW_CA: &str =
+    "If the clock is wrong, see above; else tell IT: this kiosk needs the certificate of a new CA.";
+
 fn kdc_step(kdc: &Result<String, KdcFault>, realm: &str) -> StepFound {
     let say = |health, found: String, remedy: &str| step(Check::Kdc, health, found, remedy);
     match kdc {
@@ -237,6 +241,9 @@ fn kdc_step(kdc: &Result<String, KdcFault>, realm: &str) -> StepFound {
             format!("No log-in server of {realm} answers ({}).", kdcs.join(", ")),
             "A firewall may be in the way. Try another network, or ask IT.",
         ),
+        Err(KdcFault::Proxy(proxy, fault @ ServerFault::CaExpired { clients_go_on: true, .. })) => {
+            say(Health::Doubtful, format!("{proxy} answers, but {fault}. Log-ins still work."), NEW_CA)
+        }
         Err(KdcFault::Proxy(proxy, fault)) => {
             say(Health::Bad, format!("The log-in proxy {proxy} cannot be used: {fault}."), "Ask IT.")
         }
@@ -257,14 +264,23 @@ fn server_step(server: &Result<(), ServerFault>, now: &str) -> StepFound {
             format!("By this kiosk's clock ({now}), it cannot be trusted: {fault}."),
             "If the clock is wrong, see above; else tell IT of the certificate.",
         ),
-        Err(fault @ ServerFault::CaExpired { last }) => say(
-            Health::Bad,
-            format!(
-                "By this kiosk's clock ({now}), it cannot be trusted: {fault} ({}).",
-                wall::words(last.saturating_mul(1000))
-            ),
-            "If the clock is wrong, see above; else tell IT: this kiosk needs the certificate of a new CA.",
-        ),
+        Err(fault @ ServerFault::CaExpired { last, clients_go_on }) => {
+            let end = wall::words(last.saturating_mul(1000));
+            let (health, found) = match clients_go_on {
+                true => (
+                    Health::Doubtful,
+                    format!(
+                        "The parcel server answers, but by this kiosk's clock ({now}), {fault} ({end}). Log-ins still \
+                         work."
+                    ),
+                ),
+                false => (
+                    Health::Bad,
+                    format!("By this kiosk's clock ({now}), it cannot be trusted: {fault} ({end})."),
+                ),
+            };
+            say(health, found, NEW_CA)
+        }
         Err(fault) => say(
             Health::Bad,
             format!("The parcel server cannot be used: {fault}."),

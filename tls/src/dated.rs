@@ -41,6 +41,8 @@ pub enum Fault {
     CaExpired {
         /// The last second at which it was valid, in seconds since 1970.
         last: i64,
+        /// All else holds: clients go on, because they take a CA as good for ever.
+        clients_go_on: bool,
     },
     /// At that time, one of its certificates, or the CA itself, is not valid yet.
     #[error("it is not valid yet")]
@@ -67,18 +69,26 @@ impl Chain {
                 Some(fault) => off.push((certificate, fault)),
             }
         }
-        let within = self.within(at);
         let found = match off.is_empty() || !good.is_empty() {
             true => self.leads_to(&good, at),
             false => Err(Fault::Untrusted("it is from no CA of the file".to_owned())),
         };
         let Err(fault) = found else { return Ok(()) };
-        // Where it leads to is asked at a time at which it is valid itself: else its own age would hide the answer.
-        if self.leads_to(&good, within).is_ok() {
+        if self.ever_leads_to(&good, at) {
             return Err(fault);
         }
-        let own = off.into_iter().find(|(ca, _)| self.leads_to(std::slice::from_ref(ca), within).is_ok());
-        Err(own.map_or(fault, |(_, of_ca)| of_ca))
+        let own = off.iter().find(|(ca, _)| self.ever_leads_to(std::slice::from_ref(ca), at));
+        Err(match own {
+            None => fault,
+            Some((_, Age::NotYet)) => Fault::NotYet,
+            Some((_, Age::Unreadable)) => {
+                Fault::Untrusted("a certificate of the CA cannot be read".to_owned())
+            }
+            Some((_, Age::Ended { last })) => {
+                let all: Vec<_> = good.into_iter().chain(off.iter().map(|(ca, _)| ca.clone())).collect();
+                Fault::CaExpired { last: *last, clients_go_on: self.leads_to(&all, at).is_ok() }
+            }
+        })
     }
 
     /// Whether the chain leads to one of these CAs, which are taken as valid, with every certificate of it valid at `at`.
@@ -106,37 +116,40 @@ impl Chain {
         })
     }
 
-    /// The time next to `at` at which all its certificates are valid, if there is one.
-    fn within(&self, at: UnixTime) -> UnixTime {
-        let spans = self.certificates.iter().filter_map(|certificate| {
+    /// Whether the chain leads to one of these CAs at `at` or at any time: else its own age would hide where it leads. If
+    /// there is such a time, the latest start among the certificates on the way is one. Which are on the way only the
+    /// verifier knows: a server may show others, too.
+    fn ever_leads_to(&self, cas: &[CertificateDer<'static>], at: UnixTime) -> bool {
+        let starts = self.certificates.iter().filter_map(|certificate| {
             let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
-            Some((parsed.validity().not_before.timestamp(), parsed.validity().not_after.timestamp()))
+            let start = u64::try_from(parsed.validity().not_before.timestamp()).unwrap_or(0);
+            Some(UnixTime::since_unix_epoch(Duration::from_secs(start)))
         });
-        let (first, last) = spans.fold((0, i64::MAX), |(a, b), (first, last)| (a.max(first), b.min(last)));
-        match first <= last {
-            true => {
-                UnixTime::since_unix_epoch(Duration::from_secs(seconds(at).clamp(first, last).unsigned_abs()))
-            }
-            false => at,
-        }
+        std::iter::once(at).chain(starts).any(|at| self.leads_to(cas, at).is_ok())
     }
 }
 
-fn seconds(at: UnixTime) -> i64 {
-    i64::try_from(at.as_secs()).unwrap_or(i64::MAX)
+/// What is wrong with the age of a CA's certificate.
+enum Age {
+    Unreadable,
+    NotYet,
+    /// `last`: as in [`Fault::CaExpired`].
+    Ended {
+        last: i64,
+    },
 }
 
-/// What is wrong with the age of a CA's certificate at `at`.
-fn age(certificate: &CertificateDer<'_>, at: UnixTime) -> Option<Fault> {
+/// What is wrong with it at `at`, if anything.
+fn age(certificate: &CertificateDer<'_>, at: UnixTime) -> Option<Age> {
     let Ok((_, parsed)) = X509Certificate::from_der(certificate) else {
-        return Some(Fault::Untrusted("a certificate of the CA cannot be read".to_owned()));
+        return Some(Age::Unreadable);
     };
-    let at = seconds(at);
+    let at = i64::try_from(at.as_secs()).unwrap_or(i64::MAX);
     if at < parsed.validity().not_before.timestamp() {
-        return Some(Fault::NotYet);
+        return Some(Age::NotYet);
     }
     let last = parsed.validity().not_after.timestamp();
-    (at > last).then_some(Fault::CaExpired { last })
+    (at > last).then_some(Age::Ended { last })
 }
 
 /// Lets every chain pass the handshake, and keeps it for [`Chain::holds_at`]. The signature of the handshake is verified.
@@ -212,25 +225,32 @@ pub fn client_config(ca: &[u8]) -> Result<(ClientConfig, Arc<Later>), TrustError
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 
     const NAME: &str = "parcels.example.org";
 
-    /// A CA of those years, and the chain of a server of those.
-    fn made(ca: (i32, i32), server: (i32, i32)) -> (String, Chain) {
+    fn of_ca(name: &str, years: (i32, i32)) -> CertificateParams {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        (params.not_before, params.not_after) = (date_time_ymd(ca.0, 1, 1), date_time_ymd(ca.1, 1, 1));
-        let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        (params.not_before, params.not_after) = (date_time_ymd(years.0, 1, 1), date_time_ymd(years.1, 1, 1));
+        params
+    }
+
+    /// A CA of those years, and the chain of a server of those.
+    fn made(ca: (i32, i32), server: (i32, i32)) -> (String, Chain) {
+        let ca = CertifiedIssuer::self_signed(of_ca("CA", ca), KeyPair::generate().unwrap()).unwrap();
+        let chain = signed(&ca, server);
+        (ca.pem(), chain)
+    }
+
+    /// The chain of a server of those years.
+    fn signed(ca: &CertifiedIssuer<'_, KeyPair>, server: (i32, i32)) -> Chain {
         let mut params = CertificateParams::new(vec![NAME.to_owned()]).unwrap();
         (params.not_before, params.not_after) =
             (date_time_ymd(server.0, 1, 1), date_time_ymd(server.1, 1, 1));
-        let certificate = params.signed_by(&KeyPair::generate().unwrap(), &ca).unwrap();
-        let chain = Chain {
-            certificates: vec![certificate.der().clone()],
-            name: ServerName::try_from(NAME).unwrap(),
-        };
-        (ca.pem(), chain)
+        let certificate = params.signed_by(&KeyPair::generate().unwrap(), ca).unwrap();
+        Chain { certificates: vec![certificate.der().clone()], name: ServerName::try_from(NAME).unwrap() }
     }
 
     fn year(year: i32) -> UnixTime {
@@ -246,11 +266,11 @@ mod tests {
         assert_eq!(at(2032), Err(Fault::Expired));
         let (ca, chain) = made((2030, 2032), (2020, 2040));
         let at = |at| chain.holds_at(ca.as_bytes(), year(at));
-        assert_eq!([at(2029), at(2031), at(2033)], [Err(Fault::NotYet), Ok(()), Err(ended(2032))]);
+        assert_eq!([at(2029), at(2031), at(2033)], [Err(Fault::NotYet), Ok(()), Err(ended(2032, true))]);
     }
 
-    fn ended(year: i32) -> Fault {
-        Fault::CaExpired { last: date_time_ymd(year, 1, 1).unix_timestamp() }
+    fn ended(year: i32, clients_go_on: bool) -> Fault {
+        Fault::CaExpired { last: date_time_ymd(year, 1, 1).unix_timestamp(), clients_go_on }
     }
 
     #[test]
@@ -266,9 +286,9 @@ mod tests {
         // Alone, beside one that is good, and beside others that have expired.
         for file in [vec![&old], vec![&old, &new], vec![&new, &old], vec![&older, &old]] {
             assert_eq!(at(&under_old, &file, 2024), Ok(()));
-            assert_eq!(at(&under_old, &file, 2026), Err(ended(2025)));
+            assert_eq!(at(&under_old, &file, 2026), Err(ended(2025, true)));
             // Its own certificate has expired as well.
-            assert_eq!(at(&under_old, &file, 2041), Err(ended(2025)));
+            assert_eq!(at(&under_old, &file, 2041), Err(ended(2025, false)));
         }
         for file in [vec![&old, &new], vec![&new, &older]] {
             assert_eq!(at(&under_new, &file, 2027), Ok(()));
@@ -281,6 +301,31 @@ mod tests {
         assert!(matches!(at(&stranger_of_once, &[&old], 2030), Err(Fault::Untrusted(_))));
         let elsewhere = Chain { name: ServerName::try_from("other.example.org").unwrap(), ..under_old };
         assert!(matches!(at(&elsewhere, &[&old], 2026), Err(Fault::Untrusted(_))));
+    }
+
+    /// The verifier passes over what it does not need of a chain, of whatever age.
+    #[test]
+    fn a_certificate_that_is_not_needed_does_not_hide_where_a_chain_leads() {
+        let own =
+            |name, years| CertifiedIssuer::self_signed(of_ca(name, years), KeyPair::generate().unwrap());
+        let (root, old) = (own("root", (2024, 2034)).unwrap(), own("old", (2010, 2020)).unwrap());
+        let key = KeyPair::generate().unwrap();
+        let between = CertifiedIssuer::signed_by(of_ca("between", (2027, 2030)), key, &root).unwrap();
+        let mut alone = signed(&root, (2026, 2028));
+        let mut below = signed(&between, (2026, 2028));
+        below.certificates.push(between.der().clone());
+        let other = own("other", (2024, 2034)).unwrap().pem();
+        for (chain, start) in [(&mut alone, 2026), (&mut below, 2027)] {
+            chain.certificates.push(old.der().clone());
+            let at = |at| chain.holds_at(root.pem().as_bytes(), year(at));
+            assert_eq!([at(2021), at(start - 1)], [Err(Fault::NotYet), Err(Fault::NotYet)]);
+            assert_eq!([at(start), at(2027), at(2029)], [Ok(()), Ok(()), Err(Fault::Expired)]);
+            assert_eq!(at(2040), Err(ended(2034, false)));
+            for at in [2015, 2021, 2027, 2040] {
+                let found = chain.holds_at(other.as_bytes(), year(at));
+                assert!(matches!(found, Err(Fault::Untrusted(_))), "{found:?}");
+            }
+        }
     }
 
     #[test]

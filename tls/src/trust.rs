@@ -81,3 +81,47 @@ pub fn verifier(roots: RootCertStore) -> Result<Arc<WebPkiServerVerifier>, Trust
         .build()
         .map_err(|e| TrustError::Other(e.to_string()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+    use rustls::{ClientConnection, ServerConfig, ServerConnection, pki_types::ServerName};
+
+    /// The kiosk tells travellers so ([`crate::dated::Fault::CaExpired`]).
+    #[test]
+    fn a_client_goes_on_when_its_ca_has_expired() {
+        let made = |ca: bool, name: &str, last| {
+            let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+            if ca {
+                params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            }
+            (params.not_before, params.not_after) = (date_time_ymd(2010, 1, 1), date_time_ymd(last, 1, 1));
+            params
+        };
+        let ca =
+            CertifiedIssuer::self_signed(made(true, "ca.example.org", 2020), KeyPair::generate().unwrap());
+        let (ca, key) = (ca.unwrap(), KeyPair::generate().unwrap());
+        let certificate = made(false, "parcels.example.org", 4000).signed_by(&key, &ca).unwrap();
+        let server = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key.serialize_der().try_into().unwrap())
+            .unwrap();
+        let client = client_config(ca.pem().as_bytes()).unwrap();
+        let name = ServerName::try_from("parcels.example.org").unwrap();
+        let mut client = ClientConnection::new(Arc::new(client), name).unwrap();
+        let mut server = ServerConnection::new(Arc::new(server)).unwrap();
+        while client.is_handshaking() {
+            let mut sent = Vec::new();
+            client.write_tls(&mut sent).unwrap();
+            server.read_tls(&mut sent.as_slice()).unwrap();
+            server.process_new_packets().unwrap();
+            let mut sent = Vec::new();
+            server.write_tls(&mut sent).unwrap();
+            client.read_tls(&mut sent.as_slice()).unwrap();
+            client.process_new_packets().unwrap();
+        }
+    }
+}

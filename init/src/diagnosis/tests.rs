@@ -117,10 +117,29 @@ fn each_fault_of_log_in_server_and_parcel_server_has_its_words() {
         assert!(at(&seen, Check::Server).found.contains("27 Nov 2026 12:00:00 UTC"), "with the clock in it");
     }
     // Both times are told: the clock's, and when it ended.
-    let ca = server(ServerFault::CaExpired { last: 1_767_225_600 });
+    let expired = |clients_go_on| ServerFault::CaExpired { last: 1_767_225_600, clients_go_on };
+    let ca = server(expired(false));
     let words = "12:00:00 UTC), it cannot be trusted: the certificate of its CA has expired (Thu, 01 Jan 2026 00:00:00 UTC)";
     fails(&ca, Check::Server, words);
-    assert!(at(&ca, Check::Server).remedy.contains("tell IT: this kiosk needs the certificate of a new CA"));
+    let tell = "tell IT: this kiosk needs the certificate of a new CA";
+    assert!(at(&ca, Check::Server).remedy.contains(tell));
+    // What still works is not called broken.
+    let proxy = kdc(KdcFault::Proxy("https://p".into(), expired(true)));
+    for (step, words) in [
+        (
+            at(&server(expired(true)), Check::Server),
+            "The parcel server answers, but by this kiosk's clock (Fri, 27 Nov 2026 12:00:00 UTC), the certificate of its CA has expired (Thu, 01 Jan 2026 \
+             00:00:00 UTC). Log-ins still work.",
+        ),
+        (
+            at(&proxy, Check::Kdc),
+            "https://p answers, but the certificate of its CA has expired. Log-ins still work.",
+        ),
+    ] {
+        assert_eq!((step.health, step.found.as_str()), (Health::Doubtful, words));
+        assert!(step.remedy.contains(tell), "{step:?}");
+    }
+    fails(&kdc(KdcFault::Proxy("https://p".into(), expired(false))), Check::Kdc, "cannot be used");
 }
 
 #[test]

@@ -66,6 +66,8 @@ pub struct Watch {
     cards: PathBuf,
     /// [`RESOLV`].
     resolv: PathBuf,
+    /// Why that cannot be written, as the log has it.
+    unwritten: Option<String>,
 }
 
 impl Watch {
@@ -94,6 +96,7 @@ impl Watch {
             log,
             cards: "/sys/class/net".into(),
             resolv: RESOLV.into(),
+            unwritten: None,
         };
         std::thread::Builder::new().name("network".to_owned()).spawn(move || {
             loop {
@@ -252,17 +255,23 @@ impl Watch {
     }
 
     /// Writes the DNS servers of the links that are there, where the file says anything else.
-    fn write_resolv(&self) {
+    fn write_resolv(&mut self) {
         let mut links: Vec<&Link> = self.links.values().collect();
         links.sort_by_key(|link| link.metric);
         let leases = links.into_iter().filter_map(|link| link.lease.as_ref());
         let text = dhcp::resolv_conf(leases);
-        if fs::read_to_string(&self.resolv).ok().as_deref() != Some(text.as_str()) {
-            let fresh = self.resolv.with_extension("conf.new");
-            if let Err(error) = fs::write(&fresh, text).and_then(|()| fs::rename(&fresh, &self.resolv)) {
-                self.log.line("network", &format!("{} cannot be written: {error}", self.resolv.display()));
-            }
+        if fs::read_to_string(&self.resolv).ok().as_deref() == Some(text.as_str()) {
+            self.unwritten = None;
+            return;
         }
+        let fresh = self.resolv.with_extension("conf.new");
+        let written = fs::write(&fresh, text).and_then(|()| fs::rename(&fresh, &self.resolv));
+        let why = written.err().map(|error| error.to_string());
+        // It is tried again at every turn.
+        if let Some(why) = why.as_ref().filter(|why| self.unwritten.as_ref() != Some(why)) {
+            self.log.line("network", &format!("{} cannot be written: {why}", self.resolv.display()));
+        }
+        self.unwritten = why;
     }
 }
 
@@ -296,6 +305,45 @@ mod tests {
         assert_eq!(prefix(Ipv4Addr::new(255, 0, 255, 0)), None);
     }
 
+    fn watch(folder: &Path, links: BTreeMap<String, Link>) -> Watch {
+        Watch {
+            links,
+            shared: Links::default(),
+            hostname: String::new(),
+            told: None,
+            log: Log::open(folder, None),
+            cards: folder.join("cards"),
+            resolv: folder.join("resolv.conf"),
+            unwritten: None,
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_is_logged_once_for_each_reason() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut watch = watch(folder.path(), BTreeMap::new());
+        let turns = |watch: &mut Watch| (0..3).for_each(|_| watch.write_resolv());
+        let lines = |watch: &Watch| {
+            let lines = watch.log.tail(100);
+            lines.iter().filter(|line| line.contains("resolv.conf cannot be written")).count()
+        };
+        watch.resolv = folder.path().join("absent/resolv.conf");
+        turns(&mut watch);
+        assert_eq!(lines(&watch), 1);
+        // Another reason.
+        fs::create_dir_all(&watch.resolv).unwrap();
+        turns(&mut watch);
+        assert_eq!(lines(&watch), 2);
+        // It comes back after the file was written.
+        fs::remove_dir(&watch.resolv).unwrap();
+        turns(&mut watch);
+        assert_eq!(lines(&watch), 2);
+        fs::remove_file(&watch.resolv).unwrap();
+        fs::create_dir(&watch.resolv).unwrap();
+        turns(&mut watch);
+        assert_eq!(lines(&watch), 3);
+    }
+
     #[test]
     fn the_dns_servers_of_a_card_go_with_it() {
         let folder = tempfile::tempdir().unwrap();
@@ -307,15 +355,8 @@ mod tests {
             unanswered: false,
             refused: false,
         };
-        let mut watch = Watch {
-            links: BTreeMap::from([("gone0".into(), link(100, [192, 0, 2, 1]))]),
-            shared: Links::default(),
-            hostname: String::new(),
-            told: None,
-            log: Log::open(folder.path(), None),
-            cards: folder.path().join("cards"),
-            resolv: folder.path().join("resolv.conf"),
-        };
+        let links = BTreeMap::from([("gone0".into(), link(100, [192, 0, 2, 1]))]);
+        let mut watch = watch(folder.path(), links);
         watch.write_resolv();
         let servers = || fs::read_to_string(folder.path().join("resolv.conf")).unwrap();
         assert!(servers().contains("192.0.2.1"), "{}", servers());

@@ -8,8 +8,10 @@ use super::{
 use crate::log::Log;
 use std::{collections::BTreeMap, io, net::IpAddr, time::Duration};
 
-/// How often links are tried that have not changed.
+/// How long links rest between two tries, where they do not change.
 const AGAIN: Duration = Duration::from_secs(30);
+/// The same while a link is in doubt: it takes several failures to give one up.
+const SOON: Duration = Duration::from_secs(5);
 
 /// Starts the thread. Where there is only one link with an address, there is nothing to choose, and nothing is asked but
 /// for one without a router.
@@ -32,10 +34,14 @@ pub fn start(
             {
                 dhcp::wake();
             }
-            changes = links.wait(changes, AGAIN);
+            changes = links.wait(changes, rest(&links));
         }
     })?;
     Ok(())
+}
+
+fn rest(links: &Links) -> Duration {
+    if links.doubtful() { SOON } else { AGAIN }
 }
 
 /// Whether the server is reached, by link; `None`: the link could not be tried.
@@ -54,8 +60,8 @@ fn try_all(
     let mut found = BTreeMap::new();
     for view in usable {
         let names = links.names(hosts, Some(&view.name));
-        let reached = match prober.ask(&Ask::Reach(names, server.clone())) {
-            Ok(Said::Reach(reached)) => {
+        let reached = match verdict(prober.ask(&Ask::Reach(names, server.clone()))) {
+            Ok(reached) => {
                 let news = view.reaches != Some(reached.is_ok());
                 if let (true, Err(why)) = (news, &reached) {
                     log.line(
@@ -65,7 +71,6 @@ fn try_all(
                 }
                 Some(reached.is_ok())
             }
-            Ok(_) => None,
             Err(error) => {
                 log.line("network", &format!("{} cannot be tried: {error}", view.name));
                 None
@@ -74,4 +79,44 @@ fn try_all(
         found.insert(view.name, reached);
     }
     Some(found)
+}
+
+/// What a try says of the link. An error says nothing of it.
+fn verdict(said: io::Result<Said>) -> io::Result<Result<(), String>> {
+    match said {
+        Ok(Said::Reach(reached)) => Ok(reached),
+        Ok(_) => Err(io::Error::other("the probe answers another question")),
+        // Somebody on the link draws every answer out until the probe's time is over.
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => Ok(Err(error.to_string())),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::view, *};
+
+    #[test]
+    fn a_link_in_doubt_is_tried_again_soon_until_it_is_given_up_or_answers() {
+        let links = Links::default();
+        links.note(vec![view::tests::view("eth0", 100, Some([10, 0, 2, 15]))]);
+        let changes = links.wait(0, Duration::ZERO);
+        let after = |reached| {
+            links.found(changes, BTreeMap::from([("eth0".to_owned(), Some(reached))]));
+            rest(&links)
+        };
+        assert_eq!(rest(&links), AGAIN);
+        assert_eq!([true, false, false].map(after), [AGAIN, SOON, SOON]);
+        assert_eq!([true, false, false, false, false].map(after), [AGAIN, SOON, SOON, AGAIN, AGAIN]);
+    }
+
+    #[test]
+    fn a_try_that_takes_too_long_counts_against_the_link_and_one_that_cannot_be_made_does_not() {
+        let failed = |kind: io::ErrorKind| verdict(Err(kind.into()));
+        assert!(matches!(failed(io::ErrorKind::TimedOut), Ok(Err(_))));
+        assert!(failed(io::ErrorKind::OutOfMemory).is_err());
+        assert!(verdict(Ok(Said::Time(Err(String::new())))).is_err());
+        assert_eq!(verdict(Ok(Said::Reach(Ok(())))).unwrap(), Ok(()));
+        assert!(verdict(Ok(Said::Reach(Err("it is away".into())))).unwrap().is_err());
+    }
 }

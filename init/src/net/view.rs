@@ -131,6 +131,8 @@ struct Inner {
     tried: BTreeMap<String, Tried>,
     /// Counts what changed of leases, cables and routes.
     changes: u64,
+    /// The count at each link's own last change.
+    changed: BTreeMap<String, u64>,
 }
 
 impl Links {
@@ -163,26 +165,34 @@ impl Links {
             (inner.links.iter().map(of).collect(), links.iter().map(of).collect());
         if old != new {
             inner.changes += 1;
-            // What was found out of a link is of the network that it was in; the other links are where they were.
-            inner.tried.retain(|name, _| new.iter().any(|now| now.0 == *name && old.contains(now)));
+            // What was found out about a link is of the network that it was in; the other links are where they were.
+            let same: Vec<&String> = new.iter().filter(|now| old.contains(now)).map(|now| &now.0).collect();
+            inner.tried.retain(|name, _| same.contains(&name));
+            inner.changed.retain(|name, _| same.contains(&name));
+            for (name, ..) in &new {
+                inner.changed.entry(name.clone()).or_insert(inner.changes);
+            }
             self.0.1.notify_all();
         }
         inner.links = links;
     }
 
-    /// What was found out of a link.
+    /// What was found out about a link.
     pub(super) fn reaches(&self, link: &str) -> Option<bool> {
         self.lock().tried.get(link).map(|tried| tried.reaches)
     }
 
-    /// Notes what one more try of each link found (`None`: nothing), unless the links changed since `changes`; tells
+    /// A link that reached the server did not at the last try.
+    pub(super) fn doubtful(&self) -> bool {
+        self.lock().tried.values().any(|tried| tried.reaches && tried.failures > 0)
+    }
+
+    /// Notes what one more try of each link found (`None`: nothing), but for links that changed since `changes`; tells
     /// whether it changes what is held of any.
     pub(super) fn found(&self, changes: u64, reached: BTreeMap<String, Option<bool>>) -> bool {
         let mut inner = self.lock();
-        if inner.changes != changes {
-            return false;
-        }
-        let tried = reached.into_iter().filter_map(|(name, reached)| {
+        let same = |name: &String| inner.changed.get(name).is_some_and(|at| *at <= changes);
+        let tried = reached.into_iter().filter(|(name, _)| same(name)).filter_map(|(name, reached)| {
             let now = weigh(inner.tried.get(&name).copied(), reached)?;
             Some((name, now))
         });
@@ -224,7 +234,7 @@ pub(crate) mod tests {
     }
 
     /// A link with a cable.
-    fn view(name: &str, metric: u16, address: Option<[u8; 4]>) -> View {
+    pub(crate) fn view(name: &str, metric: u16, address: Option<[u8; 4]>) -> View {
         let routed = address.is_some();
         View {
             name: name.into(),
@@ -299,6 +309,31 @@ pub(crate) mod tests {
             "it is of the network before"
         );
     }
+
+    #[test]
+    fn a_change_of_one_link_leaves_what_a_try_finds_about_the_others() {
+        let links = Links::default();
+        let both =
+            |last| vec![view("eth0", 100, Some([10, 0, 2, 15])), view("eth1", 200, Some([10, 0, 3, last]))];
+        let tried = || BTreeMap::from([("eth0".into(), Some(true)), ("eth1".into(), Some(true))]);
+        let held = || (links.reaches("eth0"), links.reaches("eth1"));
+        links.note(both(15));
+        let changes = links.wait(0, Duration::ZERO);
+        // The second changes while both are tried.
+        links.note(both(16));
+        assert!(links.found(changes, tried()));
+        assert_eq!(held(), (Some(true), None));
+        let changes = links.wait(0, Duration::ZERO);
+        assert!(links.found(changes, tried()));
+        assert_eq!(held(), (Some(true), Some(true)));
+        // It goes while both are tried, and is back before that ends.
+        links.note(vec![both(16).remove(0)]);
+        assert!(!links.found(changes, tried()));
+        links.note(both(16));
+        assert!(!links.found(changes, tried()));
+        assert_eq!(held(), (Some(true), None));
+    }
+
     #[test]
     fn a_link_that_reached_the_server_is_given_up_after_several_failures_in_a_row() {
         let after = |tries: &[Option<bool>]| {

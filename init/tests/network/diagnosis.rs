@@ -126,7 +126,11 @@ fn each_failure_is_told_apart() {
     let both = format!("{}{}", ca.pem(), ended.pem());
     let last = date_time_ymd(2022, 1, 1).unix_timestamp();
     for file in [ended.pem(), both] {
-        assert_eq!(server(Server { ca: file, ..of_ended.clone() }), ServerFault::CaExpired { last });
+        let clients_go_on = true;
+        assert_eq!(
+            server(Server { ca: file, ..of_ended.clone() }),
+            ServerFault::CaExpired { last, clients_go_on }
+        );
     }
     let off = Server { url: format!("https://{HOST}:1"), ca: ca.pem() };
     assert!(matches!(server(off.clone()), ServerFault::Silent(why) if why.contains("refuses")));

@@ -51,7 +51,7 @@ pub fn trusted(names: &Names, server: &Server, now: UnixTime) -> Result<(), Serv
     chain.holds_at(server.ca.as_bytes(), now).map_err(|fault| match fault {
         Fault::Expired => ServerFault::Time { expired: true },
         Fault::NotYet => ServerFault::Time { expired: false },
-        Fault::CaExpired { last } => ServerFault::CaExpired { last },
+        Fault::CaExpired { last, clients_go_on } => ServerFault::CaExpired { last, clients_go_on },
         Fault::Untrusted(why) => ServerFault::Untrusted(why),
     })
 }

@@ -1,18 +1,25 @@
 //! Questions to the network's DNS. The system's own look-up answers "not found" alike whether there is no DNS server, none
 //! that answers, or no such name; here the three differ, and a question can be kept to one link.
 
-use super::Names;
+use super::{Names, PATIENCE};
+use crate::clock;
 use serde::{Deserialize, Serialize};
 use simple_dns::{CLASS, Name, Packet, PacketFlag, QTYPE, Question, RCODE, TYPE, rdata::RData};
 use std::{
     io::{self, Read as _, Write as _},
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
+    time::Duration,
 };
 
 /// The most of a network's servers that are asked, as the C library does.
 const SERVERS: usize = 3;
 /// Answers to other questions that are passed over while one is waited for.
 const STRAYS: usize = 16;
+
+/// The length of a packet's head, in bytes; the third has these flags.
+const HEAD: usize = 12;
+const RESPONSE: u8 = 0x80;
+const TRUNCATION: u8 = 0x02;
 
 /// Why DNS gave no answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,35 +127,66 @@ fn ask_one(names: &Names, server: SocketAddr, name: &str, kind: TYPE) -> io::Res
     for _ in 0..STRAYS {
         let length = socket.recv(&mut buffer)?;
         let bytes = buffer.get(..length).unwrap_or_default();
-        let Ok(packet) = Packet::parse(bytes) else { continue };
-        if !is_answer(&packet, id, &asked) {
+        let Some(cut) = is_cut(bytes, id) else { continue };
+        // One that was cut in the middle of a record cannot be read.
+        let packet = Packet::parse(bytes).ok();
+        if packet.as_ref().map_or(!cut, |packet| !is_answer(packet, id, &asked)) {
             continue;
         }
-        if !packet.has_flags(PacketFlag::TRUNCATION) {
-            return content(&packet, bytes);
+        if let (false, Some(packet)) = (cut, &packet) {
+            return content(packet, bytes);
         }
         // An answer that does not fit in one packet says little or nothing of what there is.
-        return match ask_by_tcp(names, server, &query) {
+        return match ask_by_tcp(names, server, &query, clock::since_boot() + PATIENCE) {
             Ok(whole) => match Packet::parse(&whole) {
                 Ok(packet) if is_answer(&packet, id, &asked) => content(&packet, &whole),
                 _ => Err(io::Error::other("the DNS server answers something else")),
             },
-            Err(_) if !packet.answers.is_empty() => content(&packet, bytes),
-            Err(error) => Err(error),
+            Err(error) => match packet {
+                Some(packet) if !packet.answers.is_empty() => content(&packet, bytes),
+                _ => Err(error),
+            },
         };
     }
     Err(io::ErrorKind::TimedOut.into())
 }
 
-fn ask_by_tcp(names: &Names, server: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
+/// The whole answer must be there at `until`, counted since the kernel started.
+fn ask_by_tcp(names: &Names, server: SocketAddr, query: &[u8], until: Duration) -> io::Result<Vec<u8>> {
     let length = u16::try_from(query.len()).map_err(io::Error::other)?;
     let mut stream = names.tcp(server)?;
     stream.write_all(&[&length.to_be_bytes(), query].concat())?;
+    let mut answer = Until { stream, until };
     let mut length = [0; 2];
-    stream.read_exact(&mut length)?;
-    let mut answer = vec![0; u16::from_be_bytes(length).into()];
-    stream.read_exact(&mut answer)?;
-    Ok(answer)
+    answer.read_exact(&mut length)?;
+    let mut bytes = vec![0; u16::from_be_bytes(length).into()];
+    answer.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// A stream whose every read ends at one time: a server that sends byte by byte does not get a limit for each.
+struct Until {
+    stream: TcpStream,
+    until: Duration,
+}
+
+impl io::Read for Until {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.until.saturating_sub(clock::since_boot());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.stream.set_read_timeout(Some(left))?;
+        self.stream.read(buffer)
+    }
+}
+
+/// Whether an answer to the question `id` was cut to fit in one packet, by its head alone (RFC 1035, 4.1.1); `None`: it is no
+/// such answer.
+fn is_cut(bytes: &[u8], id: u16) -> Option<bool> {
+    let head = bytes.get(..HEAD)?;
+    let is_answer = head[..2] == id.to_be_bytes() && head[2] & RESPONSE != 0;
+    is_answer.then_some(head[2] & TRUNCATION != 0)
 }
 
 /// Whether it answers that question.
@@ -172,19 +210,21 @@ mod tests {
     use super::*;
     use std::net::{TcpListener, UdpSocket};
 
-    /// The answer to `query`, with one address and without.
-    fn answer(query: &[u8], full: bool) -> Vec<u8> {
+    /// The last byte of the address that an answer brings, by how it came.
+    const BY_UDP: u8 = 7;
+    const BY_TCP: u8 = 8;
+
+    /// The answer to `query`, with one address.
+    fn answer(query: &[u8], last: u8) -> Vec<u8> {
         let mut answer = query.to_vec();
-        answer[2] |= if full { 0x80 } else { 0x82 };
-        if full {
-            answer[7] = 1;
-            answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 7]);
-        }
+        answer[2] |= 0x80;
+        answer[7] = 1;
+        answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, last]);
         answer
     }
 
-    #[test]
-    fn an_answer_that_was_cut_is_asked_for_by_tcp() {
+    /// What is found at a server that sends `by_udp` of the answer, and the whole by TCP.
+    fn found(by_udp: impl Fn(&[u8]) -> Vec<Vec<u8>> + Send + 'static) -> u8 {
         let (socket, listener) = (0..100)
             .find_map(|_| {
                 let listener = TcpListener::bind("127.0.0.1:0").ok()?;
@@ -195,18 +235,83 @@ mod tests {
         std::thread::spawn(move || {
             let mut query = [0; 512];
             let (length, from) = socket.recv_from(&mut query).unwrap();
-            socket.send_to(&answer(&query[..length], false), from).unwrap();
+            for packet in by_udp(&query[..length]) {
+                socket.send_to(&packet, from).unwrap();
+            }
             let (mut stream, _) = listener.accept().unwrap();
             let mut length = [0; 2];
             stream.read_exact(&mut length).unwrap();
             let mut query = vec![0; u16::from_be_bytes(length).into()];
             stream.read_exact(&mut query).unwrap();
-            let answer = answer(&query, true);
+            let answer = answer(&query, BY_TCP);
             stream.write_all(&u16::try_from(answer.len()).unwrap().to_be_bytes()).unwrap();
             stream.write_all(&answer).unwrap();
         });
         let told = ask_one(&Names::default(), server, "big.example.org", TYPE::A).unwrap().unwrap();
         let packet = Packet::parse(&told).unwrap();
-        assert!(matches!(&packet.answers[0].rdata, RData::A(a) if a.address == 0xc000_0207));
+        let RData::A(a) = &packet.answers[0].rdata else { panic!("{packet:?}") };
+        a.address.to_be_bytes()[3]
+    }
+
+    #[test]
+    fn an_answer_that_was_cut_is_asked_for_by_tcp() {
+        let cut = |query: &[u8], keep: usize| {
+            let mut answer = answer(query, BY_UDP);
+            answer[2] |= 0x02;
+            answer.truncate(keep);
+            answer
+        };
+        let without_records = move |query: &[u8]| {
+            let mut answer = cut(query, query.len());
+            answer[7] = 0;
+            vec![answer]
+        };
+        assert_eq!(found(without_records), BY_TCP);
+        assert_eq!(
+            found(move |query| vec![cut(query, query.len() + 9)]),
+            BY_TCP,
+            "in the middle of a record"
+        );
+        assert_eq!(found(move |query| vec![cut(query, 12)]), BY_TCP, "behind the head");
+    }
+
+    #[test]
+    fn what_answers_another_question_is_passed_over() {
+        let strays = |query: &[u8]| {
+            let with = |at: usize, bits: u8| {
+                let mut stray = answer(query, 99);
+                stray[at] ^= bits;
+                stray
+            };
+            let (id, no_answer, name) = (with(1, 1), with(2, 0x80), with(13, 1));
+            let cut = |mut stray: Vec<u8>, length: usize| {
+                stray[2] |= 0x02;
+                stray.truncate(length);
+                stray
+            };
+            let strays = [cut(id.clone(), 20), cut(no_answer.clone(), 20), with(2, 0)[..20].to_vec()];
+            let whole = [id, no_answer, name, answer(query, BY_UDP)];
+            [vec![Vec::new(), vec![0; 11]], strays.to_vec(), whole.to_vec()].concat()
+        };
+        assert_eq!(found(strays), BY_UDP);
+    }
+
+    #[test]
+    fn an_answer_by_tcp_that_comes_byte_by_byte_is_given_up_at_its_time() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = listener.local_addr().unwrap();
+        let limit = Duration::from_millis(100);
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let bytes = [&[0, 100][..], &[7; 100]].concat();
+            // All of it takes far longer than the limit, each byte less.
+            for byte in bytes {
+                std::thread::sleep(limit / 5);
+                if stream.write_all(&[byte]).is_err() {
+                    return;
+                }
+            }
+        });
+        assert!(ask_by_tcp(&Names::default(), server, b"?", clock::since_boot() + limit).is_err());
     }
 }

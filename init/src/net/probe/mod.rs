@@ -103,6 +103,8 @@ pub enum ServerFault {
     CaExpired {
         /// The last second at which it was valid, in seconds since 1970.
         last: i64,
+        /// All else is good: log-ins still work, because their clients take a CA as good for ever.
+        clients_go_on: bool,
     },
 }
 
