@@ -149,11 +149,22 @@ async fn bounded<T: Send + 'static>(
     tokio::time::timeout(PATIENCE, call).await.unwrap_or_else(|_| Err(late()))
 }
 
-/// The ticket that `kinit` left in the default credential cache.
+/// The ticket that `kinit` left in the default credential cache: in the primary one, where that is a collection.
 pub async fn from_default_cache() -> Result<Credential> {
+    acquired(None).await
+}
+
+/// The ticket of `principal` in the default credential cache, in whichever one of a collection.
+pub async fn from_default_cache_of(principal: &str) -> Result<Credential> {
+    acquired(Some(principal.to_owned())).await
+}
+
+async fn acquired(principal: Option<String>) -> Result<Credential> {
     let about = About { realm: "of your ticket".into(), service: String::new() };
     let (cred, principal) = bounded(&about, move || {
-        let cred = Cred::acquire(None, None, CredUsage::Initiate, Some(&kerberos_only()?))?;
+        let name =
+            principal.map(|name| Name::new(name.as_bytes(), Some(GSS_NT_KRB5_PRINCIPAL))).transpose()?;
+        let cred = Cred::acquire(name.as_ref(), None, CredUsage::Initiate, Some(&kerberos_only()?))?;
         cred.lifetime()?;
         let name = cred.name()?.to_string();
         Ok((cred, name))

@@ -15,5 +15,5 @@ mod sys;
 
 pub use dns::Servers;
 pub use error::LoginError;
-pub use kerberos::{Credential, from_default_cache, with_password};
+pub use kerberos::{Credential, from_default_cache, from_default_cache_of, with_password};
 pub use network::{Network, Trying};

@@ -1,9 +1,14 @@
 //! What a command has begun and not finished. When it fails or is stopped, that is taken back, so that nothing half-made
 //! stays: neither on the server nor here.
 
-use super::{AdminError, Exit, claims::Claims};
+use super::{
+    AdminError, Exit,
+    claims::Claims,
+    session::{Session, Stopping},
+    terminal::say,
+};
 use cache::{status::lock, tenure::Tenure};
-use client::api::{Api, ApiError};
+use client::api::ApiError;
 use parcel::{
     id::{ParcelId, Version},
     wire::{Code, hold::Hold, http::LockRequest},
@@ -23,6 +28,7 @@ const TRIES: (usize, Duration) = (3, Duration::from_secs(1));
 pub(super) struct Begun {
     state: Arc<Mutex<State>>,
     step: Arc<tokio::sync::Mutex<()>>,
+    stopping: Stopping,
 }
 
 /// A step that must come to its end, while this is held.
@@ -35,7 +41,7 @@ struct State {
 }
 
 struct OnServer {
-    api: Api,
+    session: Arc<Session>,
     id: ParcelId,
     name: String,
     ask: LockRequest,
@@ -65,9 +71,16 @@ enum Outcome {
 
 impl Begun {
     /// A parcel is about to be made, under the lock that `ask` asks for.
-    pub fn parcel(&self, api: &Api, id: ParcelId, name: &str, ask: &LockRequest, claims: &Claims) {
+    pub fn parcel(
+        &self,
+        session: &Arc<Session>,
+        id: ParcelId,
+        name: &str,
+        ask: &LockRequest,
+        claims: &Claims,
+    ) {
         self.on_server(OnServer {
-            api: api.clone(),
+            session: session.clone(),
             id,
             name: name.to_owned(),
             ask: ask.clone(),
@@ -77,9 +90,9 @@ impl Begun {
     }
 
     /// A lock was taken that is to be given back.
-    pub fn lock(&self, api: &Api, tenure: &Tenure, claims: &Claims) {
+    pub fn lock(&self, session: &Arc<Session>, tenure: &Tenure, claims: &Claims) {
         self.on_server(OnServer {
-            api: api.clone(),
+            session: session.clone(),
             id: tenure.parcel,
             name: tenure.name.clone(),
             ask: tenure.ask().clone(),
@@ -114,6 +127,11 @@ impl Begun {
     /// All is done: from here on nothing is taken back.
     pub fn finished(&self) {
         *lock(&self.state) = State::default();
+    }
+
+    /// What tells the log-in that the command is to stop.
+    pub fn stopping(&self) -> &Stopping {
+        &self.stopping
     }
 
     /// Is there nothing to be taken back?
@@ -183,8 +201,8 @@ impl OnServer {
             match self.attempt().await {
                 Ok(outcome) => return outcome,
                 Err(error) if error.session_ended() => {
-                    // A long command may outlive its log-in, and the ticket may have been renewed meanwhile.
-                    if let Err(error) = log_in(&self.api).await {
+                    // Only with the same user's ticket: another user's parcel is out of sight, as if it were gone.
+                    if let Err(error) = self.session.renew().await {
                         return Outcome::Unknown(error);
                     }
                 }
@@ -204,7 +222,8 @@ impl OnServer {
     }
 
     async fn attempt_once(&self) -> Result<Outcome, ApiError> {
-        let info = match self.api.parcel(&self.id).await {
+        let api = self.session.api();
+        let info = match api.parcel(&self.id).await {
             Err(error) if error.not_found() => return Ok(Outcome::Gone),
             info => info?,
         };
@@ -212,17 +231,17 @@ impl OnServer {
         match &self.what {
             What::Parcel if info.version > Version(0) => {
                 if ours {
-                    self.api.unlock(&self.id, &self.hold().await?).await?;
+                    api.unlock(&self.id, &self.hold().await?).await?;
                 }
                 Ok(Outcome::Whole)
             }
             What::Parcel if !ours => Ok(Outcome::Unknown("somebody else has its lock".into())),
-            What::Parcel => match self.api.discard(&self.id, &self.hold().await?).await {
+            What::Parcel => match api.discard(&self.id, &self.hold().await?).await {
                 Err(error) if !error.not_found() => Err(error),
                 _ => Ok(Outcome::Gone),
             },
             What::Lock(hold) | What::Committed(hold) if ours => {
-                self.api.unlock(&self.id, hold).await?;
+                api.unlock(&self.id, hold).await?;
                 Ok(Outcome::Gone)
             }
             What::Lock(_) | What::Committed(_) => Ok(Outcome::Gone),
@@ -231,21 +250,16 @@ impl OnServer {
 
     /// The lock that the server gave, although its answer may have been lost.
     async fn hold(&self) -> Result<Hold, ApiError> {
-        let reply = self.api.lock(&self.id, &self.ask, false).await?;
+        let reply = self.session.api().lock(&self.id, &self.ask, false).await?;
         Ok(Tenure::new(self.id, self.ask.clone(), &reply).hold())
     }
-}
-
-async fn log_in(api: &Api) -> Result<(), String> {
-    let credential = login::from_default_cache().await.map_err(|e| e.to_string())?;
-    credential.negotiate(api).await.map(drop).map_err(|e| e.to_string())
 }
 
 fn remove(files: &[PathBuf]) {
     for file in files {
         // It was ours a moment ago; what cannot be removed is at least named.
         if let Err(error) = std::fs::remove_file(file) {
-            eprintln!("waystation: {} is left and means nothing: {error}", file.display());
+            say(format_args!("waystation: {} is left and means nothing: {error}", file.display()));
         }
     }
 }

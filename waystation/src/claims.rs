@@ -2,7 +2,7 @@
 //!
 //! One file a parcel, readable by the user only. Where there is no place for them, a lock lasts as long as its command.
 
-use super::Result;
+use super::{Result, terminal::say};
 use parcel::{
     id::{BootId, ParcelId},
     wire::{
@@ -44,10 +44,10 @@ impl Claims {
             None => {
                 let claim = Claim::from_bytes(*super::secrets::random()?);
                 self.keep(parcel, &claim).unwrap_or_else(|error| {
-                    eprintln!(
+                    say(format_args!(
                         "waystation: the claim of the lock cannot be kept ({error}); if this command is cut short, break the \
                          lock"
-                    );
+                    ));
                 });
                 claim
             }

@@ -5,7 +5,8 @@ use super::{
     begun::{self, Begun, Stops},
     clone,
     connect::Connection,
-    discard, import, list, lock, secrets, show, tag,
+    discard, import, list, lock, show, tag,
+    terminal::{self, say},
 };
 use cache::harden;
 use clap::{Args, Parser, Subcommand};
@@ -15,6 +16,7 @@ use std::{
     io::{self, Write as _},
     path::PathBuf,
     process::ExitCode,
+    time::Duration,
 };
 use tokio::task::{JoinError, JoinHandle};
 
@@ -110,16 +112,21 @@ pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let json = arguments.common.json;
     if let Err(error) = harden::process() {
-        eprintln!("waystation: the process cannot be protected: {error}");
+        say(format_args!("waystation: the process cannot be protected: {error}"));
         return Exit::Failed.into();
     }
     let filter =
         tracing_subscriber::EnvFilter::try_from_env("WAYSTATION_LOG").unwrap_or_else(|_| "warn".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false)
+        .with_ansi(false)
+        .init();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("waystation: no threads can be started: {error}");
+            say(format_args!("waystation: no threads can be started: {error}"));
             return Exit::Failed.into();
         }
     };
@@ -130,7 +137,9 @@ pub fn main() -> ExitCode {
         Ok(answer) => match tell(&if json { format!("{:#}\n", answer.json) } else { answer.text.clone() }) {
             Err(error) if answer.once || error.kind() != io::ErrorKind::BrokenPipe => {
                 let instead = if answer.once { answer.text.as_str() } else { "" };
-                eprint!("waystation: it is done, but the answer cannot be written: {error}\n{instead}");
+                terminal::show(format_args!(
+                    "waystation: it is done, but the answer cannot be written: {error}\n{instead}"
+                ));
                 Exit::Failed.into()
             }
             // A reader that has read enough is no failure.
@@ -141,7 +150,7 @@ pub fn main() -> ExitCode {
                 // The exit code and the sentence below say it, too.
                 let _ = tell(&format!("{}\n", serde_json::json!({ "error": error })));
             }
-            eprintln!("waystation: {error}");
+            say(format_args!("waystation: {error}"));
             exit.into()
         }
     }
@@ -170,8 +179,12 @@ async fn supervise(arguments: Arguments) -> Result<Answer> {
     }
 }
 
+/// How long work that has begun nothing is waited for.
+const ENDING: Duration = Duration::from_millis(200);
+
 /// Stops the command; told so twice, also in a step that should come to its end.
-async fn stop(work: JoinHandle<Result<Answer>>, begun: &Begun, stops: &mut Stops) -> Result<Answer> {
+async fn stop(mut work: JoinHandle<Result<Answer>>, begun: &Begun, stops: &mut Stops) -> Result<Answer> {
+    begun.stopping().ask();
     let (done, _none_begins) = tokio::select! {
         (done, step) = begun.settle() => (done, Some(step)),
         () = stops.next() => (false, None),
@@ -179,9 +192,17 @@ async fn stop(work: JoinHandle<Result<Answer>>, begun: &Begun, stops: &mut Stops
     if !done {
         work.abort();
     }
-    secrets::restore_terminal();
-    // A question for a password keeps the task from ending; nothing is begun by then.
-    if begun.nothing() && !done { Err(begun::interrupted()) } else { outcome(work.await) }
+    let result = match begun.nothing() && !done {
+        // A question for a password keeps the task from ending; nothing is begun by then.
+        true => {
+            let _ = tokio::time::timeout(ENDING, &mut work).await;
+            Err(begun::interrupted())
+        }
+        false => outcome(work.await),
+    };
+    // Last: kinit may have changed the terminal until the work had ended.
+    terminal::restore();
+    result
 }
 
 fn outcome(ended: std::result::Result<Result<Answer>, JoinError>) -> Result<Answer> {
@@ -211,6 +232,23 @@ async fn run(arguments: Arguments) -> Result<Answer> {
 mod tests {
     use super::*;
     use clap::CommandFactory as _;
+    use std::path::Path;
+
+    #[tokio::test]
+    async fn a_step_that_waits_for_somebody_ends_at_the_first_stop() {
+        let begun = Begun::default();
+        begun.file(Path::new("key"));
+        let step = begun.step().await;
+        let stopping = begun.stopping().clone();
+        let work = tokio::spawn(async move {
+            let _step = step;
+            stopping.cuts(std::future::pending()).await?
+        });
+        let mut stops = Stops::new().unwrap();
+        let stopped = tokio::time::timeout(Duration::from_secs(60), stop(work, &begun, &mut stops));
+        let stopped = stopped.await.expect("it waits for ever").err().unwrap();
+        assert_eq!((stopped.exit, stopped.error.message.as_str()), (Exit::Interrupted, "interrupted"));
+    }
 
     #[test]
     fn the_command_line_is_consistent_and_every_command_has_an_example() {

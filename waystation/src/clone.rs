@@ -74,8 +74,9 @@ pub(super) async fn run(common: &Common, arguments: Arguments) -> Result<Answer>
     let mut slots = Slots::default();
     secrets::set_password(&mut slots, &password, &key, &parcel)?;
     slots.set_recovery(&recovery, &key, &parcel);
-    let stored = connection.api.put_slots(&parcel, Some(&tenure.hold()), slots.to_json().into()).await;
-    stored.map_err(|e| connection.about(e, &what))?;
+    let showing = connection.show("cloning", 0);
+    connection.put_slots(&tenure, &slots).await.map_err(|e| connection.about(e, &what))?;
+    drop(showing);
 
     let uploader = connection.uploader(tenure.clone(), secret.clone(), 1);
     let place = Place { key: &key, parcel, moved: false };

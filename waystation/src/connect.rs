@@ -7,6 +7,7 @@ use super::{
     cli::Common,
     list::date,
     session::{LastingSink, Session},
+    terminal::{afresh, say, show},
 };
 use cache::{
     commit::upload::Uploader,
@@ -18,20 +19,20 @@ use client::{
     api::{Api, ApiError},
     traffic::Traffic,
 };
-use futures::FutureExt as _;
+use futures::{FutureExt as _, TryFutureExt as _};
 use parcel::{
     id::{ParcelId, Version},
     secret::Secret,
+    slot::Slots,
     wire::{
         Code, Stake,
         http::{CreateParcel, LockReply, ParcelInfo},
     },
 };
-use std::{
-    io::{IsTerminal as _, Write as _},
-    sync::Arc,
-    time::Duration,
-};
+use std::{io::IsTerminal as _, sync::Arc, time::Duration};
+
+/// How long giving a lock back may take: what was done under it is done.
+const RELEASING: Duration = Duration::from_secs(30);
 
 /// A logged-in connection.
 pub(super) struct Connection {
@@ -57,7 +58,7 @@ impl Connection {
         }
         let board = Board::new(Arc::new(Traffic::default()));
         let api = Api::new(&common.server, &common.ca, board.traffic().clone())?;
-        let (session, reply) = Session::begin(&api).await?;
+        let (session, reply) = Session::begin(&api, common.begun.stopping().clone()).await?;
         let claims = Claims::open()?;
         Ok(Self { api, board, principal: reply.principal, session, claims, begun: common.begun.clone() })
     }
@@ -129,7 +130,7 @@ impl Connection {
             rescues: None,
         };
         let _step = self.begun.step().await;
-        self.begun.parcel(&self.api, id, name, &ask, &self.claims);
+        self.begun.parcel(&self.session, id, name, &ask, &self.claims);
         let reply = self.api.create(&body).await.map_err(|e| {
             if matches!(&e, ApiError::Refused { status: 400..500, .. }) {
                 self.begun.refused();
@@ -174,14 +175,19 @@ impl Connection {
                 released => released.map_err(|e| e.to_wire()),
             }
         };
-        let release = || self.session.during(once).boxed();
-        match again(&self.board, self.api.token_renewals(), Stake::Nothing, release).await {
-            Ok(()) => self.claims.forget(&parcel.id),
-            Err(error) => eprintln!(
-                "waystation: the lock of the parcel {:?} could not be given back ({}); run waystation unlock {} later",
-                parcel.name, error, parcel.id
-            ),
-        }
+        let release = || self.session.at_once(once).boxed();
+        let releasing = again(&self.board, self.api.token_renewals(), Stake::Nothing, release);
+        let why = match tokio::time::timeout(RELEASING, releasing).await {
+            Ok(Ok(())) => return self.claims.forget(&parcel.id),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("the server did not do it within {} seconds", RELEASING.as_secs()),
+        };
+        say(format_args!(
+            "{}waystation: the lock of the parcel {:?} could not be given back ({why}); run waystation unlock {} later",
+            afresh(),
+            parcel.name,
+            parcel.id
+        ));
     }
 
     /// The error of storing `what`: that a server is full is told with what did not fit, and where.
@@ -204,18 +210,35 @@ impl Connection {
         Uploader::new(Arc::new(sink), self.board.clone(), Stake::Nothing, secret, level)
     }
 
+    /// The answer to a request that may be made again: it outlasts the log-in, and a server that is away.
+    pub async fn lasting<T, F>(&self, request: impl Fn() -> F + Copy + Send) -> Result<T>
+    where
+        F: Future<Output = std::result::Result<T, ApiError>> + Send,
+    {
+        let once = move || request().map_err(|e| e.to_wire());
+        let asking = || self.session.during(once).boxed();
+        Ok(again(&self.board, self.api.token_renewals(), Stake::Nothing, asking).await?)
+    }
+
+    /// What the server tells of a parcel.
+    pub async fn parcel(&self, id: &ParcelId) -> Result<ParcelInfo> {
+        self.lasting(|| self.api.parcel(id)).await
+    }
+
     /// A sealed version record.
     pub async fn record(&self, parcel: &ParcelId, version: Version) -> Result<bytes::Bytes> {
-        let once = || async { self.api.version(parcel, version).await.map_err(|e| e.to_wire()) };
-        let reading = || self.session.during(once).boxed();
-        Ok(again(&self.board, self.api.token_renewals(), Stake::Nothing, reading).await?)
+        self.lasting(|| self.api.version(parcel, version)).await
     }
 
     /// A sealed object.
     pub async fn object(&self, name: &parcel::id::ChunkName) -> Result<bytes::Bytes> {
-        let once = || async { self.api.chunk(name).await.map_err(|e| e.to_wire()) };
-        let reading = || self.session.during(once).boxed();
-        Ok(again(&self.board, self.api.token_renewals(), Stake::Nothing, reading).await?)
+        self.lasting(|| self.api.chunk(name)).await
+    }
+
+    /// Stores the key slots of a parcel that is being made.
+    pub async fn put_slots(&self, tenure: &Tenure, slots: &Slots) -> Result<()> {
+        let (hold, slots) = (tenure.hold(), bytes::Bytes::from(slots.to_json()));
+        self.lasting(|| self.api.put_slots(&tenure.parcel, Some(&hold), slots.clone())).await
     }
 
     /// Starts a long step, and shows it on the standard error: a line that is written over on a terminal, and elsewhere
@@ -234,7 +257,7 @@ impl Connection {
                 let status = board.status();
                 let Some(progress) = status.progress else { continue };
                 if let Some(waiting) = status.waiting.filter(|waiting| waiting.reason != told) {
-                    eprintln!("{}waiting: {}", if terminal { "\r\x1b[K" } else { "" }, waiting.reason);
+                    say(format_args!("{}waiting: {}", afresh(), waiting.reason));
                     told = waiting.reason;
                 }
                 if terminal {
@@ -242,8 +265,7 @@ impl Connection {
                         0 => String::new(),
                         _ => line(progress.done, progress.total, progress.rate),
                     };
-                    eprint!("\r\x1b[K{what}: {line}");
-                    let _ = std::io::stderr().flush();
+                    show(format_args!("{}{what}: {line}", afresh()));
                 }
             }
         });
@@ -260,9 +282,7 @@ pub(super) struct Showing {
 impl Drop for Showing {
     fn drop(&mut self) {
         self.task.abort();
-        if std::io::stderr().is_terminal() {
-            eprint!("\r\x1b[K");
-        }
+        show(afresh());
     }
 }
 

@@ -8,6 +8,7 @@ use super::{
     disk, inspect,
     record::{self, First},
     secrets,
+    terminal::say,
 };
 use cache::commit::Place;
 use parcel::{
@@ -77,7 +78,7 @@ pub(super) async fn run(common: &Common, arguments: Arguments) -> Result<Answer>
     let kernel = inspect::kernel(&arguments.kernel)?;
     let initrd = inspect::initrd(&arguments.initrd)?;
     if let Some(warning) = clock_helper::warning(&disk) {
-        eprintln!("waystation: warning: {warning}");
+        say(format_args!("waystation: warning: {warning}"));
     }
     let (machine, tag) = record::machine(arguments.vcpus, arguments.memory, &arguments.baseline)?;
     if arguments.cmdline.len() > MAX_CMDLINE || arguments.cmdline.contains(['\0', '\n']) {
@@ -112,6 +113,7 @@ pub(super) async fn run(common: &Common, arguments: Arguments) -> Result<Answer>
     let tenure = connection.create(&arguments.name, &connection.principal).await?;
     let parcel = tenure.parcel;
     let what = format!("the parcel {:?}", arguments.name);
+    let showing = connection.show("importing", disk.data() + kernel.data() + initrd.data());
     let mut slots = Slots::default();
     if let Some(password) = &password {
         secrets::set_password(&mut slots, password, &key, &parcel)?;
@@ -120,13 +122,11 @@ pub(super) async fn run(common: &Common, arguments: Arguments) -> Result<Answer>
         slots.set_recovery(recovery, &key, &parcel);
     }
     if !slots.slots.is_empty() {
-        let stored = connection.api.put_slots(&parcel, Some(&tenure.hold()), slots.to_json().into()).await;
-        stored.map_err(|e| connection.about(e, &what))?;
+        connection.put_slots(&tenure, &slots).await.map_err(|e| connection.about(e, &what))?;
     }
 
     let secret = secrets::new_secret()?;
     let uploader = connection.uploader(tenure.clone(), secret.clone(), arguments.zstd_level);
-    let showing = connection.show("importing", disk.bytes + kernel.bytes + initrd.bytes);
     let place = Place { key: &key, parcel, moved: false };
     let mut images = Vec::new();
     for (kind, input) in [(ImageKind::Kernel, kernel), (ImageKind::Initrd, initrd), (ImageKind::Disk, disk)] {

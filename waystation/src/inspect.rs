@@ -124,6 +124,16 @@ impl Input {
         }
     }
 
+    /// Bytes in a chunk of it.
+    pub fn in_chunk(&self, chunk: u64) -> u64 {
+        (self.bytes - chunk * CHUNK_SIZE as u64).min(CHUNK_SIZE as u64)
+    }
+
+    /// Bytes in its chunks with data.
+    pub fn data(&self) -> u64 {
+        DataChunks::new(self).map(|chunk| self.in_chunk(chunk)).sum()
+    }
+
     /// `len` bytes from `offset`. It fails once the file is another than it was when it was opened: pieces of before and
     /// after make no image that ever was. So what all reads together gave is the file as it was.
     pub fn read(&self, offset: u64, len: usize) -> io::Result<Zeroizing<Vec<u8>>> {
@@ -302,6 +312,8 @@ mod tests {
         assert!(chunks(2 << 40, &[]).is_empty());
         assert_eq!(chunks(SIZE * 2 + 512, &[(SIZE * 2 + 511, &[1])]), [2]);
         assert_eq!(chunks(SIZE * 2, &[(0, &vec![1; SIZE as usize * 2])]), [0, 1]);
+        let path = scratch.file("disk", SIZE * 4 + 512, &[(SIZE, &[1]), (SIZE * 4 + 511, &[1])]);
+        assert_eq!(open(&path, "disk image").unwrap().data(), SIZE + 512);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The `waystation` command: parcels on an administrator's or a user's own machine, with the ticket that `kinit` got.
 
+#![deny(clippy::print_stderr)]
+
 mod begun;
 mod claims;
 mod cli;
@@ -18,6 +20,7 @@ mod secrets;
 mod session;
 mod show;
 mod tag;
+mod terminal;
 
 pub use cli::main;
 
@@ -94,6 +97,7 @@ impl From<WireError> for AdminError {
             | Code::CertificateExpired
             | Code::CertificateNotYetValid => Exit::Unreachable,
             code if code.needs_login() => Exit::Login,
+            Code::Interrupted => Exit::Interrupted,
             Code::ServerProtocol | Code::InternalError => Exit::Failed,
             _ => Exit::Refused,
         };

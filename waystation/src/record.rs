@@ -73,16 +73,9 @@ pub(super) async fn send_file(
         let mut image =
             ImageInfo { kind, bytes: input.bytes, leaves: vec![None; leaves_for(input.bytes) as usize] };
         let mut chunks = DataChunks::new(&input).peekable();
-        let mut passed = 0;
         while let Some(part) = chunks.peek().map(|chunk| chunk / AT_ONCE) {
             let of_part = from_fn(|| chunks.next_if(|chunk| chunk / AT_ONCE == part));
-            let jobs = of_part.map(|chunk| {
-                let job = job(&input, chunk);
-                // A hole is done once it is passed.
-                step.add(chunk * CHUNK_SIZE as u64 - passed);
-                passed = chunk * CHUNK_SIZE as u64 + job.bytes;
-                job
-            });
+            let jobs = of_part.map(|chunk| job(&input, chunk));
             let changes = uploader.pieces(jobs, step).await?;
             let (sent, leaves) = place.image(kind, input.bytes, changes, None).await?;
             uploader.objects(leaves, |_| {}).await?;
@@ -90,7 +83,6 @@ pub(super) async fn send_file(
                 *name = name.or(sent);
             }
         }
-        step.add(input.bytes - passed);
         // What was a hole was not read.
         input.unchanged().map_err(|error| WireError::new(Code::CacheMedium, error.to_string()))?;
         Ok::<_, WireError>(image)
@@ -105,7 +97,7 @@ pub(super) async fn send_file(
 fn job(input: &Arc<Input>, chunk: u64) -> Job {
     let input = input.clone();
     let at = chunk * CHUNK_SIZE as u64;
-    let len = (input.bytes - at).min(CHUNK_SIZE as u64);
+    let len = input.in_chunk(chunk);
     let load = move || -> std::io::Result<Option<Plain>> {
         let bytes = input.read(at, len as usize)?;
         Ok(bytes.iter().any(|byte| *byte != 0).then_some(bytes))
@@ -142,9 +134,9 @@ pub(super) async fn finish(
         images: first.images,
         memory_lost: false,
     };
+    let _showing = connection.show("committing", 0);
     // Asked before: afterwards the parcel of somebody else is out of sight.
-    let asking = || async { connection.api.parcel(&first.tenure.parcel).await.map_err(|e| e.to_wire()) };
-    let begun = connection.session.during(asking).await?;
+    let begun = connection.parcel(&first.tenure.parcel).await?;
     let info = ParcelInfo {
         version,
         epoch: first.tenure.hold().epoch.next(),
@@ -161,7 +153,6 @@ pub(super) async fn finish(
     let sealed = record.seal(first.key).map_err(|e| AdminError::input(e.to_string()))?;
     let info = ParcelInfo { record: Some(RecordHash::of(&sealed)), ..info };
 
-    let _showing = connection.show("committing", 0);
     let _step = connection.begun.step().await;
     let what = format!("the parcel {:?}", info.name);
     move_head(uploader, version, sealed.into()).await.map_err(|e| connection.about(e, &what))?;
@@ -206,7 +197,7 @@ pub(super) async fn replace(
     let step = connection.begun.step().await;
     let (tenure, held) = connection.lock(&info, false).await?;
     if !kept {
-        connection.begun.lock(&connection.api, &tenure, &connection.claims);
+        connection.begun.lock(&connection.session, &tenure, &connection.claims);
     }
     drop(step);
     if held.version != record.public.version {
@@ -228,7 +219,7 @@ pub(super) async fn replace(
     move_head(&uploader, record.public.version, sealed.into())
         .await
         .map_err(|e| connection.about(e, &what))?;
-    let info = connection.api.parcel(&info.id).await?;
+    let info = connection.parcel(&info.id).await?;
     if kept {
         return Ok(info);
     }

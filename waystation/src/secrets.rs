@@ -1,8 +1,6 @@
 //! Passwords, key files and key slots, as the command line handles them.
 
-use super::{AdminError, Exit, Result, begun::Begun};
-use cache::status::lock;
-use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
+use super::{AdminError, Exit, Result, begun::Begun, terminal};
 use parcel::{
     id::ParcelId,
     secret::{ParcelKey, Secret},
@@ -11,10 +9,9 @@ use parcel::{
 };
 use std::{
     fs::{self, OpenOptions},
-    io::{self, BufRead as _, IsTerminal as _, Write as _},
+    io::{self, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::Path,
-    sync::Mutex,
 };
 use zeroize::Zeroizing;
 
@@ -97,58 +94,10 @@ pub(super) fn password(file: Option<&Path>, what: &str, new: bool) -> Result<Zer
     Ok(first)
 }
 
-/// How the terminal was before a password was asked for.
-static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
-
-/// While another program asks for a password on the terminal.
-pub(super) struct Typing(());
-
-impl Typing {
-    /// `None` where nobody can be asked: there is no terminal, or this command is in its background.
-    pub fn begin() -> Option<Self> {
-        let input = io::stdin();
-        if !input.is_terminal() || !io::stderr().is_terminal() {
-            return None;
-        }
-        if nix::unistd::tcgetpgrp(&input).ok()? != nix::unistd::getpgrp() {
-            return None;
-        }
-        *lock(&BEFORE) = Some(tcgetattr(&input).ok()?);
-        Some(Self(()))
-    }
-}
-
-impl Drop for Typing {
-    fn drop(&mut self) {
-        restore_terminal();
-    }
-}
-
-/// Makes the terminal show again what is typed, if a question for a password was interrupted.
-pub(super) fn restore_terminal() {
-    if let Some(before) = lock(&BEFORE).take() {
-        let _ = tcsetattr(io::stdin(), SetArg::TCSAFLUSH, &before);
-        eprintln!();
-    }
-}
-
 /// Reads a line without showing it.
 fn ask(prompt: &str) -> Result<Zeroizing<String>> {
-    let input = io::stdin();
-    let failed =
-        |e: io::Error| AdminError::input(format!("no password can be read: {e}; use --password-file"));
-    if input.is_terminal() {
-        eprint!("{prompt}");
-        let before = tcgetattr(&input).map_err(|e| failed(e.into()))?;
-        let mut silent = before.clone();
-        silent.local_flags.remove(LocalFlags::ECHO);
-        *lock(&BEFORE) = Some(before);
-        tcsetattr(&input, SetArg::TCSAFLUSH, &silent).map_err(|e| failed(e.into()))?;
-    }
-    let mut line = Zeroizing::new(String::new());
-    let read = input.lock().read_line(&mut line);
-    restore_terminal();
-    read.map_err(failed)?;
+    let mut line = terminal::question(prompt)
+        .map_err(|e| AdminError::input(format!("no password can be read: {e}; use --password-file")))?;
     let end = line.trim_end_matches(['\n', '\r']).len();
     line.truncate(end);
     if line.is_empty() {

@@ -140,7 +140,11 @@ impl Desk {
 
     /// Starts a command that has much to send, and waits until the server has some of it.
     pub fn started(&self, server: &Server, arguments: &[&str]) -> Child {
-        let child = self.command(server, arguments).spawn().unwrap();
+        self.sending(self.command(server, arguments).spawn().unwrap())
+    }
+
+    /// Waits until the server has some of what a command has to send.
+    pub fn sending(&self, child: Child) -> Child {
         let begun = Instant::now();
         while sent(&self.path("store")) == 0 {
             assert!(begun.elapsed() < Duration::from_secs(60), "nothing is sent");

@@ -18,6 +18,8 @@ mod kept;
 mod limits;
 mod locks;
 mod log;
+#[path = "../../../login/tests/loopback/mod.rs"]
+mod loopback;
 mod lost_answers;
 mod machine;
 mod parcels;
