@@ -4,7 +4,9 @@
 use super::{Names, PATIENCE};
 use crate::clock;
 use serde::{Deserialize, Serialize};
-use simple_dns::{CLASS, Name, Packet, PacketFlag, QTYPE, Question, RCODE, TYPE, rdata::RData};
+use simple_dns::{
+    CLASS, Name, Packet, PacketFlag, QTYPE, Question, RCODE, TYPE, header_buffer, rdata::RData,
+};
 use std::{
     io::{self, Read as _, Write as _},
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
@@ -15,11 +17,6 @@ use std::{
 const SERVERS: usize = 3;
 /// Answers to other questions that are passed over while one is waited for.
 const STRAYS: usize = 16;
-
-/// The length of a packet's head, in bytes; the third has these flags.
-const HEAD: usize = 12;
-const RESPONSE: u8 = 0x80;
-const TRUNCATION: u8 = 0x02;
 
 /// Why DNS gave no answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -181,12 +178,12 @@ impl io::Read for Until {
     }
 }
 
-/// Whether an answer to the question `id` was cut to fit in one packet, by its head alone (RFC 1035, 4.1.1); `None`: it is no
-/// such answer.
+/// Whether an answer to the question `id` was cut to fit in one packet, by its head alone; `None`: it answers another one, or
+/// nothing.
 fn is_cut(bytes: &[u8], id: u16) -> Option<bool> {
-    let head = bytes.get(..HEAD)?;
-    let is_answer = head[..2] == id.to_be_bytes() && head[2] & RESPONSE != 0;
-    is_answer.then_some(head[2] & TRUNCATION != 0)
+    let has = |flag| header_buffer::has_flags(bytes, flag).ok();
+    let is_answer = header_buffer::id(bytes).ok()? == id && has(PacketFlag::RESPONSE)?;
+    if is_answer { has(PacketFlag::TRUNCATION) } else { None }
 }
 
 /// Whether it answers that question.

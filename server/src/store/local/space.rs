@@ -27,7 +27,7 @@ const BLOCK: u64 = 4096;
 /// else fills the store, every lock is still taken, broken and given back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A chunk.
+    /// What a commit names: chunks and leaves.
     Chunk,
     /// A parcel that was not there: its folders and its head.
     Parcel,
